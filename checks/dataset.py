@@ -1,0 +1,227 @@
+"""What a data set is in memory: flat arrays and offsets, with the units fixed (eV, Å, eV/Å, e).
+
+``hydrogate.pipeline.hdf5`` stores it; the contracts read it; nothing here knows of a file.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+
+UNKNOWN_HYDROGENS = -1
+SPLITS = ("train", "valid", "test")
+
+
+class Quarantined(NamedTuple):
+    """A record that was set aside, and why."""
+
+    source: str
+    source_index: int
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Structures, flat: N atoms in M structures.
+
+    Parameters
+    ----------
+    numbers : (N,) uint8
+        Atomic numbers.
+    positions : (N, 3) float32, Å
+    offset : (M + 1,) int64
+        Structure ``m`` owns the atoms ``offset[m]:offset[m + 1]``.
+    charge : (M,) int16, e
+        Total charge.
+    spin_multiplicity : (M,) int16
+        2S + 1.
+    expected_hydrogens : (M,) int32
+        Hydrogen count that the valences imply, recorded before any was added; -1 where unknown.
+    smiles, inchikey, source, split : (M,) object (str)
+        ``source`` is the file a structure came from; ``split`` is train, valid, test or "".
+    source_index : (M,) int64
+        Record in the source file, from 0.
+    parent : (M,) int64
+        Index of the structure that this one is a further geometry of; its own index for a root.
+    energy : (M,) float64, eV, optional
+    forces : (N, 3) float32, eV/Å, optional
+    teacher : mapping, optional
+        Name, version and settings of what computed the labels.
+    quarantine : tuple of Quarantined
+        Records set aside on the way here.
+    n_read : int
+        Records read on the way here, the quarantined included; 0 where nobody counted.
+    """
+
+    numbers: NDArray[np.uint8]
+    positions: NDArray[np.float32]
+    offset: NDArray[np.int64]
+    charge: NDArray[np.int16]
+    spin_multiplicity: NDArray[np.int16]
+    expected_hydrogens: NDArray[np.int32]
+    smiles: NDArray[np.object_]
+    inchikey: NDArray[np.object_]
+    source: NDArray[np.object_]
+    source_index: NDArray[np.int64]
+    parent: NDArray[np.int64]
+    split: NDArray[np.object_]
+    energy: NDArray[np.float64] | None = None
+    forces: NDArray[np.float32] | None = None
+    teacher: Mapping[str, Any] | None = None
+    quarantine: tuple[Quarantined, ...] = ()
+    n_read: int = 0
+    _cache: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.offset) - 1
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """(M,) atoms per structure."""
+        return np.diff(self.offset)
+
+    @property
+    def structure_of_atom(self) -> NDArray[np.int64]:
+        """(N,) index of the structure that owns each atom."""
+        if "structure_of_atom" not in self._cache:
+            self._cache["structure_of_atom"] = np.repeat(np.arange(len(self)), self.sizes)
+        return self._cache["structure_of_atom"]  # type: ignore[no-any-return]
+
+    def atoms_of(self, index: int) -> slice:
+        """The slice of the flat arrays that structure ``index`` owns."""
+        return slice(int(self.offset[index]), int(self.offset[index + 1]))
+
+    def to_atoms(self, index: int) -> Atoms:
+        """Structure ``index`` as ASE Atoms; charge and spin multiplicity in ``info``, as Orb's omol models need."""
+        own = self.atoms_of(index)
+        atoms = Atoms(numbers=self.numbers[own], positions=self.positions[own].astype(np.float64))
+        atoms.info["charge"] = int(self.charge[index])
+        atoms.info["spin"] = int(self.spin_multiplicity[index])
+        return atoms
+
+    def formula(self, index: int) -> str:
+        """Hill formula of structure ``index``."""
+        counts = Counter(chemical_symbols[z] for z in self.numbers[self.atoms_of(index)].tolist())
+        first = [s for s in ("C", "H") if s in counts] if "C" in counts else []
+        order = [*first, *sorted(set(counts) - set(first))]
+        return "".join(f"{s}{counts[s] if counts[s] > 1 else ''}" for s in order)
+
+    def name(self, index: int) -> str:
+        """How a person finds structure ``index``: its number, its formula, its file and record."""
+        origin = f", {self.source[index]} record {self.source_index[index]}" if self.source[index] else ""
+        return f"structure {index} ({self.formula(index)}{origin})"
+
+    def subset(self, indices: Iterable[int] | NDArray[Any]) -> Self:
+        """The structures ``indices``, in that order; a parent that is left out becomes the structure itself."""
+        chosen = np.asarray(list(indices) if not isinstance(indices, np.ndarray) else indices, dtype=np.int64)
+        sizes = self.sizes[chosen]
+        offset = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        atoms = np.repeat(self.offset[chosen] - offset[:-1], sizes) + np.arange(offset[-1])
+        new_index = {old: new for new, old in enumerate(chosen.tolist())}
+        parent = [new_index.get(old, new) for new, old in enumerate(self.parent[chosen].tolist())]
+        per_structure = {
+            name: getattr(self, name)[chosen]
+            for name in ("charge", "spin_multiplicity", "expected_hydrogens", "smiles", "inchikey", "source",
+                         "source_index", "split")
+        }  # fmt: skip
+        return replace(
+            self,
+            numbers=self.numbers[atoms],
+            positions=self.positions[atoms],
+            offset=offset,
+            parent=np.asarray(parent, dtype=np.int64),
+            energy=None if self.energy is None else self.energy[chosen],
+            forces=None if self.forces is None else self.forces[atoms],
+            _cache={},
+            **per_structure,
+        )
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the content: every array, the teacher, the quarantine. Equal content, equal fingerprint."""
+        digest = hashlib.sha256()
+        for item in fields(self):
+            if item.name == "_cache":
+                continue
+            value = getattr(self, item.name)
+            digest.update(item.name.encode())
+            if isinstance(value, np.ndarray) and value.dtype != object:
+                digest.update(str(value.dtype).encode() + str(value.shape).encode())
+                digest.update(np.ascontiguousarray(value).tobytes())
+            elif isinstance(value, np.ndarray):
+                digest.update(repr(value.tolist()).encode())
+            elif isinstance(value, Mapping):
+                digest.update(repr(sorted(value.items())).encode())
+            else:
+                digest.update(repr(value).encode())
+        return digest.hexdigest()
+
+    def structure_fingerprint(self, index: int) -> str:
+        """SHA-256 of what a teacher sees of structure ``index``: numbers, positions, charge, multiplicity."""
+        own = self.atoms_of(index)
+        head = f"{self.charge[index]} {self.spin_multiplicity[index]} ".encode()
+        return hashlib.sha256(head + self.numbers[own].tobytes() + self.positions[own].tobytes()).hexdigest()
+
+    def species_percentages(self) -> dict[str, float]:
+        """Share of each element over all atoms, in percent; hydrogen always named, also at 0."""
+        counts = np.bincount(self.numbers, minlength=2)
+        present = [1, *(z for z in np.flatnonzero(counts).tolist() if z != 1)]
+        total = max(len(self.numbers), 1)
+        return {chemical_symbols[z]: 100.0 * float(counts[z]) / total for z in present}
+
+    def __repr__(self) -> str:
+        species = ", ".join(f"{symbol} {share:.1f} %" for symbol, share in self.species_percentages().items())
+        labels = (
+            "unlabelled"
+            if self.energy is None
+            else f"labelled by {(self.teacher or {}).get('name', 'an unnamed teacher')}"
+        )
+        return f"Dataset({len(self)} structures, {len(self.numbers)} atoms: {species}; {labels})"
+
+
+def concatenate(structures: Sequence[Atoms], **columns: Sequence[Any]) -> Dataset:
+    """A data set from ASE Atoms.
+
+    Charge and spin multiplicity come from ``info["charge"]`` and ``info["spin"]`` (default 0 and, by electron count,
+    1 or 2); ``columns`` sets any other per-structure field by name, as well as ``energy`` and ``forces`` (a sequence
+    of (n, 3) arrays).
+    """
+    count = len(structures)
+    sizes = [len(atoms) for atoms in structures]
+    numbers = np.concatenate([np.asarray(a.numbers) for a in structures]) if count else np.empty(0)
+    positions = np.concatenate([a.positions for a in structures]) if count else np.empty((0, 3))
+    charge = np.array([int(a.info.get("charge", 0)) for a in structures], dtype=np.int16)
+    electrons = np.array([int(a.numbers.sum()) for a in structures], dtype=np.int64) - charge
+    spin = [
+        int(a.info.get("spin", 1 + odd)) for a, odd in zip(structures, (electrons % 2).tolist(), strict=True)
+    ]
+    forces = columns.pop("forces", None)
+    energy = columns.pop("energy", None)
+
+    def column(name: str, default: Sequence[Any], dtype: Any) -> NDArray[Any]:
+        values = np.empty(count, dtype=dtype)
+        values[:] = columns.pop(name, default)
+        return values
+
+    data = Dataset(
+        numbers=numbers.astype(np.uint8),
+        positions=positions.astype(np.float32),
+        offset=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        charge=charge,
+        spin_multiplicity=np.array(spin, dtype=np.int16),
+        expected_hydrogens=column("expected_hydrogens", [UNKNOWN_HYDROGENS] * count, np.int32),
+        smiles=column("smiles", [""] * count, object),
+        inchikey=column("inchikey", [""] * count, object),
+        source=column("source", [""] * count, object),
+        source_index=column("source_index", range(count), np.int64),
+        parent=column("parent", range(count), np.int64),
+        split=column("split", [""] * count, object),
+        energy=None if energy is None else np.asarray(energy, dtype=np.float64),
+        forces=None if forces is None else np.concatenate([np.asarray(f, dtype=np.float32) for f in forces]),
+    )
+    return replace(data, **columns) if columns else data

@@ -1,0 +1,116 @@
+"""``params.yaml``, read safely into frozen models; an unknown key is refused with the nearest known one."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from hydrogate.checks.declared import BadParams, Section, explain, load_yaml
+from pydantic import Field, ValidationError
+
+PositiveInt = Annotated[int, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Sampling(Section):
+    """Further geometries per molecule. ``sigma`` in Å, ``temperature`` in K."""
+
+    method: Literal["none", "rattle", "md"]
+    per_structure: PositiveInt
+    sigma: Positive
+    temperature: Positive
+
+
+class Split(Section):
+    """Shares of the molecules; they sum to one."""
+
+    train: Share
+    valid: Share
+    test: Share
+    by: Literal["molecule", "scaffold"]
+
+
+class Regenerate(Section):
+    """SDF files to ``data/structures.h5``."""
+
+    input: str | tuple[str, ...]
+    add_hydrogens: bool
+    reembed: bool
+    elements: tuple[str, ...]
+    sampling: Sampling
+    split: Split
+    seed: Annotated[int, Field(ge=0)]
+
+
+class Label(Section):
+    """Energies and forces by the teacher. ``workers: 0`` is one a core; ``weights`` a local file, for Orb."""
+
+    teacher: str
+    method: str
+    weights: str | None
+    workers: Annotated[int, Field(ge=0)]
+
+
+class Loss(Section):
+    """``energy_weight·E + force_weight·F + angular_weight·(1 − cos θ)``; none is dropped silently."""
+
+    force: Literal["norm", "mse"]
+    energy_weight: NonNegative
+    force_weight: NonNegative
+    angular_weight: NonNegative
+
+
+class Train(Section):
+    """The student and its training. ``size`` goes to the student's own configuration; ``learning_rate`` per step."""
+
+    student: str
+    size: dict[str, int | float]
+    loss: Loss
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    learning_rate: Positive
+    warmup: Share
+    weight_decay: NonNegative
+    ema: Annotated[float, Field(ge=0, lt=1)]
+    clip_norm: Positive
+    compile: Literal["auto", "always", "never"]
+    threads: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0)]
+
+
+class Validate(Section):
+    """Predictions for the held-out split. ``angular_floor`` in eV/Å."""
+
+    split: Literal["valid", "test"]
+    batch_size: PositiveInt
+    angular_floor: Positive
+    resamples: PositiveInt
+    seed: Annotated[int, Field(ge=0)]
+
+
+class Params(Section):
+    """All of ``params.yaml``. ``contracts``, ``gates`` and ``milestones`` are read by ``hydrogate.checks``."""
+
+    regenerate: Regenerate
+    label: Label
+    train: Train
+    # "validate" is a name of pydantic's own.
+    validate_: Validate = Field(alias="validate")
+    contracts: dict[str, Any]
+    gates: dict[str, Any]
+    milestones: list[dict[str, Any]]
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and validate ``path``.
+
+    Raises
+    ------
+    BadParams
+        Missing, unreadable, or a key is unknown, absent or of the wrong type or range.
+    """
+    content = load_yaml(path)
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise BadParams(f"{path}: " + explain(error, Params)) from error
