@@ -1,0 +1,163 @@
+"""What a contract says: verdicts, findings, a report. Only ``pass`` opens anything."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Verdict(StrEnum):
+    """What a check found.
+
+    ``undecided`` is too little to judge (n below the minimum, NaN); ``not_run`` lacks an input that the check needs;
+    ``error`` means that the check itself broke.
+    """
+
+    PASS = "pass"
+    FAIL = "fail"
+    UNDECIDED = "undecided"
+    NOT_RUN = "not_run"
+    ERROR = "error"
+
+
+class Severity(StrEnum):
+    """``error`` refuses, ``warn`` is reported."""
+
+    ERROR = "error"
+    WARN = "warn"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check.
+
+    Parameters
+    ----------
+    observed : mapping of str to float
+        Each quantity judged, in ``unit``; the worst value where the check judges structure by structure.
+    allowed : mapping of str to str
+        The bound of each quantity, in words.
+    n, n_bad : int
+        Rows judged and rows outside the bound, counted exactly.
+    message : str
+        What, where, observed, allowed.
+    examples : tuple of str
+        The worst few, by name; never one a failure.
+    """
+
+    contract: str
+    check: str
+    verdict: Verdict
+    severity: Severity
+    message: str
+    remedy: str = ""
+    n: int = 0
+    n_bad: int = 0
+    unit: str = ""
+    observed: Mapping[str, float] = field(default_factory=dict)
+    allowed: Mapping[str, str] = field(default_factory=dict)
+    examples: tuple[str, ...] = ()
+    reason: str = ""
+    source: str = ""
+
+    def __str__(self) -> str:
+        remedy = f" {self.remedy}" if self.remedy and self.verdict is not Verdict.PASS else ""
+        return f"contract {self.contract}, check {self.check}: {self.message}{remedy}"
+
+    def refuses(self, strict: bool = False) -> bool:
+        """Whether this finding alone keeps the contract from holding; ``strict`` refuses ``not_run`` too."""
+        if self.severity is Severity.WARN:
+            return False
+        if self.verdict is Verdict.NOT_RUN:
+            return strict
+        return self.verdict is not Verdict.PASS
+
+
+@dataclass(frozen=True)
+class Report:
+    """All findings of one contract on one data set.
+
+    Parameters
+    ----------
+    fingerprint : str
+        Of the content that was judged.
+    switched_off : tuple of str
+        Checks that the parameters switch off, in sight of a reviewer.
+    summary : mapping
+        What was judged: structures, atoms, species in percent.
+    """
+
+    contract: str
+    profile: str
+    fingerprint: str
+    findings: tuple[Finding, ...]
+    switched_off: tuple[str, ...] = ()
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
+    def refusals(self, strict: bool = False) -> tuple[Finding, ...]:
+        """The findings for which the contract does not hold."""
+        return tuple(finding for finding in self.findings if finding.refuses(strict))
+
+    def holds(self, strict: bool = False) -> bool:
+        """Whether no check refuses and at least one check ran."""
+        ran = any(finding.verdict in (Verdict.PASS, Verdict.FAIL) for finding in self.findings)
+        return ran and not self.refusals(strict)
+
+    def to_dict(self, strict: bool = False) -> dict[str, Any]:
+        """As plain numbers and strings, the form of ``metrics/<contract>.json`` and of ``--format json``."""
+        return {
+            "contract": self.contract,
+            "profile": self.profile,
+            "verdict": "pass" if self.holds(strict) else "fail",
+            "holds": self.holds(strict),
+            "fingerprint": self.fingerprint,
+            "summary": dict(self.summary),
+            "switched_off": " ".join(self.switched_off),
+            "checks": {finding.check: _finding_to_dict(finding) for finding in self.findings},
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Report":
+        """The report that :meth:`to_dict` wrote.
+
+        Raises
+        ------
+        KeyError, ValueError
+            The content is no report.
+        """
+        findings = tuple(
+            Finding(
+                contract=content["contract"],
+                check=name,
+                verdict=Verdict(item["verdict"]),
+                severity=Severity(item["severity"]),
+                **{key: item[key] for key in ("message", "remedy", "n", "n_bad", "unit", "observed", "allowed")},
+                examples=tuple(item.get("examples", ())),
+                reason=item["reason"],
+                source=item["source"],
+            )
+            for name, item in content["checks"].items()
+        )
+        off = tuple(content["switched_off"].split())
+        return cls(content["contract"], content["profile"], content["fingerprint"], findings, off, content["summary"])
+
+
+def _finding_to_dict(finding: Finding) -> dict[str, Any]:
+    item: dict[str, Any] = {
+        "verdict": str(finding.verdict),
+        "severity": str(finding.severity),
+        "n": finding.n,
+        "n_bad": finding.n_bad,
+        "unit": finding.unit,
+        "observed": dict(finding.observed),
+        "allowed": dict(finding.allowed),
+        "message": finding.message,
+        "remedy": finding.remedy,
+        "reason": finding.reason,
+        "source": finding.source,
+    }
+    return item | ({"examples": list(finding.examples)} if finding.examples else {})
+
+
+class ContractViolation(Exception):
+    """A contract does not hold, and something that needs it was asked for."""
