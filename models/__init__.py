@@ -1,0 +1,40 @@
+"""Students, teachers and what they share: torch and ASE in, energies (eV) and forces (eV/Å) out."""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class UnknownName(ValueError):
+    """A student, teacher, method or size that does not exist; the message names the nearest one that does."""
+
+
+def refuse_unknown(kind: str, name: str, known: Iterable[str]) -> None:
+    """Raise unless ``name`` is one of ``known``.
+
+    Parameters
+    ----------
+    kind : str
+        What is being named, as a person reads it: "student", "teacher".
+    name : str
+        What was asked for.
+    known : iterable of str
+        What exists.
+
+    Raises
+    ------
+    UnknownName
+        ``name`` is none of them.
+    """
+    names = sorted(known)
+    if name in names:
+        return
+    near = difflib.get_close_matches(str(name), names, n=1)
+    raise UnknownName(
+        f"unknown {kind} {name!r}" + (f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names)}")
+    )
+
+
+def module_names(folder: Path) -> list[str]:
+    """Names of the modules in ``folder`` whose name does not start with an underscore, sorted."""
+    return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))

@@ -1,0 +1,1 @@
+"""The students: one file each, found by its name."""
