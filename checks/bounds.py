@@ -151,6 +151,8 @@ def _bounds(check: str, block: Mapping[str, Any], source: str, contract: str) ->
     limits = {name: _limits(value, f"{where}.{name}") for name, value in quantities.items()}
     if flat:
         limits[""] = _limits(flat, where)
+    if severity == Severity.WARN:  # nothing is left to warn about more gently
+        limits = {name: limit.as_warning() for name, limit in limits.items()}
     settings = {n: v for n, v in block.items() if n not in (*quantities, *flat, *_COMMON)}
     for name, value in settings.items():
         if isinstance(value, float) and not math.isfinite(value):

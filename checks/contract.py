@@ -1,0 +1,129 @@
+"""A contract: every declared check measured, judged, and judged again by pandera (and Great Expectations)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from hydrogate.checks import input, labels, predictions, structures
+from hydrogate.checks.bounds import Bounds, Override, resolve_bounds
+from hydrogate.checks.dataset import Dataset, concatenate
+from hydrogate.checks.findings import Finding, Report, Verdict
+from hydrogate.checks.input import InputCounts
+from hydrogate.checks.judge import judge
+from hydrogate.checks.rules import RULES, Measurement, Potential, Quantities, Rows, Rule, Subject
+from hydrogate.checks.schemas import atom_table, failing_atoms, failing_checks, structure_table
+
+# Importing these modules declares their checks.
+CONTRACT_MODULES = (input, structures, labels, predictions)
+
+
+def check(
+    data: Dataset | Sequence[Atoms],
+    contract: str = "structures",
+    *,
+    profile: str | None = None,
+    overrides: Sequence[Override] = (),
+    counts: InputCounts | None = None,
+    held_out: Dataset | None = None,
+    teacher: Mapping[str, Any] | None = None,
+    potential: Potential | None = None,
+    great_expectations: bool = False,
+) -> Report:
+    """Hold ``data`` against ``contract``.
+
+    Parameters
+    ----------
+    data : Dataset or sequence of ase.Atoms
+        Å; energies in eV and forces in eV/Å from each Atoms' calculator results, where it has them.
+    contract : str
+        input, structures, labels or predictions.
+    profile : str, optional
+        A shipped profile of bounds; default the one the overrides name, else druglike.
+    overrides : sequence of (source, mapping)
+        ``contracts`` sections of the caller's files, the last one strongest.
+    counts, held_out, teacher, potential
+        What single checks need; see :class:`hydrogate.checks.rules.Subject`. A check without its input is not_run.
+    great_expectations : bool
+        Judge the data-set quantities with Great Expectations too (extra ``gx``; seconds to import).
+
+    Raises
+    ------
+    BadParams
+        A contract, profile, check or key is unknown, or a bound is no number.
+    """
+    dataset = data if isinstance(data, Dataset) else from_atoms(data)
+    chosen, declared = resolve_bounds(contract, profile=profile, overrides=overrides)
+    rules = _rules_of(contract, declared)
+    subject = Subject(dataset, counts, held_out, teacher, potential)
+    judged = {rule.check: judge(rule, declared[rule.check], subject) for rule in rules}
+    findings = {name: finding for name, (finding, _) in judged.items()}
+    measured = {name: measurement for name, (_, measurement) in judged.items() if measurement is not None}
+    _compare_engines(findings, _pandera_verdicts(dataset, measured, declared), declared, "pandera")
+    if great_expectations:
+        from hydrogate.checks.distributions import gx_verdicts
+
+        quantities = {name: m for name, m in measured.items() if isinstance(m, Quantities) and not m.undecided}
+        _compare_engines(findings, gx_verdicts(quantities, declared), declared, "Great Expectations")
+    return Report(
+        contract=contract,
+        profile=chosen,
+        fingerprint=counts.fingerprint() if counts else dataset.fingerprint(),
+        findings=tuple(findings.values()),
+        switched_off=tuple(name for name, bounds in declared.items() if not bounds.enabled),
+        summary=_summary(dataset),
+    )
+
+
+def from_atoms(structures: Sequence[Atoms]) -> Dataset:
+    """A data set from ASE Atoms with the energies and forces that their calculators hold; all or none must."""
+    stored = [atoms.calc.results if atoms.calc else {} for atoms in structures]
+    labelled = [results for results in stored if "energy" in results and "forces" in results]
+    if not labelled:
+        return concatenate(structures)
+    nothing = [np.full((len(atoms), 3), np.nan) for atoms in structures]
+    return concatenate(
+        structures,
+        energy=[results.get("energy", float("nan")) for results in stored],
+        forces=[results.get("forces", empty) for results, empty in zip(stored, nothing, strict=True)],
+    )
+
+
+def _rules_of(contract: str, declared: Mapping[str, Bounds]) -> list[Rule]:
+    known = {check for of, check in RULES if of == contract}
+    if known != set(declared):
+        raise AssertionError(f"contract {contract}: bounds and rules differ in {sorted(known ^ set(declared))}")
+    return [RULES[contract, check] for check, bounds in declared.items() if bounds.enabled]
+
+
+def _pandera_verdicts(
+    data: Dataset, measured: Mapping[str, Measurement], declared: Mapping[str, Bounds]
+) -> dict[str, bool]:
+    """Each check of rows judged again by pandera: name to whether it holds."""
+    rows = {name: m for name, m in measured.items() if isinstance(m, Rows) and len(m.values)}
+    limits = {name: declared[name].limits[""] for name in rows}
+    failing = failing_checks(structure_table(rows, limits, len(data)), limits)
+    verdicts = {name: name not in failing for name in rows}
+    if verdicts.get("finite") and failing_atoms(atom_table(data)):
+        verdicts["finite"] = False
+    return verdicts
+
+
+def _compare_engines(
+    findings: dict[str, Finding], verdicts: Mapping[str, bool], declared: Mapping[str, Bounds], engine: str
+) -> None:
+    """Two engines on one declaration must agree: where they do not, the check itself is broken."""
+    for name, theirs in verdicts.items():
+        finding = findings[name]
+        only_warned = finding.verdict is Verdict.FAIL and finding.severity is not declared[name].severity
+        ours = finding.verdict is Verdict.PASS or only_warned
+        if ours != theirs:
+            text = f"the check itself broke: own verdict {finding.verdict}, {engine} says {'pass' if theirs else 'fail'}."
+            findings[name] = replace(finding, verdict=Verdict.ERROR, severity=declared[name].severity, message=text)
+
+
+def _summary(data: Dataset) -> dict[str, Any]:
+    species = {symbol: round(share, 2) for symbol, share in data.species_percentages().items()}
+    return {"structures": len(data), "atoms": len(data.numbers), "species_percent": species}

@@ -1,0 +1,146 @@
+"""Contract ``labels``: what energies and forces must satisfy before anything is trained on them."""
+
+import numpy as np
+
+from hydrogate.checks.bounds import Bounds
+from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.observables import bond_forces, force_norms, net_force as net_force_of, per_structure
+from hydrogate.checks.rules import NotRun, Quantities, Rows, Subject, rule
+
+_UNITS = "Check the unit (eV/Å is meant) and that forces, not gradients, were stored."
+
+
+def _labelled(subject: Subject) -> Dataset:
+    data = subject.data
+    if data.energy is None or data.forces is None:
+        raise NotRun("the data set carries no " + ("energy" if data.forces is not None else "forces"))
+    return data
+
+
+@rule("labels", remedy="Label again; read the teacher's reasons in the quarantine of the data set.")
+def complete(subject: Subject, bounds: Bounds) -> Quantities:
+    """Each structure has energy and forces, or a quarantine entry with the teacher's reason."""
+    data = subject.data
+    if data.energy is None or data.forces is None:
+        return Quantities({"missing": float(len(data)), "quarantined_share": 0.0}, len(data))
+    n = data.n_read or len(data)
+    unlabelled = (~np.isfinite(data.energy)) | (per_structure(np.isnan(data.forces).any(axis=1), data) > 0)
+    missing = int(unlabelled.sum()) + max(0, n - len(data) - len(data.quarantine))
+    return Quantities({"missing": float(missing), "quarantined_share": len(data.quarantine) / max(n, 1)}, n)
+
+
+@rule("labels", unit="eV/Å", remedy=_UNITS)
+def force_magnitude(subject: Subject, bounds: Bounds) -> Quantities:
+    """|F| of atoms: the largest, the 99.9th percentile, the median."""
+    norms = force_norms(_labelled(subject))
+    if not len(norms):
+        return Quantities({}, 0, "atoms")
+    p99_9, median = np.quantile(norms, [0.999, 0.5])
+    return Quantities({"largest": norms.max(), "p99_9": p99_9, "median": median}, len(norms), "atoms")
+
+
+@rule("labels", unit="eV/Å", remedy=_UNITS)
+def force_rms(subject: Subject, bounds: Bounds) -> Quantities:
+    """Root mean square of the force components over the data set."""
+    forces = _labelled(subject).forces
+    assert forces is not None
+    value = float(np.sqrt(np.mean(forces.astype(np.float64) ** 2))) if forces.size else float("nan")
+    return Quantities({"": value}, len(forces), "atoms")
+
+
+@rule("labels", remedy="Look at the structure's label: zeroed, rescaled, or an SCF that did not converge.")
+def force_rms_per_structure(subject: Subject, bounds: Bounds) -> Rows:
+    """A structure's RMS force over the median of the data set."""
+    data = _labelled(subject)
+    rms = np.sqrt(per_structure(force_norms(data) ** 2, data) / np.maximum(3 * data.sizes, 1))
+    median = np.median(rms) if len(rms) else np.nan
+    relative = rms / median if median > 0 else np.full(len(rms), np.nan)
+    return Rows(
+        relative, lambda row: f"{data.name(row)} has RMS force {rms[row]:.4g} eV/Å, {relative[row]:.3g} of the median"
+    )
+
+
+@rule("labels", remedy="The sign is wrong, or forces and atoms are in a different order: store F = −∇E.")
+def restoring_forces(subject: Subject, bounds: Bounds) -> Quantities:
+    """Correlation of (X-H length minus its mean for that X) with the force on H along the bond, pooled."""
+    bonds = bond_forces(_labelled(subject), subject.geometry)
+    n = len(bonds.force)
+    few = n < bounds.settings["min_bonds"]
+    undecided = f"{n} X-H bonds, at least {bounds.settings['min_bonds']} needed" if few else ""
+    spread = n > 1 and bonds.deviation.std() > 0 and bonds.force.std() > 0
+    value = float(np.corrcoef(bonds.deviation, bonds.force)[0, 1]) if spread else float("nan")
+    return Quantities({"": value}, n, "X-H bonds", undecided)
+
+
+@rule("labels", remedy="Energies and forces disagree: a unit, a sign, an order of atoms, or labels of two methods.")
+def sibling_work(subject: Subject, bounds: Bounds) -> Quantities:
+    """Slope of ΔE on −½(F₁ + F₂)·Δx over pairs of near geometries of one molecule; needs no teacher."""
+    _labelled(subject)
+    pairs = subject.siblings
+    near = pairs.rms_displacement <= bounds.settings["max_rms_displacement"]
+    work, difference = pairs.work[near], pairs.energy_difference[near]
+    if not len(work):
+        raise NotRun("no molecule has two near geometries (regenerate.sampling: none)")
+    few = len(work) < bounds.settings["min_pairs"]
+    undecided = f"{len(work)} pairs, at least {bounds.settings['min_pairs']} needed" if few else ""
+    square = float(work @ work)
+    return Quantities({"": float(work @ difference) / square if square > 0 else np.nan}, len(work), "pairs", undecided)
+
+
+@rule("labels", "predictions", unit="eV/Å", remedy="The forces are not those of an isolated molecule, or of other positions.")
+def net_force(subject: Subject, bounds: Bounds) -> Quantities:
+    """|ΣF| / √(3N), the largest over the structures; ``exact`` for teachers known to sum to zero."""
+    data = _labelled(subject)
+    values = net_force_of(data)
+    exact = str((data.teacher or {}).get("name", "")) in bounds.settings["exact_teachers"]
+    return Quantities({"exact" if exact else "other": values.max() if len(values) else np.nan}, len(values))
+
+
+def _composition_residual(subject: Subject, bounds: Bounds) -> np.ndarray:
+    data = _labelled(subject)
+    fit = subject.composition
+    wanted = bounds.settings["min_structures_per_rank"] * fit.rank
+    if fit.rank < 2 or len(data) < wanted:
+        raise NotRun(f"{len(data)} structures of compositions of rank {fit.rank}; rank 2 and {wanted} structures needed")
+    return fit.residual
+
+
+@rule("labels", unit="eV/atom", remedy="Look at the outliers: a failed SCF, another level of theory, or a shuffled order.")
+def energy_residual(subject: Subject, bounds: Bounds) -> Quantities:
+    """Energy per atom after a fit of element energies: largest robust z-score, standard deviation."""
+    residual = _composition_residual(subject, bounds)
+    scale = 1.4826 * np.median(np.abs(residual - np.median(residual)))
+    z = np.abs(residual - np.median(residual)).max() / scale if scale > 0 else np.nan
+    return Quantities({"robust_z": z, "standard_deviation": residual.std()}, len(residual))
+
+
+@rule("labels", unit="eV/atom", remedy="Check the unit of the energies: eV is meant, not hartree or kcal/mol.")
+def energy_residual_scale(subject: Subject, bounds: Bounds) -> Quantities:
+    """Median absolute deviation of the residual of the composition fit; exactly 0 is undecided."""
+    residual = _composition_residual(subject, bounds)
+    scale = float(np.median(np.abs(residual - np.median(residual))))
+    return Quantities({"": scale or float("nan")}, len(residual))
+
+
+@rule("labels", remedy="Label the whole data set with one teacher, version and set of settings.")
+def teacher_identity(subject: Subject, bounds: Bounds) -> Quantities:
+    """The data set names one teacher; in the pipeline, the one in the parameters."""
+    found = subject.data.teacher
+    if found is None:
+        raise NotRun("the data set names no teacher")
+    wanted = subject.teacher or {}
+    differing = [key for key in wanted if found.get(key) != wanted[key]]
+    if differing:
+        pairs = ", ".join(f"{key} {found.get(key)!r} instead of {wanted[key]!r}" for key in differing)
+        return Quantities({"": float(len(differing))}, len(subject.data), f"structures labelled with {pairs}")
+    return Quantities({"": 0.0}, len(subject.data))
+
+
+@rule("labels", remedy="Hydrogen carries no force of the size of the others: masked, mislabelled or missing hydrogen.")
+def hydrogen_forces(subject: Subject, bounds: Bounds) -> Quantities:
+    """Median |F| on hydrogen over the median |F|."""
+    data = _labelled(subject)
+    norms, hydrogen = force_norms(data), data.numbers == 1
+    median = np.median(norms) if len(norms) else 0.0
+    value = np.median(norms[hydrogen]) / median if hydrogen.any() and median > 0 else np.nan
+    return Quantities({"": value}, int(hydrogen.sum()), "hydrogens")

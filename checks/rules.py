@@ -1,0 +1,136 @@
+"""What a check is: one function found by its name, that measures; bounds judge what it measured.
+
+A check returns :class:`Rows` (one value a structure, atom or bond), :class:`Quantities` (values of the whole data
+set), or raises :class:`NotRun` where an input that it needs is absent. It never compares with a number of its own.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from hydrogate.checks.bounds import Bounds
+from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.input import InputCounts
+from hydrogate.checks.observables import CompositionFit, Geometry, SiblingWork, composition_fit, geometry, sibling_work
+
+Potential: TypeAlias = Callable[[Sequence[Atoms]], Sequence[tuple[float, NDArray[np.float64]]]]
+"""Structures to (energy in eV, forces (n, 3) in eV/Å): a student or a teacher, seen from here."""
+
+
+class NotRun(Exception):
+    """An input that the check needs is absent; the message names it."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One value a row.
+
+    Parameters
+    ----------
+    values : (K,)
+        NaN counts as outside every bound.
+    describe : callable
+        A row's index to its sentence: which structure, what was observed.
+    structure : (K,) int, optional
+        The structure of each row; row k is structure k where it is left out.
+    noun : str
+        What a row is, in the plural.
+    """
+
+    values: NDArray[Any]
+    describe: Callable[[int], str]
+    structure: NDArray[np.int64] | None = None
+    noun: str = "structures"
+
+
+@dataclass(frozen=True)
+class Quantities:
+    """Values of the whole data set, by the name of their bound; ``n`` rows stand behind them.
+
+    ``undecided`` says why there is too little to judge; the values are reported all the same.
+    """
+
+    values: Mapping[str, float]
+    n: int
+    noun: str = "structures"
+    undecided: str = ""
+
+
+Measurement: TypeAlias = Rows | Quantities
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is judged, and what it is judged with.
+
+    Parameters
+    ----------
+    data : Dataset
+    counts : InputCounts, optional
+        What became of the records of the input files; contract ``input`` alone.
+    held_out : Dataset, optional
+        The reference structures of predictions.
+    teacher : mapping, optional
+        The identity that the labels should have; in the pipeline, the one in the parameters.
+    potential : Potential, optional
+        The student behind predictions, evaluated in float64.
+    """
+
+    data: Dataset
+    counts: InputCounts | None = None
+    held_out: Dataset | None = None
+    teacher: Mapping[str, Any] | None = None
+    potential: Potential | None = None
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """The pass over all pairs, made once for the checks that share it."""
+        return geometry(self.data)
+
+    @cached_property
+    def siblings(self) -> SiblingWork:
+        """Pairs of geometries of one molecule."""
+        return sibling_work(self.data)
+
+    @cached_property
+    def composition(self) -> CompositionFit:
+        """The least-squares fit of element energies."""
+        return composition_fit(self.data)
+
+
+Measure: TypeAlias = Callable[[Subject, Bounds], Measurement]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A check: its contract and name, the unit of what it measures, what to do when it fires."""
+
+    contract: str
+    check: str
+    unit: str
+    remedy: str
+    measure: Measure
+
+    @property
+    def why(self) -> str:
+        """The rule in one sentence, from the function's docstring."""
+        return (self.measure.__doc__ or "").split("\n\n")[0].strip()
+
+
+RULES: dict[tuple[str, str], Rule] = {}
+
+
+def rule(*contracts: str, remedy: str, unit: str = "") -> Callable[[Measure], Measure]:
+    """Declare the decorated function as the check of its name in ``contracts``."""
+
+    def declare(measure: Measure) -> Measure:
+        for contract in contracts:
+            RULES[contract, measure.__name__] = Rule(contract, measure.__name__, unit, remedy, measure)
+        return measure
+
+    return declare

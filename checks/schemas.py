@@ -1,0 +1,105 @@
+"""The pandera side of the declaration: polars tables of atoms and structures, and the schemas compiled for them.
+
+Eager frames alone: on a LazyFrame pandera looks at the schema and not at the values. Pandera says whether a rule
+holds and shows samples; exact counts are the judge's own.
+"""
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+import polars as pl
+
+from hydrogate.checks.bounds import Limits
+from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.declared import BadParams
+from hydrogate.checks.rules import Rows
+
+SAMPLES = 20
+
+
+def atom_table(data: Dataset) -> pl.DataFrame:
+    """One row an atom: ``atomic_number``, ``pos_x`` … in Å, ``force_x`` … in eV/Å where there are forces.
+
+    No two names differ by case only: Great Expectations folds the case of column names.
+    """
+    columns: dict[str, np.ndarray] = {"atomic_number": data.numbers}
+    for prefix, values in (("pos", data.positions), ("force", data.forces)):
+        if values is not None:
+            columns |= {f"{prefix}_{axis}": values[:, k] for k, axis in enumerate("xyz")}
+    return pl.DataFrame(columns)
+
+
+def structure_table(rows: Mapping[str, Rows], limits: Mapping[str, Limits], n_structures: int) -> pl.DataFrame:
+    """One row a structure: the least and the greatest value of each check, where it has a bound on that side."""
+    columns: dict[str, pl.Series] = {}
+    for name, measured in rows.items():
+        values = np.asarray(measured.values, dtype=np.float64)
+        owner = np.arange(len(values)) if measured.structure is None else measured.structure
+        first = np.flatnonzero(np.diff(owner, prepend=-1))
+        for side, reduce, bound in (("min", np.minimum, limits[name].min), ("max", np.maximum, limits[name].max)):
+            if bound is None:
+                continue
+            column = pl.Series(f"{name}_{side}", [None], dtype=pl.Float64).new_from_index(0, max(n_structures, len(owner)))
+            columns[column.name] = column.scatter(owner[first], reduce.reduceat(values, first))
+    return pl.DataFrame(columns)
+
+
+def failing_checks(table: pl.DataFrame, limits: Mapping[str, Limits]) -> set[str]:
+    """The checks for which pandera refuses the structure table."""
+    import pandera.polars as pa
+
+    _refuse_disabled_pandera()
+    schema = pa.DataFrameSchema(
+        {
+            f"{name}_{side}": pa.Column(pl.Float64, _within(name, side, bound), nullable=True)
+            for name, limit in limits.items()
+            for side, bound in (("min", limit.min), ("max", limit.max))
+            if bound is not None
+        },
+        strict=True,
+    )
+    return _failures(schema, table)
+
+
+def failing_atoms(table: pl.DataFrame) -> set[str]:
+    """The columns of the atom table that pandera refuses: values that are not finite, numbers of no element."""
+    import pandera.polars as pa
+
+    _refuse_disabled_pandera()
+    finite = {name: pa.Column(pl.Float32, _finite(name)) for name in table.columns if name != "atomic_number"}
+    elements = pa.Check.in_range(1, 118, name="atomic_number", n_failure_cases=SAMPLES)
+    return _failures(pa.DataFrameSchema({"atomic_number": pa.Column(pl.UInt8, elements), **finite}, strict=True), table)
+
+
+def _within(name: str, side: str, bound: float):  # type: ignore[no-untyped-def]
+    import pandera.polars as pa
+
+    column = pl.col(f"{name}_{side}")
+    # polars orders NaN above every number, so that NaN would pass a lower bound.
+    holds = column.is_not_nan() & ((column >= bound) if side == "min" else (column <= bound))
+    return pa.Check(lambda data: data.lazyframe.select(holds), name=name, n_failure_cases=SAMPLES)
+
+
+def _finite(name: str):  # type: ignore[no-untyped-def]
+    import pandera.polars as pa
+
+    return pa.Check(lambda data: data.lazyframe.select(pl.col(name).is_finite()), name=name, n_failure_cases=SAMPLES)
+
+
+def _failures(schema, table: pl.DataFrame) -> set[str]:  # type: ignore[no-untyped-def]
+    import pandera.errors
+
+    try:
+        schema.validate(table, lazy=True)
+    except pandera.errors.SchemaErrors as errors:
+        return {str(error.check.name if hasattr(error.check, "name") else error.check) for error in errors.schema_errors}
+    return set()
+
+
+def _refuse_disabled_pandera() -> None:
+    value = os.environ.get("PANDERA_VALIDATION_ENABLED", "true")
+    if value not in ("true", "True", "1"):
+        raise BadParams(
+            f"PANDERA_VALIDATION_ENABLED={value!r} switches pandera's validation off; unset it, or set it to true"
+        )

@@ -1,0 +1,157 @@
+"""Contract ``structures``: what a data set of molecules must satisfy before anything is labelled."""
+
+import numpy as np
+from ase.data import atomic_numbers
+
+from hydrogate.checks.bounds import Bounds
+from hydrogate.checks.chemistry import expected_hydrogens_of_smiles, molecule_key, perceives
+from hydrogate.checks.dataset import SPLITS, UNKNOWN_HYDROGENS
+from hydrogate.checks.observables import per_structure
+from hydrogate.checks.rules import NotRun, Quantities, Rows, Subject, rule
+
+
+@rule("structures", "labels", "predictions", unit="values", remedy="Drop or recompute the structure.")
+def finite(subject: Subject, bounds: Bounds) -> Rows:
+    """No NaN or infinity, every atomic number an element's, every structure with atoms."""
+    data = subject.data
+    bad = per_structure((~np.isfinite(data.positions)).sum(axis=1), data)
+    bad += per_structure((data.numbers == 0) | (data.numbers > 118), data)
+    if data.forces is not None:
+        bad += per_structure((~np.isfinite(data.forces)).sum(axis=1), data)
+    if data.energy is not None:
+        bad += ~np.isfinite(data.energy)
+    bad += data.sizes < 1
+    return Rows(
+        bad, lambda row: f"{data.name(row)} has {int(bad[row])} values that are not finite or no element, or no atoms"
+    )
+
+
+@rule("structures", remedy="Read the reasons in the quarantine of the data set; mend the input files or the reader.")
+def quarantine_share(subject: Subject, bounds: Bounds) -> Quantities:
+    """Records set aside over records read."""
+    data = subject.data
+    if not data.n_read:
+        raise NotRun("nobody counted the records read (only the pipeline's data sets carry that count)")
+    if lost := data.n_read - len(data.quarantine) - len(set(zip(data.source, data.source_index, strict=True))):
+        raise ValueError(f"{data.n_read} records read, but {lost} of them are neither in the data set nor quarantined")
+    return Quantities({"": len(data.quarantine) / data.n_read}, data.n_read, "records")
+
+
+@rule("structures", unit="H atoms", remedy="Read SDF files through pipeline/sdf.py.")
+def explicit_hydrogens(subject: Subject, bounds: Bounds) -> Rows:
+    """Explicit hydrogens equal the expected ones, structure by structure, exactly."""
+    data = subject.data
+    explicit = per_structure(data.numbers == 1, data).astype(np.int64)
+    expected = data.expected_hydrogens.astype(np.int64)
+    for row in np.flatnonzero((expected == UNKNOWN_HYDROGENS) & (data.smiles != "")).tolist():
+        expected[row] = expected_hydrogens_of_smiles(data.smiles[row])
+    difference = np.abs(explicit - expected).astype(np.float64)
+    unknown = np.flatnonzero(expected == UNKNOWN_HYDROGENS)
+    perceived = {row: perceives(data.to_atoms(row)) for row in unknown.tolist()}
+    electrons = per_structure(data.numbers, data).astype(np.int64) - data.charge
+    odd = (electrons - (data.spin_multiplicity - 1)) % 2 != 0
+    failures = [row for row, sound in perceived.items() if not sound]
+    wide = len(failures) > bounds.settings["max_perception_failures"] * max(len(unknown), 1)
+    for row, sound in perceived.items():
+        suspect = not sound and (wide or odd[row] or not explicit[row])
+        difference[row] = float("nan") if suspect else 0.0
+
+    def describe(row: int) -> str:
+        if row in perceived:
+            return (
+                f"{data.name(row)} has {explicit[row]} explicit H and no valid bonds can be perceived "
+                f"({len(failures)} of {len(unknown)} structures without a bond block or SMILES)"
+            )
+        return f"{data.name(row)} has {explicit[row]} explicit H, its valences imply {expected[row]}"
+
+    return Rows(difference, describe)
+
+
+@rule("structures", remedy="A population of molecules holds about 50 % hydrogen: look for implicit hydrogen in the input.")
+def hydrogen_fraction(subject: Subject, bounds: Bounds) -> Quantities:
+    """Hydrogen atoms over atoms, over the data set."""
+    numbers = subject.data.numbers
+    value = float((numbers == 1).mean()) if len(numbers) else float("nan")
+    return Quantities({"": value}, len(subject.data), undecided=_too_few(subject, bounds))
+
+
+def _too_few(subject: Subject, bounds: Bounds) -> str:
+    """Why the data set is too small a sample of molecules to speak of a population; empty where it is not."""
+    data, wanted = subject.data, bounds.settings
+    if len(data) < wanted["min_structures"]:
+        return f"{len(data)} structures, at least {wanted['min_structures']} needed"
+    formulas = len({np.sort(data.numbers[data.atoms_of(row)]).tobytes() for row in range(len(data))})
+    few = formulas < wanted["min_formulas"]
+    return f"{formulas} distinct formulas, at least {wanted['min_formulas']} needed" if few else ""
+
+
+@rule("structures", remedy="Compare the input files and the element filter with what was meant to be trained on.")
+def element_fraction(subject: Subject, bounds: Bounds) -> Quantities:
+    """Share of each element within its band; ``other`` bounds each further element, hydrogen excluded."""
+    numbers = subject.data.numbers
+    counts = np.bincount(numbers, minlength=119) / max(len(numbers), 1)
+    named = {symbol: float(counts[atomic_numbers[symbol]]) for symbol in bounds.limits if symbol != "other"}
+    counts[[1, *(atomic_numbers[symbol] for symbol in named)]] = 0.0
+    values = {**named, "other": float(counts.max())}
+    return Quantities(values, len(subject.data), undecided=_too_few(subject, bounds))
+
+
+@rule("structures", unit="Å", remedy="Sample further geometries (regenerate.sampling: rattle or md).")
+def xh_spread(subject: Subject, bounds: Bounds) -> Quantities:
+    """Standard deviation of the C-H length over the data set."""
+    shape = subject.geometry
+    lengths = shape.length[subject.data.numbers[shape.partner] == 6]
+    lengths = lengths[np.isfinite(lengths)]
+    few = len(lengths) < bounds.settings["min_bonds"]
+    undecided = f"{len(lengths)} C-H bonds, at least {bounds.settings['min_bonds']} needed" if few else ""
+    return Quantities({"": float(lengths.std()) if len(lengths) else float("nan")}, len(lengths), "C-H bonds", undecided)
+
+
+@rule("structures", "labels", unit="Å", remedy="Look at the structure: units other than Å, H at the origin, or overlapping atoms.")
+def min_distance(subject: Subject, bounds: Bounds) -> Rows:
+    """No two atoms of a structure closer than the bound."""
+    data, values = subject.data, subject.geometry.min_distance
+    several = np.flatnonzero(data.sizes > 1)
+    return Rows(
+        values[several], lambda row: f"{data.name(int(several[row]))} has two atoms {values[several[row]]:.3f} Å apart", several
+    )  # fmt: skip
+
+
+@rule("structures", "labels", remedy="Place hydrogens with AddHs(addCoords=True), as pipeline/sdf.py does.")
+def hydrogen_bond_lengths(subject: Subject, bounds: Bounds) -> Rows:
+    """Distance of each hydrogen to its nearest heavy atom over the sum of covalent radii; no H alone."""
+    data, shape = subject.data, subject.geometry
+    structure = data.structure_of_atom[shape.hydrogen]
+
+    def describe(row: int) -> str:
+        atom = int(shape.hydrogen[row] - data.offset[structure[row]])
+        return (
+            f"{data.name(int(structure[row]))} has H atom {atom} at {shape.length[row]:.3f} Å from its nearest heavy "
+            f"atom, {shape.relative_length[row]:.2f} of the sum of covalent radii"
+        )
+
+    return Rows(shape.relative_length, describe, structure, "hydrogens")
+
+
+@rule("structures", remedy="Split by molecule (regenerate.split), never by geometry.")
+def split_leakage(subject: Subject, bounds: Bounds) -> Rows:
+    """No molecule and no augmentation parent on both sides of a split."""
+    data = subject.data
+    if not (data.split != "").any():
+        raise NotRun("the data set has no split")
+    if not (data.smiles != "").all():
+        raise NotRun("some structures have no SMILES, so that their molecule cannot be told")
+    key_of = {smiles: molecule_key(smiles) for smiles in dict.fromkeys(data.smiles.tolist())}
+    keys = [key_of[smiles] for smiles in data.smiles.tolist()]
+    sides: dict[str, set[str]] = {}
+    for key, split in zip(keys, data.split.tolist(), strict=True):
+        sides.setdefault(key, set()).add(split)
+    unknown = set(data.split.tolist()) - set(SPLITS)
+    crosses = np.array([len(sides[key]) > 1 for key in keys], dtype=np.float64)
+    crosses += data.split != data.split[data.parent]
+    crosses += np.isin(data.split, list(unknown))
+
+    def describe(row: int) -> str:
+        return f"{data.name(row)} is in split {data.split[row]!r}, its molecule also in {sorted(sides[keys[row]])}"
+
+    return Rows(crosses, describe)

@@ -1,0 +1,46 @@
+"""What every stage shares: its exit status, and a progress bar that is quiet off a terminal."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from hydrogate.checks.declared import BadParams
+from hydrogate.checks.findings import ContractViolation
+
+REFUSED = 1
+UNUSABLE = 2
+
+
+def stage_exit_status(main: Callable[[], int]) -> int:
+    """Run ``main``; a refusal is 1 and an unusable input 2, each with one clear message and no traceback.
+
+    A fault of the program itself is neither, and keeps its traceback.
+    """
+    try:
+        return main()
+    except ContractViolation as refusal:
+        print(refusal, file=sys.stderr)
+        return REFUSED
+    except KeyboardInterrupt:
+        print("interrupted; what was computed is kept, run the same command to continue", file=sys.stderr)
+        return 130
+    except (BadParams, ValueError, OSError, RuntimeError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return UNUSABLE
+
+
+@contextmanager
+def progress_bar(task: str, *, total: int, done: int = 0, unit: str) -> Iterator[Callable[[int], None]]:
+    """A bar with the time left, and a function that advances it; one line at the end where nobody looks."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+    with Progress(
+        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal
+    ) as bar:
+        identifier = bar.add_task(task, total=total, completed=done)
+        yield lambda count: bar.advance(identifier, count)
+    if not console.is_terminal:
+        print(f"{task}: {total} {unit}", file=sys.stderr)
