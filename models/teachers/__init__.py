@@ -5,7 +5,7 @@ A teacher's module has ``METHODS``, the names of its levels of theory with the d
 """
 
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 

@@ -1,0 +1,118 @@
+"""What a student sees: several structures as one graph, flat, with no padding."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from ase import Atoms
+from torch import Tensor
+
+from hydrogate.models.neighbours import neighbour_pairs
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """M structures of N atoms and E directed edges altogether.
+
+    Parameters
+    ----------
+    numbers : (N,) int64
+        Atomic numbers.
+    positions : (N, 3) float, Å
+    structure : (N,) int64
+        Which structure owns each atom, from 0, ascending.
+    charge : (M,) int64, e
+    spin_multiplicity : (M,) int64
+        2S + 1.
+    edge_index : (2, E) int64
+        ``edge_index[0]`` receives (i), ``edge_index[1]`` sends (j); sorted by receiver.
+    """
+
+    numbers: Tensor
+    positions: Tensor
+    structure: Tensor
+    charge: Tensor
+    spin_multiplicity: Tensor
+    edge_index: Tensor
+
+    @property
+    def n_structures(self) -> int:
+        """M."""
+        return self.charge.shape[0]
+
+    def edge_vectors(self) -> Tensor:
+        """(E, 3) Å, from the receiver to the sender."""
+        return self.positions[self.edge_index[1]] - self.positions[self.edge_index[0]]
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
+        """The same on ``device``, with positions as ``dtype``."""
+        return type(self)(
+            self.numbers.to(device),
+            self.positions.to(device, dtype),
+            self.structure.to(device),
+            self.charge.to(device),
+            self.spin_multiplicity.to(device),
+            self.edge_index.to(device),
+        )
+
+    def at(self, positions: Tensor) -> Self:
+        """The same graph with the atoms at ``positions`` (N, 3) Å."""
+        return type(self)(self.numbers, positions, self.structure, self.charge, self.spin_multiplicity, self.edge_index)
+
+
+def collate(structures: Sequence[Atoms], cutoff: float, dtype: torch.dtype = torch.float32) -> Batch:
+    """``structures`` as one batch.
+
+    Parameters
+    ----------
+    structures : sequence of ase.Atoms
+        Isolated; total charge (e) in ``info["charge"]`` (0 where absent), 2S + 1 in ``info["spin"]`` (1 where absent).
+    cutoff : float, Å
+        Edges join atoms of one structure that are at most this far apart.
+    dtype : torch.dtype
+        Of the positions; neighbours are found in double precision whatever it is.
+
+    Raises
+    ------
+    ValueError
+        No structure, an empty or periodic one, or a position that is not finite.
+    """
+    return join([_single(index, atoms, cutoff, dtype) for index, atoms in enumerate(structures)])
+
+
+def join(batches: Sequence[Batch]) -> Batch:
+    """Several batches as one, in order; their neighbours are not computed again."""
+    if not batches:
+        raise ValueError("a batch needs at least one structure, got none")
+    atoms = np.cumsum([0] + [len(batch.numbers) for batch in batches]).tolist()
+    owners = np.cumsum([0] + [batch.n_structures for batch in batches]).tolist()
+    return Batch(
+        torch.cat([batch.numbers for batch in batches]),
+        torch.cat([batch.positions for batch in batches]),
+        torch.cat([batch.structure + before for batch, before in zip(batches, owners, strict=False)]),
+        torch.cat([batch.charge for batch in batches]),
+        torch.cat([batch.spin_multiplicity for batch in batches]),
+        torch.cat([batch.edge_index + before for batch, before in zip(batches, atoms, strict=False)], dim=1),
+    )
+
+
+def _single(index: int, atoms: Atoms, cutoff: float, dtype: torch.dtype) -> Batch:
+    name = f"structure {index} ({atoms.get_chemical_formula()})"
+    if not len(atoms):
+        raise ValueError(f"structure {index} has no atoms; leave it out")
+    if atoms.pbc.any():
+        raise ValueError(f"{name} is periodic along {atoms.pbc.tolist()}; only isolated structures are supported")
+    try:
+        edges = neighbour_pairs(atoms.positions, cutoff)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    return Batch(
+        torch.as_tensor(atoms.numbers, dtype=torch.int64),
+        torch.as_tensor(atoms.positions, dtype=dtype),
+        torch.zeros(len(atoms), dtype=torch.int64),
+        torch.tensor([int(atoms.info.get("charge", 0))]),
+        torch.tensor([int(atoms.info.get("spin", 1))]),
+        torch.from_numpy(edges),
+    )

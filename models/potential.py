@@ -1,0 +1,336 @@
+"""What a student is. Its author writes only the energy; forces are derived here, once.
+
+Two ways lead to the forces, and they must agree: plain autograd, which everything that judges a student uses, and a
+compiled graph, which only training uses, because only there it repays its compile time.
+"""
+
+import copy
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.data import atomic_numbers, chemical_symbols
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hydrogate.models.batch import Batch, collate
+
+SCHEMA_VERSION = 1
+EnergyAndForces = Callable[[Batch], tuple[Tensor, Tensor]]
+
+
+class UnsupportedStructure(ValueError):
+    """A structure that the student was never taught: an element, charge or spin multiplicity outside its own."""
+
+
+class UnreadableStudent(ValueError):
+    """A file that is no student, or one of another version; the message names the file and the remedy."""
+
+
+@dataclass(frozen=True)
+class Support:
+    """What a student was taught, and so may be asked.
+
+    Parameters
+    ----------
+    elements : tuple of int
+        Atomic numbers.
+    charges : tuple of int, e
+        Total charges.
+    spin_multiplicities : tuple of int
+        2S + 1.
+    """
+
+    elements: tuple[int, ...]
+    charges: tuple[int, ...] = (0,)
+    spin_multiplicities: tuple[int, ...] = (1,)
+
+    @classmethod
+    def of(cls, structures: Sequence[Atoms]) -> "Support":
+        """What ``structures`` hold."""
+        return cls(
+            tuple(sorted({z for atoms in structures for z in atoms.numbers.tolist()})),
+            tuple(sorted({int(atoms.info.get("charge", 0)) for atoms in structures})),
+            tuple(sorted({int(atoms.info.get("spin", 1)) for atoms in structures})),
+        )
+
+    def refuse_others(self, batch: Batch, name: str, first: int = 0) -> None:
+        """Raise unless all of ``batch`` is supported.
+
+        Parameters
+        ----------
+        batch : Batch
+        name : str
+            The student's, for the message.
+        first : int
+            Index that the message gives to the first structure of ``batch``.
+
+        Raises
+        ------
+        UnsupportedStructure
+            Names the structure, what it holds, what is allowed and the remedy.
+        """
+        for what, values, owner, known in (
+            ("element", batch.numbers, batch.structure, self.elements),
+            ("total charge", batch.charge, None, self.charges),
+            ("spin multiplicity", batch.spin_multiplicity, None, self.spin_multiplicities),
+        ):
+            strange = ~torch.isin(values, torch.tensor(known, device=values.device))
+            if strange.any():
+                at = int(strange.nonzero()[0])
+                index = first + (at if owner is None else int(owner[at]))
+                shown = [chemical_symbols[z] for z in (int(values[at]), *known)] if owner is not None else []
+                observed, allowed = (shown[0], ", ".join(shown[1:])) if shown else (int(values[at]), list(known))
+                raise UnsupportedStructure(
+                    f"structure {index} has {what} {observed}; student {name!r} was taught {what} {allowed} only. "
+                    "Train it on data that hold the other, or leave the structure out"
+                )
+
+
+class Student(nn.Module, ABC):
+    """A potential: energies of a batch, smooth in the positions.
+
+    A subclass sets ``name``, ``cutoff`` (Å) and `interaction_energy`; nothing else is its business.
+
+    Parameters
+    ----------
+    size : dataclass
+        The student's own sizes.
+    support : Support
+    """
+
+    name: str
+    cutoff: float
+    reference_energies: Tensor
+    energy_scale: Tensor
+
+    def __init__(self, size: Any, support: Support) -> None:
+        super().__init__()
+        self.size = size
+        self.support = support
+        self.register_buffer("reference_energies", torch.zeros(len(atomic_numbers)))
+        self.register_buffer("energy_scale", torch.ones(()))
+
+    @abstractmethod
+    def interaction_energy(self, batch: Batch) -> Tensor:
+        """(M,) eV, above the atoms' reference energies; ``self.energy_scale`` (eV) is what is typical of one atom."""
+
+    def energy(self, batch: Batch) -> Tensor:
+        """(M,) float64, eV. Total energies reach thousands of eV, of which single precision keeps no meV."""
+        return self.interaction_energy(batch).double() + self.reference_energy(batch)
+
+    def reference_energy(self, batch: Batch) -> Tensor:
+        """(M,) float64, eV: the atoms' reference energies, summed over each structure."""
+        atoms = self.reference_energies.double()[batch.numbers]
+        return atoms.new_zeros(batch.n_structures).index_add(0, batch.structure, atoms)
+
+    def fit_references(self, batches: Sequence[Batch], energies: NDArray[np.float64], scale: float) -> None:
+        """Set the reference energies by least squares, and the energy scale.
+
+        Parameters
+        ----------
+        batches : sequence of Batch
+            One structure each.
+        energies : (M,) float64, eV
+        scale : float, eV
+            What is typical of one atom's energy.
+
+        Raises
+        ------
+        ValueError
+            ``scale`` is not a positive number, or a reference energy is not finite.
+        """
+        if not (np.isfinite(scale) and scale > 0):
+            raise ValueError(f"the energy scale must be a positive number of eV, got {scale}: look at the labels")
+        known = self.support.elements
+        counts = np.array([[int((batch.numbers == z).sum()) for z in known] for batch in batches], dtype=np.float64)
+        references = np.linalg.lstsq(counts, np.asarray(energies, dtype=np.float64), rcond=None)[0]
+        if not np.isfinite(references).all():
+            raise ValueError("the reference energies are not finite: an energy label is not finite")
+        with torch.no_grad():
+            # Rounded to single precision once, so that a cast of the student changes no total energy.
+            self.reference_energies[list(known)] = torch.from_numpy(references).float().to(self.reference_energies)
+            self.energy_scale.fill_(float(np.float32(scale)))
+
+
+def energy_and_forces(student: Student, batch: Batch, create_graph: bool = False) -> tuple[Tensor, Tensor]:
+    """Energies and forces by plain autograd.
+
+    Parameters
+    ----------
+    student : Student
+    batch : Batch
+    create_graph : bool
+        Keep the graph, so that a loss of both can be differentiated by the parameters.
+
+    Returns
+    -------
+    energy : (M,) float64, eV
+    forces : (N, 3), eV/Å
+
+    Raises
+    ------
+    UnsupportedStructure
+        See `Support.refuse_others`.
+    """
+    student.support.refuse_others(batch, student.name)
+    positions = batch.positions.detach().requires_grad_(True)
+    with torch.enable_grad():
+        energy = student.energy(batch.at(positions))
+        # An isolated atom's energy may not depend on its position at all.
+        (gradient,) = torch.autograd.grad(
+            energy.sum(), positions, create_graph=create_graph, allow_unused=True, materialize_grads=True
+        )
+    return (energy, -gradient) if create_graph else (energy.detach(), -gradient)
+
+
+def compiled_energy_and_forces(student: Student) -> EnergyAndForces:
+    """`energy_and_forces` with the graph kept, as one compiled function of any batch with two or more structures.
+
+    ``torch.func.grad`` inside the compiled function is the spelling that works, and not for every student: with some
+    (``x**2`` on slices made by ``split``) the compiled training graph returns wrong forces without complaint. Whoever
+    uses it compares it with `energy_and_forces`, forces with gradients enabled, at the weights in use.
+    """
+
+    def total(positions: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        energy = student.interaction_energy(batch.at(positions))
+        return energy.sum(), energy
+
+    def both(
+        numbers: Tensor, positions: Tensor, structure: Tensor, charge: Tensor, spin: Tensor, edges: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        batch = Batch(numbers, positions, structure, charge, spin, edges)
+        gradient, energy = torch.func.grad(total, has_aux=True)(positions, batch)
+        return energy, -gradient
+
+    compiled = torch.compile(both, dynamic=True, fullgraph=True)
+
+    def call(batch: Batch) -> tuple[Tensor, Tensor]:
+        student.support.refuse_others(batch, student.name)
+        energy, forces = compiled(
+            batch.numbers, batch.positions, batch.structure, batch.charge, batch.spin_multiplicity, batch.edge_index
+        )
+        return energy.double() + student.reference_energy(batch), forces
+
+    return call
+
+
+def predict(
+    student: Student, structures: Sequence[Atoms], *, batch_size: int = 32, dtype: torch.dtype | None = None
+) -> list[tuple[float, NDArray[np.float64]]]:
+    """Energies and forces of ``structures`` by plain autograd.
+
+    Parameters
+    ----------
+    student : Student
+    structures : sequence of ase.Atoms
+    batch_size : int
+        Structures at a time.
+    dtype : torch.dtype, optional
+        Precision of the computation; the student's own where it is left out.
+
+    Returns
+    -------
+    list of (float, (n, 3) float64)
+        Energy in eV and forces in eV/Å, in order.
+
+    Raises
+    ------
+    UnsupportedStructure
+        See `Support.refuse_others`.
+    """
+    parameter = next(student.parameters())
+    used = student if dtype in (None, parameter.dtype) else copy.deepcopy(student).to(dtype)
+    results = []
+    for first in range(0, len(structures), batch_size):
+        some = structures[first : first + batch_size]
+        batch = collate(some, student.cutoff, dtype or parameter.dtype).to(parameter.device, dtype or parameter.dtype)
+        student.support.refuse_others(batch, student.name, first)
+        energy, forces = energy_and_forces(used, batch)
+        parts = np.split(forces.double().cpu().numpy(), np.cumsum([len(atoms) for atoms in some])[:-1])
+        results += list(zip(energy.tolist(), parts, strict=True))
+    return results
+
+
+def save_student(student: Student, path: Path, training: Mapping[str, Any]) -> None:
+    """Write ``student`` to ``path`` as safetensors, with its name, sizes, support and ``training`` in the metadata.
+
+    Parameters
+    ----------
+    student : Student
+    path : pathlib.Path
+    training : mapping
+        How the student was made (parameters, fingerprint of the data), as JSON can hold it.
+    """
+    from safetensors.torch import save_file
+
+    about = {
+        "schema_version": SCHEMA_VERSION,
+        "student": student.name,
+        "size": asdict(student.size),
+        "support": asdict(student.support),
+        "training": dict(training),
+    }
+    tensors = {name: value.detach().cpu().contiguous() for name, value in student.state_dict().items()}
+    # One entry, because safetensors writes several in any order, and equal students should be equal files.
+    save_file(tensors, path, metadata={"hydrogate": json.dumps(about, sort_keys=True, allow_nan=False)})
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """The metadata that `save_student` wrote: schema_version, student, size, support, training.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    UnreadableStudent
+        It is not a student of this version.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file; `dvc repro train` makes a student")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {})["hydrogate"])
+        version = about["schema_version"]
+        missing = {"student", "size", "support", "training"} - set(about)
+    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise UnreadableStudent(f"{path}: not a student file ({error}); train one, or restore the file") from error
+    if version != SCHEMA_VERSION or missing:
+        raise UnreadableStudent(
+            f"{path}: a student file of schema {version} with {sorted(missing) or 'nothing'} missing; expected schema "
+            f"{SCHEMA_VERSION}. Train the student again"
+        )
+    return dict(about)
+
+
+def load_student(path: Path) -> Student:
+    """The student that `save_student` wrote to ``path``, ready to predict, on the CPU.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    UnreadableStudent
+        It is not a student of this version, or its weights are not those of the student that it names.
+    """
+    from safetensors.torch import load_file
+
+    from hydrogate.models import UnknownName
+    from hydrogate.models.students import make_student
+
+    about = read_about(path)
+    try:
+        support = Support(**{name: tuple(values) for name, values in about["support"].items()})
+        student = make_student(about["student"], about["size"], support)
+        student.load_state_dict(load_file(path))
+    except (UnknownName, TypeError, AttributeError, RuntimeError) as error:
+        raise UnreadableStudent(f"{path}: {error}; train the student again") from error
+    return student.eval()
