@@ -1,0 +1,25 @@
+"""Findings as Markdown, for a comment or a step summary."""
+
+import re
+
+from hydrogate.checks.findings import Report, Verdict
+
+
+def escape_markdown(text: str) -> str:
+    """``text`` with every character that Markdown or HTML would read made plain; line breaks become spaces."""
+    plain = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]()#+!|~:@-])", r"\\\1", " ".join(plain.split()))
+
+
+def report_markdown(report: Report, strict: bool = False) -> str:
+    """The verdict first, then what fires, then the table of all checks."""
+    conclusion = "holds" if report.holds(strict) else "does **not** hold"
+    lines = [f"## Contract {report.contract} {conclusion}", ""]
+    lines += [f"- {escape_markdown(str(f))}" for f in report.findings if f.verdict is not Verdict.PASS]
+    lines += ["", "| check | verdict | severity | observed | allowed |", "| --- | --- | --- | --- | --- |"]
+    for finding in report.findings:
+        observed = ", ".join(f"{name} {value:.4g}" for name, value in finding.observed.items())
+        allowed = ", ".join(f"{name} {bound}" for name, bound in finding.allowed.items())
+        cells = (finding.check, str(finding.verdict), str(finding.severity), f"{observed} {finding.unit}", allowed)
+        lines.append("| " + " | ".join(escape_markdown(cell) for cell in cells) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,49 @@
+"""Findings on a terminal, through Rich."""
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from hydrogate.checks.findings import Finding, Report, Severity, Verdict
+
+_STYLES = {
+    Verdict.PASS: "green",
+    Verdict.FAIL: "bold red",
+    Verdict.UNDECIDED: "yellow",
+    Verdict.NOT_RUN: "dim",
+    Verdict.ERROR: "bold magenta",
+}
+
+
+def report_text(report: Report, strict: bool = False) -> RenderableType:
+    """The verdict of each check, then what fires, then whether the contract holds."""
+    table = Table(title=f"contract {report.contract}, profile {report.profile}", title_justify="left")
+    for heading in ("check", "verdict", "observed", "allowed"):
+        table.add_column(heading, overflow="fold")
+    for finding in report.findings:
+        observed = ", ".join(f"{name} {value:.4g}" for name, value in finding.observed.items())
+        allowed = ", ".join(f"{name} {bound}" for name, bound in finding.allowed.items())
+        verdict = Text(_verdict(finding), style=_STYLES[finding.verdict])
+        table.add_row(finding.check, verdict, f"{observed} {finding.unit}".strip(), allowed)
+    told = [
+        Text.from_markup(f"[{_STYLES[finding.verdict]}]●[/] {escape(str(finding))}")
+        for finding in report.findings
+        if finding.verdict is not Verdict.PASS
+    ]
+    return Group(table, *told, _conclusion(report, strict))
+
+
+def _verdict(finding: Finding) -> str:
+    warned = finding.severity is Severity.WARN and finding.verdict is not Verdict.PASS
+    return f"{finding.verdict} (warning)" if warned else str(finding.verdict)
+
+
+def _conclusion(report: Report, strict: bool) -> Text:
+    species = ", ".join(f"{symbol} {share:.1f} %" for symbol, share in report.summary["species_percent"].items())
+    judged = f"{report.summary['structures']} structures, {report.summary['atoms']} atoms: {species}"
+    off = f"\nswitched off: {', '.join(report.switched_off)}" if report.switched_off else ""
+    if report.holds(strict):
+        return Text(f"{judged}{off}\ncontract {report.contract} holds", style="green")
+    refusals = ", ".join(finding.check for finding in report.refusals(strict)) or "no check ran"
+    return Text(f"{judged}{off}\ncontract {report.contract} does NOT hold: {refusals}", style="bold red")

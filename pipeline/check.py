@@ -1,0 +1,103 @@
+"""Stages ``check_<contract>``: judge, write the findings, exit 0 whatever was found; the guard refuses.
+
+In:  ``data/structures.h5``, ``data/labelled.h5`` or ``data/predictions.h5`` (with ``data/labelled.h5`` and
+     ``data/student.safetensors``), and ``contracts`` in ``params.yaml``.
+Out: ``metrics/<contract>.json``.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydrogate.checks import Report, check
+from hydrogate.checks.bounds import Override
+from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.declared import BadParams, did_you_mean
+from hydrogate.checks.input import InputCounts
+from hydrogate.checks.rules import Potential
+from hydrogate.pipeline.guard import METRICS
+from hydrogate.pipeline.hdf5 import read_dataset, written_whole
+from hydrogate.pipeline.params import Params, load_params
+from hydrogate.pipeline.stage import stage_exit_status
+
+STUDENT = Path("data/student.safetensors")
+
+
+def write_report(report: Report, root: Path = METRICS) -> Path:
+    """Write ``metrics/<contract>.json``, strictly judged, and return its path."""
+    path = root / f"{report.contract}.json"
+    with written_whole(path) as temporary:
+        content = json.dumps(report.to_dict(strict=True), indent=2, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(content + "\n", encoding="utf-8")
+    return path
+
+
+def judge_input(counts: InputCounts, data: Dataset, params: Params) -> Report:
+    """Contract ``input`` on what became of the records of the input files."""
+    return check(data, "input", overrides=overrides_of(params), counts=counts, great_expectations=False)
+
+
+def overrides_of(params: Params) -> list[Override]:
+    """The bounds that ``params.yaml`` declares."""
+    return [("params.yaml", params.contracts)]
+
+
+def held_out(data: Dataset, split: str) -> Dataset:
+    """The structures of ``split``, in order, as the predictions must be of them."""
+    return data.subset((data.split == split).nonzero()[0])
+
+
+def _potential(path: Path) -> Potential:
+    """The student in float64, by plain autograd."""
+    import torch
+
+    from hydrogate.models.potential import load_student, predict
+
+    return partial(predict, load_student(path), dtype=torch.float64)
+
+
+def run(contract: str, params: Params, data_root: Path = Path("data")) -> Report:
+    """Judge what the pipeline has made.
+
+    Raises
+    ------
+    BadParams, FileNotFoundError, UnreadableFile
+        An unknown contract, or nothing there that could be judged.
+    """
+    inputs: dict[str, Any] = {}
+    match contract:
+        case "structures":
+            data = read_dataset(data_root / "structures.h5")
+        case "labels":
+            from hydrogate.models.teachers import make_teacher
+
+            data = read_dataset(data_root / "labelled.h5")
+            label = params.label
+            inputs["teacher"] = make_teacher(label.teacher, label.method, label.weights).identity()
+        case "predictions":
+            data = read_dataset(data_root / "predictions.h5")
+            reference = held_out(read_dataset(data_root / "labelled.h5"), params.validate_.split)
+            inputs = {"held_out": reference, "potential": _potential(data_root / STUDENT.name)}
+        case _:
+            stages = ("structures", "labels", "predictions")
+            raise BadParams(f"no check stage {contract!r}{did_you_mean(contract, stages)}")
+    return check(data, contract, overrides=overrides_of(params), great_expectations=True, **inputs)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``python -m hydrogate.pipeline.check CONTRACT``: 0 when it has judged, whatever it judged."""
+    (contract,) = sys.argv[1:] if argv is None else argv
+    report = run(contract, load_params())
+    path = write_report(report)
+    for finding in report.findings:
+        if finding.verdict != "pass":
+            print(finding)
+    print(f"{path}: contract {contract} {'holds' if report.holds(strict=True) else 'does NOT hold'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(stage_exit_status(main))

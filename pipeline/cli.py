@@ -1,0 +1,166 @@
+"""The command ``hydrogate``. Exit status 0 (holds), 1 (a contract or gate refuses), 2 (input or call unusable)."""
+
+import json
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from hydrogate.checks.bounds import CONTRACTS, Override, profile_names
+from hydrogate.checks.declared import BadParams, did_you_mean, load_yaml
+from hydrogate.checks.findings import Report
+from hydrogate.pipeline.stage import REFUSED, stage_exit_status
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+class OutputFormat(StrEnum):
+    """How a result is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+    MARKDOWN = "markdown"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"hydrogate {version('hydrogate')}")
+        raise typer.Exit
+
+
+@app.callback()
+def hydrogate(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Data contracts and quality gates for machine-learned force field distillation."""
+
+
+@app.command(epilog="Example: hydrogate check my.extxyz --contract labels")
+def check(
+    paths: Annotated[list[Path], typer.Argument(help="Data files; several are judged as one data set.")],
+    contract: Annotated[str, typer.Option(help=f"One of {', '.join(CONTRACTS)}.")] = "structures",
+    profile: Annotated[str | None, typer.Option(help=f"Shipped bounds: {', '.join(profile_names())}.")] = None,
+    params: Annotated[Path | None, typer.Option(help="A YAML file whose `contracts` override the bounds.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="A check that could not run refuses too.")] = False,
+    units: Annotated[str | None, typer.Option(help="What the file's numbers are in, such as kcal/mol,angstrom.")] = None,
+    input_format: Annotated[str | None, typer.Option(help="The files' format, where the suffix does not tell.")] = None,
+    reference: Annotated[Path | None, typer.Option(help="The data set to compare with (held-out reference).")] = None,
+    output_format: Annotated[OutputFormat, typer.Option("--format", help="How to print.")] = OutputFormat.TEXT,
+) -> None:
+    """Hold data against a contract: 0 it holds, 1 it does not, 2 the input or the call cannot be used."""
+    report = _judge(paths, contract, profile, params, units, input_format, reference)
+    _print_report(report, output_format, strict)
+    if not report.holds(strict):
+        raise typer.Exit(REFUSED)
+
+
+def _judge(
+    paths: Sequence[Path],
+    contract: str,
+    profile: str | None,
+    params: Path | None,
+    units: str | None,
+    input_format: str | None,
+    reference: Path | None,
+) -> Report:
+    from hydrogate.checks import check as judge
+    from hydrogate.pipeline.formats import join, read
+
+    if contract not in CONTRACTS:
+        raise BadParams(f"--contract {contract!r} is unknown{did_you_mean(contract, CONTRACTS)}")
+    overrides = _overrides(params)
+    if contract == "input":
+        from hydrogate.pipeline.sdf import read_input
+
+        data, counts = read_input(paths)
+        return judge(data, contract, profile=profile, overrides=overrides, counts=counts)
+    data = join([read(path, input_format, units) for path in paths])
+    held_out = read(reference, input_format, units) if reference else None
+    return judge(data, contract, profile=profile, overrides=overrides, held_out=held_out)
+
+
+def _overrides(params: Path | None) -> list[Override]:
+    """``./params.yaml`` where it declares contracts, then ``--params``."""
+    named = [Path("params.yaml")] if Path("params.yaml").exists() else []
+    declared = [(path, load_yaml(path)) for path in [*named, *([params] if params else [])]]
+    if params and "contracts" not in declared[-1][1]:
+        raise BadParams(f"{params}: has no section `contracts`")
+    return [(str(path), content["contracts"]) for path, content in declared if content.get("contracts")]
+
+
+def _print_report(report: Report, output_format: OutputFormat, strict: bool) -> None:
+    from hydrogate.checks.render.markdown import report_markdown
+    from hydrogate.checks.render.text import report_text
+
+    match output_format:
+        case OutputFormat.JSON:
+            print(json.dumps(report.to_dict(strict), indent=2, ensure_ascii=False, allow_nan=False))
+        case OutputFormat.MARKDOWN:
+            print(report_markdown(report, strict), end="")
+        case OutputFormat.TEXT:
+            Console().print(report_text(report, strict))
+
+
+@app.command(epilog="Example: hydrogate sample --count 100 --seed 1 --output samples/mine.sdf.gz")
+def sample(
+    count: Annotated[int, typer.Option(min=1, help="Molecules to make.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seed, equal file.")] = 0,
+    output: Annotated[Path | None, typer.Option(help="Default: samples/sample-COUNT-SEED.sdf.gz.")] = None,
+) -> None:
+    """Write drug-like molecules as a generative model does: 3-D heavy atoms, hydrogen implicit, gzipped SDF."""
+    from hydrogate.pipeline.sample import write_sample
+
+    path = output or Path("samples") / f"sample-{count}-{seed}.sdf.gz"
+    write_sample(path, count, seed)
+    print(path)
+
+
+@app.command(epilog="Example: hydrogate show data/labelled.h5")
+def show(
+    path: Annotated[Path, typer.Argument(help="A data set in any format that `hydrogate check` reads.")],
+    units: Annotated[str | None, typer.Option(help="What the file's numbers are in.")] = None,
+    input_format: Annotated[str | None, typer.Option(help="The file's format, where the suffix does not tell.")] = None,
+) -> None:
+    """Say what a data set holds: structures, species, hydrogen, forces, teacher, units."""
+    from hydrogate.pipeline.formats import read
+    from hydrogate.pipeline.show import description
+
+    console = Console()
+    console.print(description(read(path, input_format, units), path))
+
+
+@app.command(epilog="Example: hydrogate decide --require m4_cuda_optimization")
+def decide(
+    require: Annotated[str | None, typer.Option(help="Exit 1 unless this milestone is reached.")] = None,
+) -> None:
+    """Judge the gates, name the next milestone, write metrics/decision.json."""
+    from hydrogate.pipeline import decide as stage
+
+    arguments = ["--require", require] if require else []
+    if status := stage.main(arguments):
+        raise typer.Exit(status)
+
+
+def main() -> None:
+    """The console command's entry point."""
+
+    def call() -> int:
+        result: Any = app(standalone_mode=False)
+        return result if isinstance(result, int) else 0
+
+    import click
+
+    try:
+        sys.exit(stage_exit_status(call))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+
+
