@@ -3,8 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from hydrogate.checks.declared import BadParams, Section, explain, load_yaml
 from pydantic import Field, ValidationError
+
+from hydrogate.checks.declared import BadParams, Section, explain, load_yaml
+from hydrogate.checks.gates import Gate, read_gates
+from hydrogate.checks.milestones import Band, read_milestones
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -89,7 +92,7 @@ class Validate(Section):
 
 
 class Params(Section):
-    """All of ``params.yaml``. ``contracts``, ``gates`` and ``milestones`` are read by ``hydrogate.checks``."""
+    """All of ``params.yaml``. ``contracts`` is read by ``hydrogate.checks``."""
 
     regenerate: Regenerate
     label: Label
@@ -97,8 +100,8 @@ class Params(Section):
     # "validate" is a name of pydantic's own.
     validate_: Validate = Field(alias="validate")
     contracts: dict[str, Any]
-    gates: dict[str, Any]
-    milestones: list[dict[str, Any]]
+    gates: dict[str, Gate]
+    milestones: tuple[Band, ...]
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
@@ -110,6 +113,9 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         Missing, unreadable, or a key is unknown, absent or of the wrong type or range.
     """
     content = load_yaml(path)
+    for name, read in (("gates", read_gates), ("milestones", read_milestones)):
+        if name in content:
+            content[name] = read(content[name], f"{path}: {name}")
     try:
         return Params.model_validate(content)
     except ValidationError as error:

@@ -1,0 +1,267 @@
+"""Gates: what a student must reach, declared with its reason, and judged by the whole interval of a metric.
+
+A gate passes when the whole 95 % interval lies on the good side of its threshold, fails when the whole interval lies on
+the bad side, and is undecided in between, with the number of molecules that would decide it. A metric that is a plain
+figure (n_structures, hydrogen_fraction, convergence: a count, a share of the set, a ratio of losses) has no interval;
+its gate declares ``confidence: 0`` and compares the value. Undefined never passes.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, field_validator
+
+from hydrogate.checks.bootstrap import LEVEL, Metric
+from hydrogate.checks.declared import BadParams, Section, did_you_mean, explain
+from hydrogate.checks.findings import Verdict
+from hydrogate.checks.metrics import metric_names
+
+# Metrics that need more than predictions, and where they come from.
+MEASURED_ELSEWHERE = {
+    "convergence": "stage train writes it to metrics/training.json",
+    "force_gradient_error": "stage validate writes it to metrics/validation.json",
+    "speedup_over_teacher": "no stage of this pipeline measures it yet",
+    "kernel_speedup": "it needs a CUDA device and the benchmarks",
+    "md_stability": "no stage of this pipeline runs molecular dynamics yet",
+    "md_drift": "no stage of this pipeline runs molecular dynamics yet",
+    "md_temperature": "no stage of this pipeline runs molecular dynamics yet",
+    "md_broken_bonds": "no stage of this pipeline runs molecular dynamics yet",
+    "regression": "it needs the predictions of a baseline",
+}
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+# How much narrower an interval is whose one end alone must hold at the same level, if the figure is normal.
+_ONE_SIDED = NormalDist().inv_cdf(LEVEL) / NormalDist().inv_cdf((1 + LEVEL) / 2)
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Gate(Section):
+    """One gate.
+
+    Parameters
+    ----------
+    metric : str
+        The metric that is judged; thresholds are in its unit.
+    comparison : str
+        ``<``, ``<=``, ``>=`` or ``>`` to ``threshold``; ``between`` ``low`` and ``high``, both included.
+    required : bool
+        Whether the milestone depends on it; reported all the same.
+    confidence : float
+        0.95 judges the whole interval; 0 compares the value.
+    one_sided : bool
+        Only the end towards the threshold must hold, at the same confidence: an interval narrower by 1.645 / 1.960.
+    min_n : int
+        Molecules below which nothing is judged (epochs, for ``convergence``).
+    command : str
+        What starts the work that would fix it.
+    reason : str
+    """
+
+    metric: str
+    comparison: Literal["<", "<=", ">=", ">", "between"]
+    threshold: Number | None = None
+    low: Number | None = None
+    high: Number | None = None
+    required: bool
+    confidence: Number
+    one_sided: bool = False
+    min_n: Annotated[int, Field(gt=0)]
+    command: str = "python3 -m nox -s repro"
+    reason: Annotated[str, Field(min_length=1)]
+
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        known = [*metric_names(), *MEASURED_ELSEWHERE]
+        if name not in known:
+            raise ValueError(f"no metric of this name{did_you_mean(name, known)}")
+        return name
+
+    @field_validator("confidence")
+    @classmethod
+    def _interval_or_value(cls, confidence: float) -> float:
+        if confidence not in (0.0, LEVEL):
+            raise ValueError(f"metrics carry {LEVEL:.0%} intervals: {LEVEL} judges the interval, 0 the value")
+        return confidence
+
+    def good(self, value: float) -> bool:
+        """Whether ``value`` lies on the good side."""
+        match self.comparison:
+            case "<":
+                return value < self._threshold
+            case "<=":
+                return value <= self._threshold
+            case ">=":
+                return value >= self._threshold
+            case ">":
+                return value > self._threshold
+            case "between":
+                low, high = self.edges
+                return low <= value <= high
+
+    @property
+    def _threshold(self) -> float:
+        return self.edges[0]
+
+    @property
+    def edges(self) -> tuple[float, ...]:
+        """The threshold, or the two ends of the range."""
+        chosen = (self.low, self.high) if self.comparison == "between" else (self.threshold,)
+        return tuple(edge for edge in chosen if edge is not None)
+
+    @property
+    def allowed(self) -> str:
+        """The condition in words."""
+        if self.comparison == "between":
+            return f"{self.low:g} to {self.high:g}"
+        return f"{self.comparison} {self.threshold:g}"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a gate says of a student.
+
+    Parameters
+    ----------
+    metric : Metric or None
+        None where nothing measured it.
+    molecules_needed : int or None
+        How many molecules would decide an undecided gate; None where no number would, or none is needed.
+    """
+
+    name: str
+    gate: Gate
+    metric: Metric | None
+    verdict: Verdict
+    message: str
+    molecules_needed: int | None = None
+
+    def __str__(self) -> str:
+        return f"gate {self.name}: {self.message}"
+
+
+def read_gates(content: object, where: str = "gates") -> dict[str, Gate]:
+    """The gates of a declaration, in its order.
+
+    Raises
+    ------
+    BadParams
+        Not a mapping; an unknown key or metric, with the nearest known one; thresholds that do not fit the comparison.
+    """
+    if not isinstance(content, Mapping):
+        raise BadParams(f"{where}: expected a mapping of gates, got {content!r}")
+    gates = {}
+    for name, block in content.items():
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise BadParams(f"{where}: gate {name!r}: a name is lower case letters, digits and underscores")
+        try:
+            gates[name] = Gate.model_validate(block)
+        except ValidationError as error:
+            raise BadParams(f"{where}.{name}: {explain(error, Gate)}") from error
+        _refuse_contradiction(gates[name], f"{where}.{name}")
+    return gates
+
+
+def _refuse_contradiction(gate: Gate, where: str) -> None:
+    given = {key for key in ("threshold", "low", "high") if getattr(gate, key) is not None}
+    expected = {"low", "high"} if gate.comparison == "between" else {"threshold"}
+    if given != expected:
+        raise BadParams(
+            f"{where}: comparison {gate.comparison!r} takes {' and '.join(sorted(expected))}, "
+            f"got {' and '.join(sorted(given)) or 'neither'}"
+        )
+    if gate.low is not None and gate.high is not None and gate.low > gate.high:
+        raise BadParams(f"{where}: low {gate.low:g} is above high {gate.high:g}")
+    if gate.one_sided and (gate.comparison == "between" or not gate.confidence):
+        raise BadParams(f"{where}: one_sided needs one threshold and confidence {LEVEL}")
+
+
+def judge(name: str, gate: Gate, metric: Metric | None) -> Judgement:
+    """The verdict of one gate.
+
+    Parameters
+    ----------
+    name : str
+    gate : Gate
+    metric : Metric or None
+        None where nothing measured it: ``not_run``.
+    """
+
+    def say(verdict: Verdict, message: str, needed: int | None = None) -> Judgement:
+        return Judgement(name, gate, metric, verdict, message, needed)
+
+    if metric is None:
+        reason = MEASURED_ELSEWHERE.get(gate.metric, "stage validate writes it to metrics/validation.json")
+        return say(Verdict.NOT_RUN, f"metric {gate.metric} was not measured: {reason}")
+    allowed = f"allowed {gate.allowed} {metric.unit}".rstrip()
+    if metric.value is None:
+        few = metric.n < gate.min_n
+        return say(Verdict.UNDECIDED, f"undefined (n = {metric.n}); {allowed}", gate.min_n if few else None)
+    if metric.n < gate.min_n:
+        message = f"{describe(metric)} is measured on fewer than {gate.min_n}; {allowed}"
+        return say(Verdict.UNDECIDED, message, gate.min_n)
+    low, high = _interval(gate, metric, metric.value)
+    if low is None or high is None:
+        message = f"{describe(metric)} has no interval, and confidence {gate.confidence:g} needs one; {allowed}"
+        return say(Verdict.UNDECIDED, message)
+    if low > high:
+        return say(Verdict.ERROR, f"the interval of {describe(metric)} ends before it starts; measure it again")
+    message = f"{describe(metric)}, {allowed}"
+    within = [edge for edge in gate.edges if low <= edge <= high]
+    if gate.good(low) and gate.good(high):
+        return say(Verdict.PASS, message)
+    if not gate.good(low) and not gate.good(high) and (len(gate.edges) == 1 or not within):
+        return say(Verdict.FAIL, message)
+    needed = molecules_to_exclude(metric, within, _ONE_SIDED if gate.one_sided else 1.0)
+    enough = (
+        f"about {needed} molecules would decide" if needed else "no number of molecules decides a value on the edge"
+    )
+    return say(Verdict.UNDECIDED, f"{message}: the interval lies on both sides, {enough}", needed)
+
+
+def describe(metric: Metric) -> str:
+    """Value, unit, interval and n, for a line of text."""
+    if metric.value is None:
+        return f"undefined (n = {metric.n})"
+    interval = "" if metric.low is None or metric.high is None else f"{metric.low:.4g} to {metric.high:.4g}, "
+    return f"{metric.value:.4g} {metric.unit}".rstrip() + f" ({interval}n = {metric.n})"
+
+
+def _interval(gate: Gate, metric: Metric, value: float) -> tuple[float | None, float | None]:
+    if not gate.confidence:
+        return value, value
+    if metric.low is None or metric.high is None or not gate.one_sided:
+        return metric.low, metric.high
+    return value - _ONE_SIDED * (value - metric.low), value + _ONE_SIDED * (metric.high - value)
+
+
+def molecules_to_exclude(metric: Metric, edges: list[float], scale: float = 1.0) -> int | None:
+    """How many molecules would narrow the interval, as 1/√n, until it holds none of ``edges``.
+
+    Parameters
+    ----------
+    metric : Metric
+    edges : list of float
+        Inside the interval, in the metric's unit.
+    scale : float
+        Of the half width.
+
+    Returns
+    -------
+    int or None
+        None where the value lies on an edge or has no interval.
+    """
+    if metric.value is None or metric.low is None or metric.high is None:
+        return None
+    needed = [metric.n + 1]
+    for edge in edges:
+        half = metric.high - metric.value if edge > metric.value else metric.value - metric.low
+        distance = abs(edge - metric.value)
+        if distance == 0.0:
+            return None
+        needed.append(math.ceil(metric.n * (scale * half / distance) ** 2))
+    return max(needed)
