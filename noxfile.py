@@ -1,5 +1,6 @@
-"""Sessions: repro, tests, checks, benchmarks, lint, types. All but lint and types share one environment."""
+"""Sessions: repro, tests, checks, benchmarks, lint, types."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -7,79 +8,84 @@ import nox
 
 nox.needs_version = ">=2025.5"
 nox.options.sessions = ["lint", "types", "tests"]
-nox.options.default_venv_backend = "virtualenv"
+nox.options.error_on_missing_interpreters = True
 
 TORCH = "torch==2.13.0"
-SHARED = ".nox/hydrogate"
-QUIET = {
-    "DVC_NO_ANALYTICS": "1",
-    "GX_ANALYTICS_ENABLED": "false",
-    # A busy machine and spinning OpenMP threads turn microseconds into milliseconds.
-    "OMP_WAIT_POLICY": "PASSIVE",
-}
+ENVIRONMENT = Path(".nox/hydrogate").resolve()
+BIN = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
 
 
-def _install(session: nox.Session) -> None:
-    """The project with all of its extras; torch first, so that the build the machine offers is kept."""
-    session.env.update(QUIET)
-    session.install(TORCH)
-    session.install("-e", ".[all,dev]")
+def _project(session: nox.Session) -> None:
+    """The project with all of its extras, in one environment for all sessions: they need the same 2 GB of packages."""
+    session.env["PATH"] = f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"
+    session.env["DVC_NO_ANALYTICS"] = "1"
+    session.env["GX_ANALYTICS_ENABLED"] = "false"
+    # On a busy machine spinning OpenMP threads turn microseconds into milliseconds.
+    session.env["OMP_WAIT_POLICY"] = "PASSIVE"
+    stamp, wanted = ENVIRONMENT / "installed", hashlib.sha256(Path("pyproject.toml").read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    if not ENVIRONMENT.exists():
+        session.run("python", "-m", "venv", str(ENVIRONMENT), external=True)
+    # torch first, so that the build this machine offers is kept.
+    _run(session, "python", "-m", "pip", "install", "--quiet", TORCH)
+    _run(session, "python", "-m", "pip", "install", "--quiet", "-e", ".[all,dev]")
+    stamp.write_text(wanted)
 
 
-@nox.session(venv_location=SHARED, reuse_venv=True)
+def _run(session: nox.Session, program: str, *arguments: str, may_fail: bool = False) -> bool:
+    codes = range(256) if may_fail else (0,)
+    return bool(session.run(str(BIN / program), *arguments, success_codes=codes, external=True))
+
+
+@nox.session(venv_backend="none")
 def repro(session: nox.Session) -> None:
     """`dvc repro` on the input that params.yaml names (`-- -S KEY=VALUE`: as `dvc exp run`), then the decision."""
-    _install(session)
+    _project(session)
     command = ["exp", "run", *session.posargs] if session.posargs else ["repro"]
-    status = session.run("dvc", *command, success_codes=range(256))
-    # Always decided, also after a failure: else a broken branch would show the last good milestone.
-    session.run("hydrogate", "decide")
-    if status is False:
-        session.error("dvc did not finish; the decision above says what blocks")
+    _run(session, "dvc", *command, may_fail=True)
+    # Always, also after a failure: else a broken branch would show the last good milestone. It fails when blocked.
+    _run(session, "hydrogate", "decide")
 
 
-@nox.session(venv_location=SHARED, reuse_venv=True)
+@nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
     """The tests; arguments go to pytest."""
-    _install(session)
-    session.run("python", "-m", "pytest", *session.posargs)
+    _project(session)
+    _run(session, "python", "-m", "pytest", *session.posargs)
 
 
-@nox.session(venv_location=SHARED, reuse_venv=True)
+@nox.session(venv_backend="none")
 def checks(session: nox.Session) -> None:
     """Every contract on the data that is here, then the decision; no training."""
-    _install(session)
-    for contract, file in (("structures", "structures.h5"), ("labels", "labelled.h5"), ("predictions", "predictions.h5")):
+    _project(session)
+    files = {"structures": "structures.h5", "labels": "labelled.h5", "predictions": "predictions.h5"}
+    for contract, file in files.items():
         path = Path("data") / file
         if path.exists():
-            reference = ["--reference", "data/labelled.h5"] if contract == "predictions" else []
-            session.run("hydrogate", "check", str(path), "--contract", contract, *reference)
+            _run(session, "hydrogate", "check", str(path), "--contract", contract)
         else:
             session.log(f"{path} is not here: its committed findings, metrics/{contract}.json, stand")
-    session.run("hydrogate", "decide")
+    _run(session, "hydrogate", "decide")
 
 
-@nox.session(venv_location=SHARED, reuse_venv=True)
+@nox.session(venv_backend="none")
 def benchmarks(session: nox.Session) -> None:
     """Speed as ratios, side by side in one process; `-- quick` for a short look."""
-    _install(session)
-    session.run("python", "-m", "hydrogate.models.bench", *session.posargs)
+    _project(session)
+    _run(session, "python", "-m", "hydrogate.models.bench", *session.posargs)
 
 
 @nox.session(reuse_venv=True)
 def lint(session: nox.Session) -> None:
-    """ruff, both as linter and as formatter."""
+    """ruff, as linter and as formatter."""
     session.install("ruff>=0.14")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
 
 
-@nox.session(venv_location=SHARED, reuse_venv=True)
+@nox.session(venv_backend="none")
 def types(session: nox.Session) -> None:
     """mypy, strict, on checks and pipeline."""
-    _install(session)
-    session.run("mypy", "-p", "hydrogate.checks", "-p", "hydrogate.pipeline")
-
-
-if os.environ.get("CI"):
-    nox.options.error_on_missing_interpreters = True
+    _project(session)
+    _run(session, "python", "-m", "mypy", "-p", "hydrogate.checks", "-p", "hydrogate.pipeline")
