@@ -1,0 +1,156 @@
+"""Stage ``validate``: what the student says of molecules that it has never seen, and how far it is from the teacher.
+
+In:  ``data/labelled.h5`` (eV, eV/Å), ``data/student.safetensors``, and ``validate`` in ``params.yaml``.
+Out: ``data/predictions.h5`` (the held-out split with the student's energies, eV, and forces, eV/Å),
+     ``metrics/validation.json`` (value, unit, n and 95 % interval of each metric, fingerprints of the inputs),
+     ``plots/validation/*.png``.
+
+The student is evaluated by plain autograd, never through the graph that trained it, and F = −∇E is checked by finite
+differences in float64.
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ase import Atoms
+
+from hydrogate.checks.bootstrap import Metric, point
+from hydrogate.checks.comparison import Comparison
+from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.metrics import measure
+from hydrogate.checks.symmetry import Floats, Potential, force_gradient_error
+from hydrogate.pipeline.hdf5 import read_dataset, write_dataset, written_whole
+from hydrogate.pipeline.params import Validate, load_params
+from hydrogate.pipeline.plots import write_plots
+from hydrogate.pipeline.stage import progress_bar, stage_exit_status
+
+GRADIENT_STRUCTURES = 8
+
+
+class Validation(NamedTuple):
+    """What the stage found: the predictions, them beside the labels, and the metrics."""
+
+    predictions: Dataset
+    comparison: Comparison
+    metrics: dict[str, Metric]
+
+
+def run(
+    data: Dataset, potential: Potential, exact_potential: Potential, identity: Mapping[str, Any], params: Validate
+) -> Validation:
+    """Predict the held-out split of ``data`` and measure the predictions.
+
+    Parameters
+    ----------
+    data : Dataset
+        Labelled; eV, eV/Å.
+    potential, exact_potential : Potential
+        The student in its own precision, for the predictions, and in float64, for the gradient.
+    identity : mapping
+        What the predictions carry as their teacher.
+    params : Validate
+
+    Raises
+    ------
+    ValueError
+        The split is empty or unlabelled, or an answer of the potential does not fit its structure.
+    """
+    held_out = data.subset(np.flatnonzero(data.split == params.split))
+    if not len(held_out):
+        known = ", ".join(sorted({name or "unnamed" for name in data.split.tolist()})) or "none"
+        raise ValueError(
+            f"no structure of split {params.split!r} to validate on (splits of {len(data)} structures: {known}); "
+            "raise its share in regenerate.split or choose another in validate.split"
+        )
+    predictions = _predict(held_out, potential, identity, params.batch_size)
+    comparison = Comparison.of(held_out, predictions, angular_floor=params.angular_floor)
+    metrics = measure(comparison, resamples=params.resamples, seed=params.seed)
+    sample = _sample(held_out, params.seed)
+    error = force_gradient_error(exact_potential, sample, seed=params.seed)
+    return Validation(predictions, comparison, metrics | {"force_gradient_error": point(error, "", len(sample))})
+
+
+def _predict(held_out: Dataset, potential: Potential, identity: Mapping[str, Any], batch_size: int) -> Dataset:
+    energies: list[float] = []
+    forces: list[Floats] = []
+    with progress_bar("validate", total=len(held_out), unit="structures") as advance:
+        for start in range(0, len(held_out), batch_size):
+            some = [held_out.to_atoms(row) for row in range(start, min(start + batch_size, len(held_out)))]
+            answers = potential(some)
+            if len(answers) != len(some):
+                raise ValueError(f"the student gave {len(answers)} answers to {len(some)} structures")
+            for row, (atoms, (energy, force)) in enumerate(zip(some, answers, strict=True), start):
+                if np.shape(force) != (len(atoms), 3):
+                    raise ValueError(
+                        f"{held_out.name(row)}: the student gave forces of shape {np.shape(force)}, "
+                        f"expected {(len(atoms), 3)}"
+                    )
+                energies.append(energy)
+                forces.append(force)
+            advance(len(some))
+    return replace(
+        held_out,
+        energy=np.array(energies, dtype=np.float64),
+        forces=np.concatenate(forces).astype(np.float32),
+        teacher=dict(identity),
+        quarantine=(),
+        n_read=len(held_out),
+    )
+
+
+def _sample(held_out: Dataset, seed: int) -> list[Atoms]:
+    count = min(GRADIENT_STRUCTURES, len(held_out))
+    chosen = np.random.default_rng(seed).choice(len(held_out), count, replace=False)
+    return [held_out.to_atoms(int(row)) for row in np.sort(chosen)]
+
+
+def to_json(validation: Validation, split: str, fingerprints: Mapping[str, str]) -> dict[str, Any]:
+    """Plain finite numbers and strings: the form of ``metrics/validation.json``."""
+    c = validation.comparison
+    head = {"split": split, "structures": len(c.offset) - 1, "atoms": len(c.numbers), **fingerprints}
+    return head | {name: metric.to_dict() for name, metric in validation.metrics.items()}
+
+
+def file_fingerprint(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Validate ``data/student.safetensors``; 0 when measured, whatever was found, 2 where an input is unusable."""
+    import torch
+
+    from hydrogate.models.potential import load_student, predict, read_about
+
+    params = load_params().validate_
+    path = Path("data/student.safetensors")
+    student, about = load_student(path), read_about(path)
+    data = read_dataset(Path("data/labelled.h5"))
+    fingerprint = file_fingerprint(path)
+    identity = {"name": about["student"], "kind": "student", "size": about["size"], "fingerprint": fingerprint}
+    potential = partial(predict, student, batch_size=params.batch_size)
+    result = run(data, potential, partial(potential, dtype=torch.float64), identity, params)
+    write_dataset(result.predictions, Path("data/predictions.h5"))
+    write_plots(result.comparison, result.metrics, Path("plots/validation"))
+    fingerprints = {
+        "labelled_fingerprint": data.fingerprint(),
+        "student_fingerprint": fingerprint,
+        "predictions_fingerprint": result.predictions.fingerprint(),
+    }
+    with written_whole(Path("metrics/validation.json")) as temporary:
+        content = json.dumps(to_json(result, params.split, fingerprints), indent=2, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(content + "\n", encoding="utf-8")
+    print(f"data/predictions.h5: {result.predictions!r}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(stage_exit_status(main))
