@@ -108,7 +108,7 @@ def resolve_bounds(
     shipped = [(f"profile {chosen}", _defaults()["profiles"][chosen])] if chosen != "druglike" else []
     for source, override in [*shipped, *overrides]:
         _refuse_unknown(override, [*CONTRACTS, "profile"], f"{source}: contracts")
-        section = override.get(contract) or {}
+        section = {} if override.get(contract) is None else override[contract]
         _refuse_unknown(section, blocks, f"{source}: contracts.{contract}")
         for check, block in section.items():
             where = f"{source}: contracts.{contract}.{check}"
@@ -145,7 +145,7 @@ def _bounds(check: str, block: Mapping[str, Any], source: str, contract: str) ->
             raise BadParams(f"{where}.{key}: expected a {kind.__name__}, got {block[key]!r}")
     severity = block.get("severity", "error")
     if severity not in list(Severity):
-        raise BadParams(f"{where}.severity: {severity!r} is unknown{did_you_mean(severity, list(Severity))}")
+        raise BadParams(f"{where}.severity: {severity!r} is unknown{did_you_mean(severity, map(str, Severity))}")
     quantities = {name: value for name, value in block.items() if isinstance(value, Mapping)}
     flat = {name: block[name] for name in _LIMITS if name in block}
     limits = {name: _limits(value, f"{where}.{name}") for name, value in quantities.items()}

@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -154,11 +155,10 @@ class Dataset:
                 digest.update(str(value.dtype).encode() + str(value.shape).encode())
                 digest.update(np.ascontiguousarray(value).tobytes())
             elif isinstance(value, np.ndarray):
-                digest.update(repr(value.tolist()).encode())
-            elif isinstance(value, Mapping):
-                digest.update(repr(sorted(value.items())).encode())
+                digest.update(json.dumps(value.tolist()).encode())
             else:
-                digest.update(repr(value).encode())
+                plain = dict(value) if isinstance(value, Mapping) else value
+                digest.update(json.dumps(plain, sort_keys=True).encode())
         return digest.hexdigest()
 
     def structure_fingerprint(self, index: int) -> str:

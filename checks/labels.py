@@ -138,9 +138,10 @@ def teacher_identity(subject: Subject, bounds: Bounds) -> Quantities:
 
 @rule("labels", remedy="Hydrogen carries no force of the size of the others: masked, mislabelled or missing hydrogen.")
 def hydrogen_forces(subject: Subject, bounds: Bounds) -> Quantities:
-    """Median |F| on hydrogen over the median |F|."""
+    """Median |F| on hydrogen over the median |F| on heavy atoms."""
     data = _labelled(subject)
     norms, hydrogen = force_norms(data), data.numbers == 1
-    median = np.median(norms) if len(norms) else 0.0
-    value = np.median(norms[hydrogen]) / median if hydrogen.any() and median > 0 else np.nan
+    # Not over all atoms: where most are hydrogen, their own zeros would be the scale.
+    scale = np.median(norms[~hydrogen] if (~hydrogen).any() else norms) if len(norms) else 0.0
+    value = np.median(norms[hydrogen]) / scale if hydrogen.any() and scale > 0 else np.nan
     return Quantities({"": value}, int(hydrogen.sum()), "hydrogens")

@@ -33,6 +33,8 @@ def atom_table(data: Dataset) -> pl.DataFrame:
 def structure_table(rows: Mapping[str, Rows], limits: Mapping[str, Limits], n_structures: int) -> pl.DataFrame:
     """One row a structure: the least and the greatest value of each check, where it has a bound on that side."""
     columns: dict[str, pl.Series] = {}
+    # A check that finds a structure too many has more rows than there are structures.
+    height = max([n_structures, *(len(m.values) for m in rows.values() if m.structure is None)])
     for name, measured in rows.items():
         values = np.asarray(measured.values, dtype=np.float64)
         owner = np.arange(len(values)) if measured.structure is None else measured.structure
@@ -40,8 +42,8 @@ def structure_table(rows: Mapping[str, Rows], limits: Mapping[str, Limits], n_st
         for side, reduce, bound in (("min", np.minimum, limits[name].min), ("max", np.maximum, limits[name].max)):
             if bound is None:
                 continue
-            column = pl.Series(f"{name}_{side}", [None], dtype=pl.Float64).new_from_index(0, max(n_structures, len(owner)))
-            columns[column.name] = column.scatter(owner[first], reduce.reduceat(values, first))
+            empty = pl.Series(f"{name}_{side}", [None], dtype=pl.Float64).new_from_index(0, height)
+            columns[empty.name] = empty.scatter(owner[first], reduce.reduceat(values, first))
     return pl.DataFrame(columns)
 
 
@@ -59,7 +61,7 @@ def failing_checks(table: pl.DataFrame, limits: Mapping[str, Limits]) -> set[str
         },
         strict=True,
     )
-    return _failures(schema, table)
+    return {column.removesuffix("_min").removesuffix("_max") for column in _failures(schema, table)}
 
 
 def failing_atoms(table: pl.DataFrame) -> set[str]:
@@ -88,12 +90,13 @@ def _finite(name: str):  # type: ignore[no-untyped-def]
 
 
 def _failures(schema, table: pl.DataFrame) -> set[str]:  # type: ignore[no-untyped-def]
+    """The columns that ``schema`` refuses."""
     import pandera.errors
 
     try:
         schema.validate(table, lazy=True)
     except pandera.errors.SchemaErrors as errors:
-        return {str(error.check.name if hasattr(error.check, "name") else error.check) for error in errors.schema_errors}
+        return {str(error.schema.name) for error in errors.schema_errors}
     return set()
 
 

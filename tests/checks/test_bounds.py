@@ -1,0 +1,89 @@
+"""Bounds: shipped, overridden, refused."""
+
+from pathlib import Path
+
+import pytest
+
+from hydrogate.checks.bounds import CONTRACTS, Limits, profile_names, resolve_bounds
+from hydrogate.checks.declared import BadParams, load_yaml
+from hydrogate.checks.rules import RULES
+
+
+@pytest.mark.parametrize("contract", CONTRACTS)
+@pytest.mark.parametrize("profile", profile_names())
+def test_every_bound_has_a_rule_and_a_reason_and_every_rule_a_bound(contract: str, profile: str) -> None:
+    _, bounds = resolve_bounds(contract, profile=profile)
+    assert set(bounds) == {check for of, check in RULES if of == contract}
+    assert all(block.reason for block in bounds.values())
+    assert all(block.limits for block in bounds.values())
+
+
+def test_the_last_override_wins_and_the_source_is_named() -> None:
+    overrides = [
+        ("params.yaml", {"structures": {"hydrogen_fraction": {"min": 0.3, "max": 0.7}}}),
+        ("mine.yaml", {"structures": {"hydrogen_fraction": {"min": 0.2}}}),
+    ]
+    _, bounds = resolve_bounds("structures", overrides=overrides)
+    assert bounds["hydrogen_fraction"].limits[""] == Limits(0.2, 0.7)
+    assert bounds["hydrogen_fraction"].source == "profile druglike, params.yaml, mine.yaml"
+
+
+def test_a_nested_override_keeps_the_other_quantities() -> None:
+    _, bounds = resolve_bounds("structures", overrides=[("p", {"structures": {"element_fraction": {"N": {"max": 0.5}}}})])
+    assert bounds["element_fraction"].limits["N"].max == 0.5
+    assert bounds["element_fraction"].limits["C"] == Limits(0.25, 0.5)
+
+
+def test_the_overrides_choose_the_profile_and_the_caller_overrules_them() -> None:
+    overrides = [("params.yaml", {"profile": "small"})]
+    assert resolve_bounds("structures", overrides=overrides)[0] == "small"
+    assert resolve_bounds("structures", profile="druglike", overrides=overrides)[0] == "druglike"
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"structure": {}}, "did you mean 'structures'"),
+        ({"structures": {"hydrogen_fractoin": {"min": 0.1}}}, "did you mean 'hydrogen_fraction'"),
+        ({"structures": {"hydrogen_fraction": {"mni": 0.1}}}, "did you mean 'min'"),
+        ({"structures": {"hydrogen_fraction": {"min": "a lot"}}}, "expected a number, got 'a lot'"),
+        ({"structures": {"hydrogen_fraction": {"min": True}}}, "expected a number"),
+        ({"structures": {"hydrogen_fraction": {"min": float("nan")}}}, "expected a finite number"),
+        ({"structures": {"hydrogen_fraction": {"min": 0.9, "max": 0.1}}}, "min 0.9 is above max 0.1"),
+        ({"structures": {"hydrogen_fraction": {"severity": "eror"}}}, "did you mean 'error'"),
+        ({"structures": {"hydrogen_fraction": {"enabled": "no"}}}, "expected a bool"),
+        ({"structures": {"hydrogen_fraction": 0.4}}, "expected a mapping"),
+        ({"structures": {"element_fraction": {"C": 0.4}}}, "expected a mapping"),
+        ({"structures": {"hydrogen_fraction": {"min_structures": float("inf")}}}, "expected a finite number"),
+        ({"structures": []}, "expected a mapping"),
+        ({"profile": "druglik"}, "did you mean 'druglike'"),
+    ],
+)
+def test_a_bad_declaration_is_refused_with_the_nearest_known_one(section: dict[str, object], words: str) -> None:
+    with pytest.raises(BadParams, match=words):
+        resolve_bounds("structures", overrides=[("params.yaml", section)])
+
+
+def test_an_unknown_contract_is_refused() -> None:
+    with pytest.raises(BadParams, match="did you mean 'labels'"):
+        resolve_bounds("label")
+
+
+def test_a_warning_of_a_check_that_only_warns_is_its_bound() -> None:
+    _, bounds = resolve_bounds("structures", overrides=[("p", {"structures": {"min_distance": {"severity": "warn"}}})])
+    assert bounds["min_distance"].limits[""] == Limits(0.8)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [("- a", "holds a list"), ("a: [", "not readable as YAML"), ("a: !!python/name:os.system", "YAML")]
+)
+def test_yaml_that_is_no_declaration_is_refused(tmp_path: Path, content: str, words: str) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(content)
+    with pytest.raises(BadParams, match=words):
+        load_yaml(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadParams, match=r"gone\.yaml: no such file"):
+        load_yaml(tmp_path / "gone.yaml")

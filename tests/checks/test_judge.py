@@ -1,0 +1,87 @@
+"""From a measurement to a verdict: undefined never passes, counts are exact, the worst come first."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hydrogate.checks.bounds import Bounds, Limits
+from hydrogate.checks.dataset import concatenate
+from hydrogate.checks.findings import Finding, Severity, Verdict
+from hydrogate.checks.judge import judge, outside
+from hydrogate.checks.rules import Measurement, NotRun, Quantities, Rows, Rule, Subject
+
+
+def judged(measurement: Measurement | Exception, limits: dict[str, Limits], severity: Severity = Severity.ERROR) -> Finding:
+    def measure(subject: Subject, bounds: Bounds) -> Measurement:
+        if isinstance(measurement, Exception):
+            raise measurement
+        return measurement
+
+    bounds = Bounds("c", severity, True, limits, {}, "why", "here")
+    return judge(Rule("structures", "c", "Å", "Mend it.", measure), bounds, Subject(concatenate([])))[0]
+
+
+def rows(values: list[float]) -> Rows:
+    return Rows(np.array(values, dtype=float), lambda row: f"row {row}")
+
+
+@given(st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=40))
+def test_a_row_outside_or_undefined_is_counted_exactly(values: list[float]) -> None:
+    finding = judged(rows(values), {"": Limits(-1.0, 1.0)})
+    bad = sum(not (-1.0 <= value <= 1.0) for value in values)
+    assert finding.n_bad == bad
+    assert finding.verdict is (Verdict.FAIL if bad else Verdict.PASS)
+    assert len(finding.examples) == min(bad, 5)
+
+
+def test_the_worst_row_comes_first_and_nan_is_the_worst() -> None:
+    assert judged(rows([2.0, 9.0, 0.0, 5.0]), {"": Limits(max=1.0)}).examples == ("row 1", "row 3", "row 0")
+    assert judged(rows([2.0, float("nan"), 9.0]), {"": Limits(max=1.0)}).examples[0] == "row 1"
+
+
+def test_no_rows_are_undecided_and_refuse() -> None:
+    finding = judged(rows([]), {"": Limits(max=1.0)})
+    assert finding.verdict is Verdict.UNDECIDED
+    assert finding.refuses()
+
+
+def test_between_the_warning_and_the_bound_is_a_warning() -> None:
+    finding = judged(rows([0.7, 0.9]), {"": Limits(min=0.6, warn_min=0.8)})
+    assert (finding.verdict, finding.severity, finding.n_bad) == (Verdict.FAIL, Severity.WARN, 1)
+    assert not finding.refuses()
+    worse = judged(rows([0.5, 0.7]), {"": Limits(min=0.6, warn_min=0.8)})
+    assert (worse.severity, worse.n_bad) == (Severity.ERROR, 1)
+
+
+@pytest.mark.parametrize(
+    ("measured", "verdict"),
+    [
+        (Quantities({"": 0.5}, 10), Verdict.PASS),
+        (Quantities({"": 2.0}, 10), Verdict.FAIL),
+        (Quantities({"": float("nan")}, 10), Verdict.UNDECIDED),
+        (Quantities({"": 0.5}, 0), Verdict.UNDECIDED),
+        (Quantities({}, 10), Verdict.UNDECIDED),
+        (Quantities({"": 0.5}, 10, undecided="too few"), Verdict.UNDECIDED),
+        (NotRun("no reference"), Verdict.NOT_RUN),
+        (ZeroDivisionError("x / 0"), Verdict.ERROR),
+    ],
+)
+def test_verdict(measured: Measurement | Exception, verdict: Verdict) -> None:
+    finding = judged(measured, {"": Limits(0.0, 1.0)})
+    assert finding.verdict is verdict
+    assert finding.refuses(strict=True) is (verdict is not Verdict.PASS)
+
+
+def test_one_quantity_undefined_is_undecided_although_the_others_pass() -> None:
+    both = {"a": Limits(max=1.0), "b": Limits(max=1.0)}
+    assert judged(Quantities({"a": 0.0, "b": float("nan")}, 5), both).verdict is Verdict.UNDECIDED
+
+
+def test_a_check_that_broke_says_how() -> None:
+    assert "ZeroDivisionError: x / 0" in str(judged(ZeroDivisionError("x / 0"), {"": Limits()}))
+
+
+@given(st.floats(allow_nan=True), st.floats(-5, 0), st.floats(0, 5))
+def test_outside_is_the_complement_of_the_closed_interval(value: float, low: float, high: float) -> None:
+    assert outside(np.array([value]), Limits(low, high))[0] == (not low <= value <= high)

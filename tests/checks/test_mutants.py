@@ -1,0 +1,186 @@
+"""One mutant a contract check: it spoils a good data set, its check fires, and nothing else that is not declared."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from hydrogate.checks import Dataset, Severity, Verdict, check
+from hydrogate.checks.dataset import Quarantined
+from hydrogate.checks.rules import RULES
+
+
+class Mutant(NamedTuple):
+    """How a data set is spoiled, and the other checks of error severity that rightly fire too."""
+
+    spoil: Callable[[Dataset], Dataset]
+    also: tuple[str, ...] = ()
+
+
+def with_values(data: Dataset, **arrays: object) -> Dataset:
+    return replace(data, _cache={}, **arrays)
+
+
+def changed(array: np.ndarray, where: object, value: object) -> np.ndarray:
+    copy = array.copy()
+    copy[where] = value
+    return copy
+
+
+def without_hydrogens(data: Dataset) -> Dataset:
+    """The bug that this project exists for."""
+    heavy = data.numbers != 1
+    sizes = np.add.reduceat(heavy, data.offset[:-1])
+    return with_values(
+        data,
+        numbers=data.numbers[heavy],
+        positions=data.positions[heavy],
+        offset=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        forces=None if data.forces is None else data.forces[heavy],
+    )
+
+
+def relaxed_hydrogens(data: Dataset) -> Dataset:
+    """Every C-H bond at one length."""
+    shape_of = data.positions.astype(np.float64)
+    from hydrogate.checks.observables import geometry
+
+    shape = geometry(data)
+    away = (shape_of[shape.hydrogen] - shape_of[shape.partner]) / shape.length[:, None]
+    return with_values(
+        data, positions=changed(shape_of, shape.hydrogen, shape_of[shape.partner] + 1.09 * away).astype(np.float32)
+    )
+
+
+def hydrogen_at_origin(data: Dataset) -> Dataset:
+    row = int(data.offset[2])
+    hydrogen = row + int(np.flatnonzero(data.numbers[data.atoms_of(2)] == 1)[0])
+    return with_values(data, positions=changed(data.positions, hydrogen, 40.0))
+
+
+def two_atoms_together(data: Dataset) -> Dataset:
+    near = data.positions[1] + np.float32([0.3, 0.0, 0.0])
+    return with_values(data, positions=changed(data.positions, 0, near))
+
+
+def leaking_split(data: Dataset) -> Dataset:
+    return with_values(data, split=changed(data.split, 0, "train" if data.split[0] != "train" else "test"))
+
+
+def permuted_forces(data: Dataset) -> Dataset:
+    forces = data.forces.copy()
+    for row in range(len(data)):
+        forces[data.atoms_of(row)] = forces[data.atoms_of(row)][::-1]
+    return with_values(data, forces=forces)
+
+
+def torn(data: Dataset) -> Dataset:
+    """A constant push on every atom of one structure."""
+    own = data.atoms_of(0)
+    return with_values(data, forces=changed(data.forces, own, data.forces[own] + np.float32(0.05)))
+
+
+MUTANTS: dict[tuple[str, str], Mutant] = {
+    ("structures", "finite"): Mutant(
+        lambda d: with_values(d, positions=changed(d.positions, (3, 0), np.nan)),
+        also=("min_distance", "hydrogen_bond_lengths"),
+    ),
+    ("structures", "quarantine_share"): Mutant(
+        lambda d: with_values(
+            d, n_read=d.n_read + 5, quarantine=tuple(Quarantined("good.sdf", 100 + k, "not 3-D") for k in range(5))
+        )
+    ),
+    ("structures", "explicit_hydrogens"): Mutant(
+        without_hydrogens, also=("hydrogen_fraction", "element_fraction", "xh_spread", "hydrogen_bond_lengths")
+    ),
+    ("structures", "hydrogen_fraction"): Mutant(
+        lambda d: with_values(d, numbers=np.where(d.numbers == 1, 9, d.numbers).astype(np.uint8)),
+        also=("explicit_hydrogens", "element_fraction", "xh_spread", "hydrogen_bond_lengths"),
+    ),
+    ("structures", "element_fraction"): Mutant(
+        lambda d: with_values(d, numbers=np.where(d.numbers == 6, 14, d.numbers).astype(np.uint8)),
+        also=("xh_spread", "hydrogen_bond_lengths"),
+    ),
+    ("structures", "xh_spread"): Mutant(relaxed_hydrogens),
+    ("structures", "min_distance"): Mutant(two_atoms_together, also=("hydrogen_bond_lengths",)),
+    ("structures", "hydrogen_bond_lengths"): Mutant(hydrogen_at_origin),
+    ("structures", "split_leakage"): Mutant(leaking_split),
+    ("labels", "finite"): Mutant(
+        lambda d: with_values(d, forces=changed(d.forces, (3, 0), np.inf)),
+        also=("force_magnitude", "force_rms", "force_rms_per_structure", "restoring_forces", "net_force", "sibling_work"),
+    ),
+    ("labels", "min_distance"): Mutant(two_atoms_together, also=("sibling_work", "hydrogen_bond_lengths")),
+    ("labels", "hydrogen_bond_lengths"): Mutant(hydrogen_at_origin, also=("sibling_work", "restoring_forces")),
+    ("labels", "complete"): Mutant(lambda d: with_values(d, n_read=d.n_read + 1)),
+    ("labels", "force_magnitude"): Mutant(
+        lambda d: with_values(d, forces=d.forces * np.float32(23.06)), also=("force_rms", "sibling_work", "net_force")
+    ),
+    ("labels", "force_rms"): Mutant(
+        lambda d: with_values(d, forces=d.forces / np.float32(1000)), also=("force_magnitude", "sibling_work")
+    ),
+    ("labels", "force_rms_per_structure"): Mutant(
+        lambda d: with_values(d, forces=changed(d.forces, d.atoms_of(4), 0.0)), also=("sibling_work",)
+    ),
+    ("labels", "restoring_forces"): Mutant(
+        lambda d: with_values(d, forces=-d.forces), also=("sibling_work",)
+    ),
+    ("labels", "sibling_work"): Mutant(permuted_forces, also=("restoring_forces", "hydrogen_forces")),
+    ("labels", "net_force"): Mutant(torn),
+    ("labels", "energy_residual"): Mutant(
+        lambda d: with_values(d, energy=changed(d.energy, slice(0, 3), d.energy[:3] + 30.0))
+    ),
+    ("labels", "energy_residual_scale"): Mutant(
+        lambda d: with_values(d, energy=d.energy / 27.211386), also=("sibling_work",)
+    ),
+    ("labels", "teacher_identity"): Mutant(lambda d: with_values(d, teacher={**d.teacher, "version": "0.0"})),
+    ("labels", "hydrogen_forces"): Mutant(
+        lambda d: with_values(d, forces=np.where((d.numbers == 1)[:, None], 0, d.forces).astype(np.float32)),
+        also=("force_magnitude", "restoring_forces", "sibling_work", "net_force"),
+    ),
+}  # fmt: skip
+
+
+def test_every_check_of_structures_and_labels_has_a_mutant() -> None:
+    assert set(MUTANTS) == {key for key in RULES if key[0] in ("structures", "labels")}
+
+
+@pytest.fixture
+def good(request: pytest.FixtureRequest) -> Dataset:
+    return request.getfixturevalue("structures" if request.param == "structures" else "labelled")
+
+
+@pytest.mark.parametrize("good", ["structures", "labels"], indirect=True)
+def test_the_good_data_set_holds_strictly(good: Dataset) -> None:
+    report = check(good, "structures" if good.forces is None else "labels", teacher=good.teacher)
+    assert report.holds(strict=True), [str(finding) for finding in report.refusals(strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("good", "name"), [(key[0], key) for key in MUTANTS], ids=[".".join(key) for key in MUTANTS], indirect=["good"]
+)
+def test_mutant_is_caught(good: Dataset, name: tuple[str, str]) -> None:
+    contract, wanted = name
+    mutant = MUTANTS[name]
+    report = check(mutant.spoil(good), contract, teacher=good.teacher)
+    found = {finding.check: finding for finding in report.findings}
+    assert found[wanted].verdict is Verdict.FAIL
+    assert found[wanted].severity is Severity.ERROR
+    assert not report.holds()
+    fired = {f.check for f in report.findings if f.refuses()}
+    assert fired - {wanted} <= set(mutant.also)
+    assert found[wanted].remedy in str(found[wanted])
+    assert found[wanted].allowed
+    assert found[wanted].n_bad >= 1
+
+
+def test_the_bug_is_named_in_words(structures: Dataset) -> None:
+    report = check(without_hydrogens(structures), "structures")
+    finding = next(f for f in report.findings if f.check == "explicit_hydrogens")
+    text = str(finding)
+    assert "contract structures, check explicit_hydrogens: structure " in text
+    assert "has 0 explicit H, its valences imply" in text
+    assert f"{finding.n_bad} of {len(structures)} structures fail" in text
+    assert "Read SDF files through pipeline/sdf.py." in text
+    assert len(finding.examples) == 5

@@ -1,0 +1,58 @@
+"""A good data set, made once a run: small molecules, two rattled geometries each, labelled by GFN2-xTB."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase import Atoms
+from rdkit import Chem
+from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
+
+from hydrogate.checks.dataset import Dataset, concatenate
+from hydrogate.models.teachers import Labels, make_teacher
+
+SMILES = (
+    "CCO CC(=O)O c1ccccc1 CC(N)C(=O)O CC(C)=O c1ccncc1 CCN(CC)CC OCC(O)CO CC(=O)Nc1ccccc1 CS(C)=O Cc1ccccc1F "
+    "CCOC(C)=O c1ccsc1 NCCc1ccccc1 O=C1CCCCC1 CC#N CCCCl Oc1ccccc1 NC(=O)c1ccccc1 C1COCCN1 CC(C)CO CSCC OC(=O)CCC "
+    "c1c[nH]cn1 FC(F)(F)CO CNC(=O)C CCSC ClCCO C1CCNCC1 COc1ccccc1 CC=CC NCCO O=C(O)c1ccccc1 CCCCO c1ccoc1 Nc1ccccc1"
+).split()
+
+
+@pytest.fixture(scope="session")
+def structures() -> Dataset:
+    """108 unlabelled structures of 36 molecules: three rattled geometries each, the first of them the parent."""
+    atoms: list[Atoms] = []
+    columns: dict[str, list[object]] = {"smiles": [], "parent": [], "source_index": [], "split": []}
+    for index, smiles in enumerate(SMILES):
+        molecule = Chem.AddHs(Chem.MolFromSmiles(smiles))
+        assert rdDistGeom.EmbedMolecule(molecule, randomSeed=index) == 0
+        rdForceFieldHelpers.MMFFOptimizeMolecule(molecule)
+        numbers = [atom.GetAtomicNum() for atom in molecule.GetAtoms()]
+        positions = molecule.GetConformer().GetPositions()
+        root = len(atoms)
+        for geometry in range(3):
+            noise = np.random.default_rng([index, geometry]).normal(0.0, 0.05, positions.shape)
+            atoms.append(Atoms(numbers, positions + noise))
+            columns["smiles"].append(smiles)
+            columns["parent"].append(root)
+            columns["source_index"].append(index)
+            columns["split"].append("test" if index % 5 == 0 else "valid" if index % 5 == 1 else "train")
+    hydrogens = [int((a.numbers == 1).sum()) for a in atoms]
+    data = concatenate(atoms, expected_hydrogens=hydrogens, source=["good.sdf"] * len(atoms), **columns)
+    return replace(data, n_read=len(SMILES))
+
+
+@pytest.fixture(scope="session")
+def labelled(structures: Dataset) -> Dataset:
+    """The same structures with energies and forces."""
+    teacher = make_teacher("xtb")
+    answers = teacher.label([structures.to_atoms(row) for row in range(len(structures))])
+    assert all(isinstance(answer, Labels) for answer in answers)
+    return replace(
+        structures,
+        energy=np.array([answer.energy for answer in answers]),
+        forces=np.concatenate([answer.forces for answer in answers]).astype(np.float32),
+        teacher=teacher.identity(),
+        n_read=len(structures),
+        _cache={},
+    )

@@ -1,0 +1,113 @@
+"""The house against its picture: imports run one way, each heavy library has one home, stages do not meet."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("checks", "models", "pipeline")
+SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+STAGES = ("regenerate", "check", "guard", "label", "train", "validate", "decide")
+FORBIDDEN = {
+    "checks": {"torch", "h5py", "dvc", "hydrogate.models", "hydrogate.pipeline"},
+    "models": {"hydrogate.checks", "hydrogate.pipeline", "dvc"},
+    "pipeline": set(),
+}
+HOMES = {
+    "great_expectations": {"checks/distributions.py"},
+    "orb_models": {"models/teachers/orb.py"},
+    "tblite": {"models/teachers/xtb.py"},
+    "rdkit": {"checks/chemistry.py", "pipeline/sdf.py", "pipeline/sample.py", "pipeline/regenerate.py", "pipeline/split.py"},
+}
+
+
+def imports_of(path: Path) -> set[str]:
+    """Every module that ``path`` imports anywhere, also inside functions."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert len(SOURCES) > 20
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_imports_run_one_way_and_heavy_libraries_have_one_home(path: Path) -> None:
+    place = path.relative_to(ROOT).as_posix()
+    imported = imports_of(path)
+    for module in FORBIDDEN[place.split("/")[0]]:
+        assert not [name for name in imported if f"{name}.".startswith(f"{module}.")], f"{place} imports {module}"
+    for library, homes in HOMES.items():
+        if any(f"{name}.".startswith(f"{library}.") for name in imported):
+            assert place in homes, f"{place} imports {library}"
+
+
+@pytest.mark.parametrize("stage", [s for s in STAGES if s not in ("check", "guard")])
+def test_stages_meet_through_files(stage: str) -> None:
+    others = {f"hydrogate.pipeline.{name}" for name in STAGES if name not in (stage, "check", "guard")}
+    assert not others & imports_of(ROOT / "pipeline" / f"{stage}.py")
+
+
+# What a stage says, how it is called and which parameters exist changes no result of it; metrics and rules that only a
+# check needs come with `checks` as a whole.
+NO_RESULT = {"pipeline/stage.py", "pipeline/params.py", "checks/declared.py", "checks/findings.py", "checks/rules.py"}
+
+
+def code_of(path: Path) -> set[str]:
+    """The project's files that ``path`` runs, itself included."""
+    seen: set[str] = set()
+    todo = [path]
+    while todo:
+        current = todo.pop()
+        place = current.relative_to(ROOT).as_posix()
+        if place in seen or place in NO_RESULT:
+            continue
+        seen.add(place)
+        modules = [ROOT.joinpath(*name.split(".")[1:]) for name in imports_of(current) if name.startswith("hydrogate.")]
+        todo += [file for module in modules if (file := module.with_suffix(".py")).exists()]
+    return seen
+
+
+@pytest.mark.parametrize("name", ["regenerate", "label", "train", "validate", "check_labels", "guard_labels"])
+def test_dvc_yaml_names_the_code_that_a_stage_runs(name: str) -> None:
+    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][name]
+    module = ROOT.joinpath(*stage["cmd"].split()[2].split(".")[1:]).with_suffix(".py")
+    assert module.relative_to(ROOT).as_posix() in stage["deps"]
+    # Another stage's refusal (guard) and the student that check_predictions alone evaluates.
+    elsewhere = ("pipeline/guard.py", "pipeline/check.py", "models/") if name != "train" else ("pipeline/guard.py",)
+    for place in code_of(module):
+        if place.startswith(elsewhere) and name not in ("label", "validate"):
+            continue
+        named = any(place == dep or place.startswith(f"{dep}/") for dep in stage["deps"])
+        assert named or place in ("pipeline/guard.py", "pipeline/check.py"), f"{name} runs {place}, not among its deps"
+
+
+def test_dvc_yaml_and_params_agree() -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
+        for key in stage.get("params", []):
+            value = params
+            for part in key.split("."):
+                assert part in value, f"{name}: params.yaml has no {key}"
+                value = value[part]
+
+
+def test_metrics_are_in_git_and_data_is_not() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    for stage in stages.values():
+        for metric in stage.get("metrics", []):
+            assert all(options == {"cache": False} for options in metric.values())
+    assert "/data/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_no_ignore_rule_can_swallow_a_package() -> None:
+    for line in (ROOT / ".gitignore").read_text().splitlines():
+        assert line.startswith(("/", "*", "__pycache__", ".")), f"anchor {line!r}"
