@@ -1,0 +1,86 @@
+"""Check, guard and token: a contract that does not hold stops what comes after it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hydrogate.checks import ContractViolation, Dataset, check
+from hydrogate.pipeline import guard
+from hydrogate.pipeline.check import write_report
+from hydrogate.pipeline.hdf5 import UnreadableFile
+from hydrogate.pipeline.stage import stage_exit_status
+
+
+def test_the_report_survives_its_file(labelled: Dataset, tmp_path: Path) -> None:
+    report = check(labelled, "labels", teacher=labelled.teacher)
+    write_report(report, tmp_path)
+    assert guard.read_report("labels", tmp_path) == report
+
+
+def test_a_contract_that_holds_gives_a_token_of_the_data_and_not_of_the_bounds(labelled: Dataset, tmp_path: Path) -> None:
+    tokens = []
+    for largest in (50, 49):
+        overrides = [("p", {"labels": {"force_magnitude": {"largest": {"max": largest}}}})]
+        report = check(labelled, "labels", teacher=labelled.teacher, overrides=overrides)
+        tokens.append(guard.run(report, tmp_path).read_bytes())
+    assert tokens[0] == tokens[1] == f"labels {labelled.fingerprint()}\n".encode()
+    guard.require_token("labels", labelled.fingerprint(), tmp_path)
+
+
+def test_a_contract_that_does_not_hold_removes_the_token_and_says_why(labelled: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "labels.ok").write_text("labels old\n")
+    report = check(replace(labelled, forces=-labelled.forces, _cache={}), "labels", teacher=labelled.teacher)
+    with pytest.raises(ContractViolation, match="contract labels, check restoring_forces"):
+        guard.run(report, tmp_path)
+    assert not (tmp_path / "labels.ok").exists()
+
+
+def test_a_check_that_could_not_run_refuses_in_the_pipeline(labelled: Dataset, tmp_path: Path) -> None:
+    report = check(replace(labelled, teacher=None, _cache={}), "labels")
+    assert report.holds()
+    with pytest.raises(ContractViolation, match="teacher_identity: not run"):
+        guard.run(report, tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "labels", "labels other", "structures FINGERPRINT"])
+def test_without_the_right_token_nothing_goes_on(content: str, tmp_path: Path) -> None:
+    if content:
+        (tmp_path / "labels.ok").write_text(content.replace("FINGERPRINT", "abc"))
+    with pytest.raises(ContractViolation, match=r"labels\.ok"):
+        guard.require_token("labels", "abc", tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"contract": "labels"}', "{nonsense"])
+def test_findings_that_are_none_are_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "labels.json").write_text(content)
+    with pytest.raises(UnreadableFile, match="no report of a contract"):
+        guard.read_report("labels", tmp_path)
+
+
+def test_another_contracts_findings_are_refused(labelled: Dataset, tmp_path: Path) -> None:
+    path = write_report(check(labelled, "labels"), tmp_path)
+    path.rename(tmp_path / "structures.json")
+    with pytest.raises(UnreadableFile, match="expected 'structures'"):
+        guard.read_report("structures", tmp_path)
+
+
+def test_exit_statuses(labelled: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: object) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert stage_exit_status(lambda: guard.main(["labels"])) == 2
+    write_report(check(labelled, "labels", teacher=labelled.teacher))
+    assert stage_exit_status(lambda: guard.main(["labels"])) == 0
+    write_report(check(replace(labelled, forces=-labelled.forces, _cache={}), "labels", teacher=labelled.teacher))
+    assert stage_exit_status(lambda: guard.main(["labels"])) == 1
+
+
+def test_findings_are_json_that_every_reader_takes(labelled: Dataset, tmp_path: Path) -> None:
+    energy = labelled.energy.copy()
+    energy[0] = float("nan")
+    path = write_report(check(replace(labelled, energy=energy, _cache={}), "labels"), tmp_path)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    assert json.loads(path.read_text(), parse_constant=refuse)["verdict"] == "fail"
