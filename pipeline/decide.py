@@ -1,0 +1,240 @@
+"""``hydrogate decide``: the gates' verdicts and the next milestone. Outside the DVC graph, so that it always runs.
+
+In:  ``metrics/{input,structures,labels,predictions}.json`` (findings), ``metrics/{training,validation}.json``,
+     ``gates`` and ``milestones`` in ``params.yaml``, and DVC's own account of what has changed.
+Out: ``metrics/decision.json``, plain numbers and strings.
+
+After a failed contract the metrics of the last good run are still there; they say nothing of the present data, so the
+decision is then ``blocked``, and names what blocks.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydrogate.checks.bootstrap import Metric
+from hydrogate.checks.declared import BadParams, did_you_mean
+from hydrogate.checks.findings import Report
+from hydrogate.checks.gates import Judgement, judge
+from hydrogate.checks.milestones import Blocker, Decision, decide
+from hydrogate.checks.render.decision import decision_text
+from hydrogate.pipeline.guard import read_report
+from hydrogate.pipeline.hdf5 import UnreadableFile, written_whole
+from hydrogate.pipeline.params import Params, load_params
+from hydrogate.pipeline.stage import REFUSED, stage_exit_status
+
+REPRO = "python3 -m nox -s repro"
+DATA_OF = {"structures": "structures.h5", "labels": "labelled.h5", "predictions": "predictions.h5"}
+# Fingerprints that must agree: what was judged, what was learned from and what was measured are one thing.
+_CHAIN = (
+    (("labels", "fingerprint"), ("training", "labelled_fingerprint"), ("validation", "labelled_fingerprint")),
+    (("training", "student_fingerprint"), ("validation", "student_fingerprint")),
+    (("validation", "predictions_fingerprint"), ("predictions", "fingerprint")),
+)
+_ABSENT = ("deleted", "not in cache")
+
+Metrics = Mapping[str, Mapping[str, Any]]
+"""The content of ``metrics/<name>.json`` by name, of the files that are there."""
+
+
+def run(root: Path = Path(), stale: Callable[[Path], list[str]] | None = None) -> Decision:
+    """Decide, and write ``metrics/decision.json``.
+
+    Parameters
+    ----------
+    root : Path
+        The project's root.
+    stale : callable, optional
+        Says, for a root, what has changed since the metrics were made; DVC by default.
+    """
+    params, blockers = _params(root / "params.yaml")
+    blockers += _contract_blockers(root)
+    metrics, unreadable = _read_metrics(root)
+    blockers += unreadable
+    blockers += [Blocker(f"stale metrics: {what}", REPRO) for what in _disagreements(metrics)]
+    blockers += [Blocker(f"stale metrics: {what}", REPRO) for what in (stale or stale_stages)(root)]
+    measured, malformed = _measured(metrics)
+    judged: list[Judgement] = []
+    if params is not None:
+        judged = [judge(name, gate, measured.get(gate.metric)) for name, gate in params.gates.items()]
+    bands = params.milestones if params is not None else ()
+    decision = decide(measured.get("force_rmse"), judged, bands, blockers + malformed)
+    path = root / "metrics/decision.json"
+    with written_whole(path) as temporary:
+        content = json.dumps(to_json(decision, metrics), indent=2, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(content + "\n", encoding="utf-8")
+    return decision
+
+
+def _params(path: Path) -> tuple[Params | None, list[Blocker]]:
+    try:
+        return load_params(path), []
+    except BadParams as error:
+        # Decided all the same: the last good decision must not stand beside parameters that cannot be read.
+        return None, [Blocker(str(error), "dvc params diff")]
+
+
+def _contract_blockers(root: Path) -> list[Blocker]:
+    blockers = []
+    for contract in ("input", *DATA_OF):
+        try:
+            report = read_report(contract, root / "metrics")
+        except UnreadableFile as error:
+            blockers.append(Blocker(f"contract {contract} was not judged: {error}", REPRO))
+            continue
+        if not report.holds(strict=True):
+            blockers.append(Blocker(_why_refused(report), _command_for(contract)))
+    return blockers
+
+
+def _why_refused(report: Report) -> str:
+    refusals = report.refusals(strict=True)
+    if not refusals:
+        return f"contract {report.contract}: no check ran"
+    others = f" (and {len(refusals) - 1} more: {', '.join(f.check for f in refusals[1:])})" if refusals[1:] else ""
+    return f"{refusals[0]}{others}"
+
+
+def _command_for(contract: str) -> str:
+    return f"hydrogate check data/{DATA_OF[contract]} --contract {contract}" if contract in DATA_OF else REPRO
+
+
+def _read_metrics(root: Path) -> tuple[dict[str, dict[str, Any]], list[Blocker]]:
+    contents: dict[str, dict[str, Any]] = {}
+    blockers = []
+    for name in ("structures", "labels", "training", "validation", "predictions"):
+        path = root / "metrics" / f"{name}.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            if name not in DATA_OF:  # the contracts' own files are asked for by their contracts
+                blockers.append(Blocker(f"missing metrics: {path}", REPRO))
+            continue
+        except (OSError, ValueError) as error:
+            blockers.append(Blocker(f"unreadable metrics: {path}: {error}", REPRO))
+            continue
+        if isinstance(content, dict):
+            contents[name] = content
+        else:
+            blockers.append(Blocker(f"unreadable metrics: {path}: holds no mapping", REPRO))
+    return contents, blockers
+
+
+def _disagreements(metrics: Metrics) -> Iterator[str]:
+    for chain in _CHAIN:
+        held = [(file, key, metrics[file].get(key)) for file, key in chain if file in metrics]
+        for file, key, value in held:
+            if not isinstance(value, str) or not value:
+                yield f"metrics/{file}.json does not say its {key}"
+        known = [item for item in held if item[2]]
+        for file, key, value in known[1:]:
+            if value != known[0][2]:
+                yield f"metrics/{known[0][0]}.json and metrics/{file}.json are of different files ({key})"
+
+
+def _measured(metrics: Metrics) -> tuple[dict[str, Metric], list[Blocker]]:
+    """The metrics of the held-out split, and how the training converged."""
+    sources = {
+        "validation": dict(metrics.get("validation", {})),
+        "training": {key: v for key, v in metrics.get("training", {}).items() if key == "convergence"},
+    }
+    measured, blockers = {}, []
+    for file, content in sources.items():
+        for name, block in content.items():
+            if not isinstance(block, Mapping):
+                continue
+            try:
+                measured[name] = Metric.from_dict(block)
+            except (KeyError, TypeError, ValueError) as error:
+                blockers.append(Blocker(f"unreadable metrics: metrics/{file}.json: {name}: {error!r}", REPRO))
+    return measured, blockers
+
+
+def stale_stages(root: Path) -> list[str]:
+    """What has changed since ``dvc.lock`` was written, stage by stage.
+
+    Data and pictures that are absent, as on a fresh clone, are not a change: their metrics are in git.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(root)) as repo:
+            status = repo.status()
+            made = {str(out) for out in repo.index.outs if not out.metric}
+    except DvcException as error:
+        return [f"DVC cannot tell what has changed: {error}"]
+    found = []
+    for stage, entries in status.items():
+        changes = [change for entry in entries for change in _changes(entry, made)]
+        if changes:
+            more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+            found.append(f"stage {stage}: {', '.join(changes[:3])}{more}")
+    return found
+
+
+def _changes(entry: Any, made: set[str]) -> Iterator[str]:
+    if not isinstance(entry, Mapping):
+        yield str(entry)
+        return
+    for paths in entry.values():
+        for path, state in paths.items():
+            if isinstance(state, Mapping):
+                yield from (f"{path} {key} {change}" for key, change in state.items())
+            elif not (path in made and state in _ABSENT):
+                yield f"{path} {state}"
+
+
+def to_json(decision: Decision, metrics: Metrics) -> dict[str, Any]:
+    """Plain finite numbers and strings: the form of ``metrics/decision.json``."""
+    head = {"next_milestone": decision.milestone, "rule": decision.rule, "status": decision.status}
+    head |= {"because": decision.because, "advice": decision.advice, "command": decision.command}
+    fingerprints = {
+        key: metrics[file][key]
+        for file, key in (
+            ("validation", "labelled_fingerprint"),
+            ("validation", "student_fingerprint"),
+            ("validation", "predictions_fingerprint"),
+        )
+        if isinstance(metrics.get(file, {}).get(key), str)
+    }
+    gates = {judgement.name: _judgement_to_json(judgement) for judgement in decision.gates}
+    return {key: value for key, value in head.items() if value != ""} | {"gates": gates} | fingerprints
+
+
+def _judgement_to_json(judgement: Judgement) -> dict[str, Any]:
+    gate = judgement.gate
+    content = {"verdict": str(judgement.verdict), "required": gate.required, "metric": gate.metric}
+    content |= {"allowed": gate.allowed, "confidence": gate.confidence}
+    if judgement.metric is not None:
+        content |= judgement.metric.to_dict()
+    if judgement.molecules_needed is not None:
+        content["molecules_needed"] = judgement.molecules_needed
+    return content | {"message": judgement.message}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Decide and say so; 0 for a decision, 1 where it is blocked or ``--require`` is not met."""
+    from rich.console import Console
+
+    parser = argparse.ArgumentParser(prog="hydrogate decide", description="Judge the gates, name the next milestone.")
+    parser.add_argument("--require", metavar="MILESTONE", help="exit 1 unless this milestone is reached")
+    required = parser.parse_args(argv).require
+    decision = run()
+    Console(soft_wrap=False).print(decision_text(decision))
+    if required is not None and not decision.blocked:
+        _refuse_unknown(required)
+    return REFUSED if decision.blocked or required not in (None, decision.milestone) else 0
+
+
+def _refuse_unknown(milestone: str) -> None:
+    known = {band.milestone for band in load_params().milestones}
+    if milestone not in known:
+        raise BadParams(f"--require {milestone}: no such milestone in params.yaml{did_you_mean(milestone, known)}")
+
+
+if __name__ == "__main__":
+    sys.exit(stage_exit_status(main))
