@@ -36,6 +36,7 @@ ROTATABLE_BONDS = 9
 DRUG_LIKENESS = 0.35
 # A start-up of a process costs a second, an embedding 20 ms.
 SERIAL_BELOW = 100
+BATCH = 500
 
 
 class SampleMolecule(NamedTuple):
@@ -139,7 +140,7 @@ def _candidates(count: int, seed: int) -> Iterator[str]:
             continue
         known_left -= bool(take_known)
         # Without stereochemistry the key's first block decides; it also joins the tautomers that InChI joins.
-        key = MolToInchiKey(mol).partition("-")[0]
+        key = MolToInchiKey(mol).partition("-")[0]  # type: ignore[no-untyped-call]
         if key not in seen:
             seen.add(key)
             yield Chem.MolToSmiles(mol)
@@ -160,7 +161,8 @@ def _is_druglike(mol: "Chem.Mol") -> bool:
     from rdkit.Chem import QED
     from rdkit.Chem.rdMolDescriptors import CalcNumRotatableBonds
 
-    return bool(CalcNumRotatableBonds(mol) <= ROTATABLE_BONDS and QED.qed(mol) >= DRUG_LIKENESS)
+    rigid = CalcNumRotatableBonds(mol) <= ROTATABLE_BONDS
+    return bool(rigid and QED.qed(mol) >= DRUG_LIKENESS)  # type: ignore[no-untyped-call]
 
 
 def _fragments() -> list[_Fragment]:
@@ -169,7 +171,7 @@ def _fragments() -> list[_Fragment]:
 
     found: set[str] = set()
     for smiles, _ in known_drugs():
-        found |= BRICS.BRICSDecompose(Chem.MolFromSmiles(smiles))
+        found |= BRICS.BRICSDecompose(Chem.MolFromSmiles(smiles))  # type: ignore[no-untyped-call]
     fragments = []
     for smiles in sorted(found):
         mol = Chem.MolFromSmiles(smiles)
@@ -200,7 +202,7 @@ def _recombine(fragments: Sequence[_Fragment], rng: random.Random) -> "Chem.Mol 
 
     partners = _partners()
     mol = rng.choice(fragments).mol
-    target = rng.randint(HEAVY_ATOMS[0] + 2, HEAVY_ATOMS[1] - 2)
+    target = rng.randint(HEAVY_ATOMS[0], HEAVY_ATOMS[1] - 8)
     while open_points := [atom for atom in mol.GetAtoms() if not atom.GetAtomicNum()]:
         heavy = mol.GetNumAtoms() - len(open_points)
         if heavy > HEAVY_ATOMS[1]:
@@ -223,8 +225,8 @@ def _join(mol: "Chem.Mol", point: int, fragment: "Chem.Mol", bonds: dict[str, st
     order = Chem.BondType.DOUBLE if bonds[str(other.GetIsotope())] == "=" else Chem.BondType.SINGLE
     shift = mol.GetNumAtoms()
     joined = Chem.RWMol(Chem.CombineMols(mol, fragment))
-    ends = [joined.GetAtomWithIdx(i).GetNeighbors()[0].GetIdx() for i in (point, shift + other.GetIdx())]
-    joined.AddBond(*ends, order)
+    begin, end = (joined.GetAtomWithIdx(i).GetNeighbors()[0].GetIdx() for i in (point, shift + other.GetIdx()))
+    joined.AddBond(begin, end, order)
     joined.RemoveAtom(shift + other.GetIdx())
     joined.RemoveAtom(point)
     return joined.GetMol()
@@ -236,23 +238,27 @@ def _embedded(candidates: Iterator[str], count: int, seed: int, processes: int) 
     if count < SERIAL_BELOW or processes == 1:
         yield from (made for made in map(_embed, jobs) if made is not None)
         return
+    made = 0
     with ProcessPoolExecutor(processes or os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        while True:
-            yield from (made for made in pool.map(_embed, list(islice(jobs, 200)), chunksize=10) if made is not None)
+        while made < count:
+            for molecule in pool.map(_embed, list(islice(jobs, min(count - made, BATCH))), chunksize=10):
+                if molecule is not None:
+                    made += 1
+                    yield molecule
 
 
 def _embed(job: tuple[str, int, int]) -> SampleMolecule | None:
     from rdkit import Chem, rdBase
-    from rdkit.Chem import AllChem
+    from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
     smiles, seed, index = job
     digest = hashlib.sha256(f"{seed} {smiles}".encode()).digest()
     mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
-    parameters = AllChem.ETKDGv3()
-    parameters.randomSeed = int.from_bytes(digest[:4]) >> 1
-    if not AllChem.MMFFHasAllMoleculeParams(mol) or AllChem.EmbedMolecule(mol, parameters) != 0:
+    parameters = rdDistGeom.ETKDGv3()
+    parameters.randomSeed = int.from_bytes(digest[:4]) >> 1  # type: ignore[assignment]
+    if not rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol) or rdDistGeom.EmbedMolecule(mol, parameters) != 0:
         return None
-    if AllChem.MMFFOptimizeMolecule(mol, maxIters=2000) != 0:
+    if rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=2000) != 0:
         return None
     mol = Chem.RemoveAllHs(mol)
     conformer = mol.GetConformer()
