@@ -181,7 +181,7 @@ def decide(
     judged = tuple(gates)
     required = [item for item in judged if item.gate.required]
     found = [*blockers]
-    if force_rmse is None:
+    if force_rmse is None and not found:
         found.append(Blocker("metric force_rmse is missing", "python3 -m nox -s repro"))
     if not required:
         found.append(

@@ -13,7 +13,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydrogate.checks.bootstrap import Metric
 from hydrogate.checks.declared import BadParams, did_you_mean
@@ -40,7 +40,14 @@ Metrics = Mapping[str, Mapping[str, Any]]
 """The content of ``metrics/<name>.json`` by name, of the files that are there."""
 
 
-def run(root: Path = Path(), stale: Callable[[Path], list[str]] | None = None) -> Decision:
+class Stale(NamedTuple):
+    """A stage of which something has changed since it ran; no name where DVC could not tell."""
+
+    stage: str
+    changes: str
+
+
+def run(root: Path = Path(), stale: Callable[[Path], list[Stale]] | None = None) -> Decision:
     """Decide, and write ``metrics/decision.json``.
 
     Parameters
@@ -55,7 +62,7 @@ def run(root: Path = Path(), stale: Callable[[Path], list[str]] | None = None) -
     metrics, unreadable = _read_metrics(root)
     blockers += unreadable
     blockers += [Blocker(f"stale metrics: {what}", REPRO) for what in _disagreements(metrics)]
-    blockers += [Blocker(f"stale metrics: {what}", REPRO) for what in (stale or stale_stages)(root)]
+    blockers += _stale_blockers((stale or stale_stages)(root))
     measured, malformed = _measured(metrics)
     judged: list[Judgement] = []
     if params is not None:
@@ -79,7 +86,12 @@ def _params(path: Path) -> tuple[Params | None, list[Blocker]]:
 
 def _contract_blockers(root: Path) -> list[Blocker]:
     blockers = []
+    absent = [name for name in ("input", *DATA_OF) if not (root / "metrics" / f"{name}.json").exists()]
+    if absent:
+        blockers.append(Blocker(f"not judged, no metrics/<contract>.json: contract {', '.join(absent)}", REPRO))
     for contract in ("input", *DATA_OF):
+        if contract in absent:
+            continue
         try:
             report = read_report(contract, root / "metrics")
         except UnreadableFile as error:
@@ -88,6 +100,16 @@ def _contract_blockers(root: Path) -> list[Blocker]:
         if not report.holds(strict=True):
             blockers.append(Blocker(_why_refused(report), _command_for(contract)))
     return blockers
+
+
+def _stale_blockers(stale: Sequence[Stale]) -> list[Blocker]:
+    """The first in full: what has changed there makes the later ones stale, mostly."""
+    if not stale:
+        return []
+    stage, changes = stale[0]
+    first = f"stage {stage}: {changes}" if stage else changes
+    others = f" (and of stage {', '.join(item.stage for item in stale[1:])})" if stale[1:] else ""
+    return [Blocker(f"stale metrics: {first}{others}", REPRO)]
 
 
 def _why_refused(report: Report) -> str:
@@ -153,7 +175,7 @@ def _measured(metrics: Metrics) -> tuple[dict[str, Metric], list[Blocker]]:
     return measured, blockers
 
 
-def stale_stages(root: Path) -> list[str]:
+def stale_stages(root: Path) -> list[Stale]:
     """What has changed since ``dvc.lock`` was written, stage by stage.
 
     Data and pictures that are absent, as on a fresh clone, are not a change: their metrics are in git.
@@ -166,13 +188,13 @@ def stale_stages(root: Path) -> list[str]:
             status = repo.status()
             made = {str(out) for out in repo.index.outs if not out.metric}
     except DvcException as error:
-        return [f"DVC cannot tell what has changed: {error}"]
+        return [Stale("", f"DVC cannot tell what has changed: {error}")]
     found = []
     for stage, entries in status.items():
         changes = [change for entry in entries for change in _changes(entry, made)]
         if changes:
             more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
-            found.append(f"stage {stage}: {', '.join(changes[:3])}{more}")
+            found.append(Stale(stage, f"{', '.join(changes[:3])}{more}"))
     return found
 
 

@@ -1,5 +1,6 @@
 """A milestone decision on a terminal, through Rich."""
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -31,12 +32,15 @@ def decision_text(decision: Decision) -> RenderableType:
 
 
 def _gates(decision: Decision) -> Table:
-    title = "gates, errors against the teacher on the held-out split"
+    title = "gates: errors against the teacher on the held-out split"
     if decision.blocked:
-        title = f"{title} (of the last run that was measured; blocked, see below)"
-    table = Table(title=title, title_justify="left")
-    for heading in ("gate", "verdict", "value", "95 % interval", "n", "allowed", ""):
-        table.add_column(heading, overflow="fold", justify="right" if heading == "n" else "left")
+        title = f"{title}, as last measured; blocked, see below"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, caption="* reported, not required")
+    table.add_column("gate", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for heading in ("value (95 % interval)", "allowed"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("n", justify="right", no_wrap=True)
     for judgement in decision.gates:
         table.add_row(*_row(judgement))
     return table
@@ -44,16 +48,15 @@ def _gates(decision: Decision) -> Table:
 
 def _row(judgement: Judgement) -> list[Text]:
     metric, gate = judgement.metric, judgement.gate
-    value, interval, n, unit = "not measured", "", "", ""
+    value, n, unit = "not measured", "", ""
     if metric is not None:
         unit, n = metric.unit, str(metric.n)
-        value = "undefined" if metric.value is None else f"{metric.value:.4g} {unit}".rstrip()
+        value = "undefined" if metric.value is None else f"{metric.value:.4g}"
         if metric.low is not None and metric.high is not None:
-            interval = f"{metric.low:.4g} to {metric.high:.4g}"
+            value = f"{value} ({metric.low:.4g} to {metric.high:.4g})"
+    name = judgement.name if gate.required else f"{judgement.name} *"
     verdict = Text(str(judgement.verdict), style=_STYLES[judgement.verdict])
-    allowed = f"{gate.allowed} {unit}".rstrip()
-    need = "" if gate.required else "reported only"
-    return [Text(judgement.name), verdict, *(Text(text) for text in (value, interval, n, allowed, need))]
+    return [Text(name), verdict, Text(value), Text(f"{gate.allowed} {unit}".rstrip()), Text(n)]
 
 
 def _conclusion(decision: Decision) -> Panel:

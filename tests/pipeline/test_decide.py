@@ -13,6 +13,7 @@ from hydrogate.checks.declared import BadParams
 from hydrogate.checks.findings import Finding, Report, Severity, Verdict
 from hydrogate.checks.render.decision import decision_text
 from hydrogate.pipeline import decide
+from hydrogate.pipeline.decide import Stale
 
 # DVC calls pygtrie in a way that pygtrie deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
@@ -173,7 +174,7 @@ def test_metrics_that_are_missing_or_unreadable_block_and_are_named(project, nam
         path.write_text(content, encoding="utf-8")
     decision, _ = decided(project)
     assert (decision.milestone, decision.rule) == ("blocked", 1)
-    assert f"{name}.json" in decision.because
+    assert f"{name}.json" in decision.because or f"no metrics/<contract>.json: contract {name}" in decision.because
 
 
 @pytest.mark.parametrize(
@@ -210,7 +211,7 @@ def test_metrics_that_do_not_say_what_they_are_of_are_stale(project, name, key, 
 
 
 def test_what_the_pipeline_calls_stale_blocks(project):
-    decision, _ = decided(project, stale=lambda root: ["stage train: params.yaml train.epochs modified"])
+    decision, _ = decided(project, stale=lambda root: [Stale("train", "params.yaml train.epochs modified")])
     assert decision.blocked
     assert decision.because == "stale metrics: stage train: params.yaml train.epochs modified"
     assert decision.command == "python3 -m nox -s repro"
@@ -218,7 +219,7 @@ def test_what_the_pipeline_calls_stale_blocks(project):
 
 def test_a_contract_is_named_before_stale_metrics(project):
     write_report(project, "structures", finding("structures", Verdict.FAIL), fingerprint="s")
-    decision, _ = decided(project, stale=lambda root: ["stage train: data/structures.ok modified"])
+    decision, _ = decided(project, stale=lambda root: [Stale("train", "data/structures.ok modified")])
     assert decision.because.startswith("contract structures, check finite")
 
 
@@ -293,9 +294,11 @@ def test_the_terminal_shows_each_gate_the_milestone_and_the_command(project):
 
 
 def test_the_terminal_says_what_blocks(project):
-    text = shown(decided(project, stale=lambda root: ["stage train: [x] modified"])[0])
+    text = shown(
+        decided(project, stale=lambda root: [Stale("train", "[x] modified"), Stale("validate", "y modified")])[0]
+    )
     assert "next milestone: blocked" in text
-    assert "stage train: [x] modified" in text
+    assert "stage train: [x] modified (and of stage validate)" in text
 
 
 @pytest.mark.parametrize(
@@ -313,7 +316,7 @@ def test_a_blocked_decision_and_an_unknown_milestone_are_no_success(project, mon
     monkeypatch.setattr(decide, "stale_stages", clean)
     with pytest.raises(BadParams, match="did you mean 'm4_cuda_optimization'"):
         decide.main(["--require", "m4_cuda_optimisation"])
-    monkeypatch.setattr(decide, "stale_stages", lambda root: ["stage train: changed command"])
+    monkeypatch.setattr(decide, "stale_stages", lambda root: [Stale("train", "changed command")])
     assert decide.main([]) == 1
 
 
@@ -386,7 +389,7 @@ def _edit(path, old, new):
 )
 def test_what_has_changed_is_stale(repository, spoil, says):
     spoil(repository)
-    assert says in "; ".join(decide.stale_stages(repository))
+    assert says in "; ".join(f"stage {stage}: {changes}" for stage, changes in decide.stale_stages(repository))
 
 
 def test_a_gates_bound_makes_nothing_stale(repository):
@@ -398,4 +401,6 @@ def test_a_stage_that_has_never_run_is_stale(repository):
     content = yaml.safe_load((repository / "dvc.yaml").read_text())
     content["stages"]["later"] = {"cmd": "touch data/later", "outs": ["data/later"], "deps": ["source.txt"]}
     (repository / "dvc.yaml").write_text(yaml.safe_dump(content))
-    assert "stage later: source.txt modified" in decide.stale_stages(repository)
+    (stale,) = decide.stale_stages(repository)
+    assert stale.stage == "later"
+    assert "source.txt modified" in stale.changes
