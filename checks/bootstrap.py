@@ -41,6 +41,12 @@ class Metric(NamedTuple):
     low: float | None = None
     high: float | None = None
 
+    def __str__(self) -> str:
+        if self.value is None:
+            return f"undefined (n = {self.n})"
+        interval = "" if self.low is None or self.high is None else f"{self.low:.4g} to {self.high:.4g}, "
+        return f"{self.value:.4g} {self.unit}".rstrip() + f" ({interval}n = {self.n})"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain finite numbers and strings, as DVC keeps them (it drops null and lists)."""
         content: dict[str, Any] = {"value": UNDEFINED if self.value is None else self.value}

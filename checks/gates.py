@@ -202,15 +202,15 @@ def judge(name: str, gate: Gate, metric: Metric | None) -> Judgement:
         few = metric.n < gate.min_n
         return say(Verdict.UNDECIDED, f"undefined (n = {metric.n}); {allowed}", gate.min_n if few else None)
     if metric.n < gate.min_n:
-        message = f"{describe(metric)} is measured on fewer than {gate.min_n}; {allowed}"
+        message = f"{metric} is measured on fewer than {gate.min_n}; {allowed}"
         return say(Verdict.UNDECIDED, message, gate.min_n)
     low, high = _interval(gate, metric, metric.value)
     if low is None or high is None:
-        message = f"{describe(metric)} has no interval, and confidence {gate.confidence:g} needs one; {allowed}"
+        message = f"{metric} has no interval, and confidence {gate.confidence:g} needs one; {allowed}"
         return say(Verdict.UNDECIDED, message)
     if low > high:
-        return say(Verdict.ERROR, f"the interval of {describe(metric)} ends before it starts; measure it again")
-    message = f"{describe(metric)}, {allowed}"
+        return say(Verdict.ERROR, f"the interval of {metric} ends before it starts; measure it again")
+    message = f"{metric}, {allowed}"
     within = [edge for edge in gate.edges if low <= edge <= high]
     if gate.good(low) and gate.good(high):
         return say(Verdict.PASS, message)
@@ -221,14 +221,6 @@ def judge(name: str, gate: Gate, metric: Metric | None) -> Judgement:
         f"about {needed} molecules would decide" if needed else "no number of molecules decides a value on the edge"
     )
     return say(Verdict.UNDECIDED, f"{message}: the interval lies on both sides, {enough}", needed)
-
-
-def describe(metric: Metric) -> str:
-    """Value, unit, interval and n, for a line of text."""
-    if metric.value is None:
-        return f"undefined (n = {metric.n})"
-    interval = "" if metric.low is None or metric.high is None else f"{metric.low:.4g} to {metric.high:.4g}, "
-    return f"{metric.value:.4g} {metric.unit}".rstrip() + f" ({interval}n = {metric.n})"
 
 
 def _interval(gate: Gate, metric: Metric, value: float) -> tuple[float | None, float | None]:

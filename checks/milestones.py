@@ -21,7 +21,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from hydrogate.checks.bootstrap import Metric
 from hydrogate.checks.declared import BadParams, Section, explain
 from hydrogate.checks.findings import Verdict
-from hydrogate.checks.gates import Judgement, describe, molecules_to_exclude
+from hydrogate.checks.gates import Judgement, molecules_to_exclude
 
 BLOCKED = "blocked"
 MORE_DATA = "more_validation_data"
@@ -194,9 +194,7 @@ def decide(
         return Decision(MORE_DATA, 3, _why_undecided(force_rmse, reached), MORE_DATA_COMMAND, judged)
     # The worst band of the interval: "on track" only where all of it is.
     band = reached[-1]
-    inside = (
-        f"force_rmse {describe(force_rmse)} lies in {band.milestone}, {' and '.join(str(b.range) for b in reached)}"
-    )
+    inside = f"force_rmse {force_rmse} lies in {band.milestone}, {' and '.join(str(b.range) for b in reached)}"
     if not band.gated:
         return Decision(band.milestone, 2, inside, band.command, judged, band.status, band.advice)
     failed = [item for item in required if item.verdict in (Verdict.FAIL, Verdict.ERROR)]

@@ -12,7 +12,6 @@ from ase.data import chemical_symbols
 
 from hydrogate.checks.bootstrap import Floats, Metric
 from hydrogate.checks.comparison import Comparison
-from hydrogate.checks.gates import describe
 from hydrogate.checks.metrics import ANGULAR_BINS, metric_names
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def _diagonal(axis: "Axes", low: float, high: float) -> None:
 
 def parity_forces(comparison: Comparison, metrics: Mapping[str, Metric]) -> "Figure":
     """Force components of teacher and student, as a density on a logarithmic scale."""
-    figure, (axis,) = _figure(f"Forces: RMSE {describe(metrics['force_rmse'])}")
+    figure, (axis,) = _figure(f"Forces: RMSE {metrics['force_rmse']}")
     teacher, student = comparison.forces.ravel(), comparison.forces_predicted.ravel()
     finite = np.isfinite(student)
     if not finite.any():
@@ -101,9 +100,7 @@ def parity_energy(comparison: Comparison, metrics: Mapping[str, Metric]) -> "Fig
     The composition decides a total energy to a few per cent and would hide every error; a least-squares fit of the
     teacher's energies to the element counts is taken off both.
     """
-    figure, (left, right) = _figure(
-        f"Energy per atom: mean absolute error {describe(metrics['energy_mae_per_atom'])}", panels=2
-    )
+    figure, (left, right) = _figure(f"Energy per atom: mean absolute error {metrics['energy_mae_per_atom']}", panels=2)
     counts = _element_counts(comparison)
     composition = counts @ np.linalg.lstsq(counts, comparison.energy, rcond=None)[0]
     sizes = np.diff(comparison.offset)
@@ -177,7 +174,7 @@ def angles(comparison: Comparison, metrics: Mapping[str, Metric]) -> "Figure":
     """Angles between predicted and teacher force above the floor, and their mean by the teacher's force."""
     left_out = metrics["angular_atoms_below_floor"].value or 0.0
     figure, (left, right) = _figure(
-        f"Angle between student and teacher force: mean {describe(metrics['angular_error_mean_deg'])}", panels=2
+        f"Angle between student and teacher force: mean {metrics['angular_error_mean_deg']}", panels=2
     )
     chosen = comparison.angles[comparison.above_floor]
     chosen = chosen[np.isfinite(chosen)]

@@ -113,3 +113,9 @@ def test_a_stored_value_that_is_no_number_is_undefined(value):
 def test_what_is_no_metric_is_refused(content):
     with pytest.raises(KeyError):
         Metric.from_dict(content)
+
+
+def test_a_metric_in_a_line_of_text():
+    assert str(Metric(0.21834, "eV/Å", 200, 0.2, 0.23)) == "0.2183 eV/Å (0.2 to 0.23, n = 200)"
+    assert str(Metric(100.0, "", 3)) == "100 (n = 3)"
+    assert str(Metric(None, "eV/Å", 0)) == "undefined (n = 0)"
