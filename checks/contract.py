@@ -120,7 +120,9 @@ def _compare_engines(
         only_warned = finding.verdict is Verdict.FAIL and finding.severity is not declared[name].severity
         ours = finding.verdict is Verdict.PASS or only_warned
         if ours != theirs:
-            text = f"the check itself broke: own verdict {finding.verdict}, {engine} says {'pass' if theirs else 'fail'}."
+            text = (
+                f"the check itself broke: own verdict {finding.verdict}, {engine} says {'pass' if theirs else 'fail'}."
+            )
             findings[name] = replace(finding, verdict=Verdict.ERROR, severity=declared[name].severity, message=text)
 
 

@@ -184,7 +184,7 @@ class Dataset:
         return f"Dataset({len(self)} structures, {len(self.numbers)} atoms: {species}; {labels})"
 
 
-def concatenate(structures: Sequence[Atoms], **columns: Sequence[Any]) -> Dataset:
+def concatenate(structures: Sequence[Atoms], **columns: Any) -> Dataset:
     """A data set from ASE Atoms.
 
     Charge and spin multiplicity come from ``info["charge"]`` and ``info["spin"]`` (default 0 and, by electron count,
@@ -197,9 +197,7 @@ def concatenate(structures: Sequence[Atoms], **columns: Sequence[Any]) -> Datase
     positions = np.concatenate([a.positions for a in structures]) if count else np.empty((0, 3))
     charge = np.array([int(a.info.get("charge", 0)) for a in structures], dtype=np.int16)
     electrons = np.array([int(a.numbers.sum()) for a in structures], dtype=np.int64) - charge
-    spin = [
-        int(a.info.get("spin", 1 + odd)) for a, odd in zip(structures, (electrons % 2).tolist(), strict=True)
-    ]
+    spin = [int(a.info.get("spin", 1 + odd)) for a, odd in zip(structures, (electrons % 2).tolist(), strict=True)]
     forces = columns.pop("forces", None)
     energy = columns.pop("energy", None)
 

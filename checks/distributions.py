@@ -34,7 +34,7 @@ def gx_verdicts(measured: Mapping[str, Quantities], declared: Mapping[str, Bound
         raise RuntimeError("two quantities differ by case only, which Great Expectations reads as one column")
     table = pd.DataFrame({labels[key]: [float(value)] for key, value in columns.items()})
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
+    context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]  # a plain dict is what it takes
     batch = (
         context.data_sources.add_pandas("hydrogate")
         .add_dataframe_asset("data_set")
@@ -56,5 +56,7 @@ def gx_verdicts(measured: Mapping[str, Quantities], declared: Mapping[str, Bound
         raise RuntimeError(f"{len(suite.expectations)} expectations declared, {len(result.results)} evaluated")
     verdicts = dict.fromkeys(measured, True)
     for item in result.results:
-        verdicts[item.expectation_config.meta["rule_id"]] &= bool(item.success)
+        configuration = item.expectation_config
+        assert configuration is not None
+        verdicts[(configuration.meta or {})["rule_id"]] &= bool(item.success)
     return verdicts

@@ -70,7 +70,9 @@ def _judge_rows(rule: Rule, bounds: Bounds, rows: Rows) -> Finding:
     if not bad.any():
         return _finding(rule, bounds, Verdict.PASS, f"{n} {rows.noun} within bounds ({limits}).", **known)
     examples = tuple(rows.describe(int(row)) for row in order[: min(EXAMPLES, int(bad.sum()))])
-    message = f"{examples[0]}; allowed {limits}{' ' + rule.unit if rule.unit else ''}; {bad.sum()} of {n} {rows.noun} fail."
+    message = (
+        f"{examples[0]}; allowed {limits}{' ' + rule.unit if rule.unit else ''}; {bad.sum()} of {n} {rows.noun} fail."
+    )
     return _finding(rule, bounds, Verdict.FAIL, message, examples=examples, **known)
 
 

@@ -4,7 +4,8 @@ import numpy as np
 
 from hydrogate.checks.bounds import Bounds
 from hydrogate.checks.dataset import Dataset
-from hydrogate.checks.observables import bond_forces, force_norms, net_force as net_force_of, per_structure
+from hydrogate.checks.observables import bond_forces, force_norms, per_structure
+from hydrogate.checks.observables import net_force as net_force_of
 from hydrogate.checks.rules import NotRun, Quantities, Rows, Subject, rule
 
 _UNITS = "Check the unit (eV/Å is meant) and that forces, not gradients, were stored."
@@ -24,7 +25,7 @@ def complete(subject: Subject, bounds: Bounds) -> Quantities:
     if data.energy is None or data.forces is None:
         return Quantities({"missing": float(len(data)), "quarantined_share": 0.0}, len(data))
     n = data.n_read or len(data)
-    unlabelled = (~np.isfinite(data.energy)) | (per_structure(np.isnan(data.forces).any(axis=1), data) > 0)
+    unlabelled = (~np.isfinite(data.energy)) | (per_structure(np.any(np.isnan(data.forces), axis=1), data) > 0)
     missing = int(unlabelled.sum()) + max(0, n - len(data) - len(data.quarantine))
     return Quantities({"missing": float(missing), "quarantined_share": len(data.quarantine) / max(n, 1)}, n)
 
@@ -87,7 +88,12 @@ def sibling_work(subject: Subject, bounds: Bounds) -> Quantities:
     return Quantities({"": float(work @ difference) / square if square > 0 else np.nan}, len(work), "pairs", undecided)
 
 
-@rule("labels", "predictions", unit="eV/Å", remedy="The forces are not those of an isolated molecule, or of other positions.")
+@rule(
+    "labels",
+    "predictions",
+    unit="eV/Å",
+    remedy="The forces are not those of an isolated molecule, or of other positions.",
+)
 def net_force(subject: Subject, bounds: Bounds) -> Quantities:
     """|ΣF| / √(3N), the largest over the structures; ``exact`` for teachers known to sum to zero."""
     data = _labelled(subject)
@@ -101,11 +107,15 @@ def _composition_residual(subject: Subject, bounds: Bounds) -> np.ndarray:
     fit = subject.composition
     wanted = bounds.settings["min_structures_per_rank"] * fit.rank
     if fit.rank < 2 or len(data) < wanted:
-        raise NotRun(f"{len(data)} structures of compositions of rank {fit.rank}; rank 2 and {wanted} structures needed")
+        raise NotRun(
+            f"{len(data)} structures of compositions of rank {fit.rank}; rank 2 and {wanted} structures needed"
+        )
     return fit.residual
 
 
-@rule("labels", unit="eV/atom", remedy="Look at the outliers: a failed SCF, another level of theory, or a shuffled order.")
+@rule(
+    "labels", unit="eV/atom", remedy="Look at the outliers: a failed SCF, another level of theory, or a shuffled order."
+)
 def energy_residual(subject: Subject, bounds: Bounds) -> Quantities:
     """Energy per atom after a fit of element energies: largest robust z-score, standard deviation."""
     residual = _composition_residual(subject, bounds)

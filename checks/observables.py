@@ -64,7 +64,7 @@ def geometry(data: Dataset) -> Geometry:
             continue
         radii = covalent_radii[numbers]
         relative = distance[row, hydrogen] / (radii[row, hydrogen][:, None] + radii[row])
-        has_heavy = (numbers > 1).any(axis=1)[row]
+        has_heavy = np.any(numbers > 1, axis=1)[row]
         relative[has_heavy[:, None] & (numbers[row] == 1)] = np.inf
         partner = relative.argmin(axis=1)
         here = np.arange(len(row))
@@ -96,13 +96,14 @@ def per_structure(values: NDArray[np.generic], data: Dataset, how: np.ufunc = np
 def force_norms(data: Dataset) -> Floats:
     """(N,) |F| of each atom, eV/Å."""
     assert data.forces is not None
-    return np.linalg.norm(data.forces.astype(np.float64), axis=1)
+    norms: Floats = np.linalg.norm(data.forces.astype(np.float64), axis=1)
+    return norms
 
 
 def net_force(data: Dataset) -> Floats:
     """(M,) |ΣF| / √(3N) of each structure, eV/Å: the component RMS of independent noise that would sum to it."""
     assert data.forces is not None
-    total = np.linalg.norm(per_structure(data.forces, data), axis=1)
+    total: Floats = np.linalg.norm(per_structure(data.forces, data), axis=1)
     return total / np.sqrt(3.0 * np.maximum(data.sizes, 1))
 
 
@@ -125,7 +126,7 @@ def bond_forces(data: Dataset, shape: Geometry) -> BondForces:
 
 
 class SiblingWork(NamedTuple):
-    """Pairs of geometries of one molecule: energy difference and −½(F₁ + F₂)·Δx (eV), RMS displacement (Å), all (P,)."""
+    """Pairs of geometries of one molecule, all (P,): ΔE and −½(F₁ + F₂)·Δx in eV, RMS displacement in Å."""
 
     first: Ints
     second: Ints

@@ -22,7 +22,8 @@ def same_structures(subject: Subject, bounds: Bounds) -> Rows:
             lambda row: f"{len(data)} structures predicted, {len(held_out)} held out",
         )
     differs = np.array(
-        [data.structure_fingerprint(row) != held_out.structure_fingerprint(row) for row in range(len(data))], dtype=float
+        [data.structure_fingerprint(row) != held_out.structure_fingerprint(row) for row in range(len(data))],
+        dtype=float,
     )
     return Rows(differs, lambda row: f"{data.name(row)} is not the held-out {held_out.name(row)}")
 

@@ -7,7 +7,7 @@ set), or raises :class:`NotRun` where an input that it needs is absent. It never
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from ase import Atoms
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from hydrogate.checks.bounds import Bounds
 from hydrogate.checks.dataset import Dataset
-from hydrogate.checks.input import InputCounts
 from hydrogate.checks.observables import CompositionFit, Geometry, SiblingWork, composition_fit, geometry, sibling_work
+
+if TYPE_CHECKING:
+    from hydrogate.checks.input import InputCounts
 
 Potential: TypeAlias = Callable[[Sequence[Atoms]], Sequence[tuple[float, NDArray[np.float64]]]]
 """Structures to (energy in eV, forces (n, 3) in eV/Å): a student or a teacher, seen from here."""
@@ -82,7 +84,7 @@ class Subject:
     """
 
     data: Dataset
-    counts: InputCounts | None = None
+    counts: "InputCounts | None" = None
     held_out: Dataset | None = None
     teacher: Mapping[str, Any] | None = None
     potential: Potential | None = None

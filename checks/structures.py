@@ -67,7 +67,9 @@ def explicit_hydrogens(subject: Subject, bounds: Bounds) -> Rows:
     return Rows(difference, describe)
 
 
-@rule("structures", remedy="A population of molecules holds about 50 % hydrogen: look for implicit hydrogen in the input.")
+@rule(
+    "structures", remedy="A population of molecules holds about 50 % hydrogen: look for implicit hydrogen in the input."
+)
 def hydrogen_fraction(subject: Subject, bounds: Bounds) -> Quantities:
     """Hydrogen atoms over atoms, over the data set."""
     numbers = subject.data.numbers
@@ -104,17 +106,26 @@ def xh_spread(subject: Subject, bounds: Bounds) -> Quantities:
     lengths = lengths[np.isfinite(lengths)]
     few = len(lengths) < bounds.settings["min_bonds"]
     undecided = f"{len(lengths)} C-H bonds, at least {bounds.settings['min_bonds']} needed" if few else ""
-    return Quantities({"": float(lengths.std()) if len(lengths) else float("nan")}, len(lengths), "C-H bonds", undecided)
+    return Quantities(
+        {"": float(lengths.std()) if len(lengths) else float("nan")}, len(lengths), "C-H bonds", undecided
+    )
 
 
-@rule("structures", "labels", unit="Å", remedy="Look at the structure: units other than Å, H at the origin, or overlapping atoms.")
+@rule(
+    "structures",
+    "labels",
+    unit="Å",
+    remedy="Look at the structure: units other than Å, H at the origin, or overlapping atoms.",
+)
 def min_distance(subject: Subject, bounds: Bounds) -> Rows:
     """No two atoms of a structure closer than the bound."""
     data, values = subject.data, subject.geometry.min_distance
     several = np.flatnonzero(data.sizes > 1)
-    return Rows(
-        values[several], lambda row: f"{data.name(int(several[row]))} has two atoms {values[several[row]]:.3f} Å apart", several
-    )  # fmt: skip
+
+    def describe(row: int) -> str:
+        return f"{data.name(int(several[row]))} has two atoms {values[several[row]]:.3f} Å apart"
+
+    return Rows(values[several], describe, several)
 
 
 @rule("structures", "labels", remedy="Place hydrogens with AddHs(addCoords=True), as pipeline/sdf.py does.")

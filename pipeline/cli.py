@@ -49,7 +49,7 @@ def check(
     profile: Annotated[str | None, typer.Option(help=f"Shipped bounds: {', '.join(profile_names())}.")] = None,
     params: Annotated[Path | None, typer.Option(help="A YAML file whose `contracts` override the bounds.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="A check that could not run refuses too.")] = False,
-    units: Annotated[str | None, typer.Option(help="What the file's numbers are in, such as kcal/mol,angstrom.")] = None,
+    units: Annotated[str | None, typer.Option(help="Units of the file's numbers, such as kcal/mol,angstrom.")] = None,
     input_format: Annotated[str | None, typer.Option(help="The files' format, where the suffix does not tell.")] = None,
     reference: Annotated[Path | None, typer.Option(help="The data set to compare with (held-out reference).")] = None,
     output_format: Annotated[OutputFormat, typer.Option("--format", help="How to print.")] = OutputFormat.TEXT,
@@ -162,5 +162,3 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-
-

@@ -7,7 +7,7 @@ an SDF file's implicit hydrogens stay implicit, so that the contracts see them m
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from ase import units
@@ -43,10 +43,10 @@ def read_sdf(path: Path) -> Dataset:
 
 def read_extxyz(path: Path) -> Dataset:
     """Extended XYZ with ASE's keys: ``energy`` and ``forces``, ``charge`` and ``spin`` in the comment line."""
-    import ase.io
+    from ase.io import iread
 
     try:
-        return from_atoms(ase.io.read(path, index=":", format="extxyz"))
+        return from_atoms(list(iread(path, index=":", format="extxyz")))
     except (ValueError, KeyError, IndexError, AssertionError, OSError) as error:
         raise UnreadableFile(f"{path}: not readable as extended XYZ: {type(error).__name__}: {error}") from error
 
@@ -106,7 +106,7 @@ def join(parts: list[Dataset]) -> Dataset:
         raise UnreadableFile("some of the files carry energies and forces and others do not; check them apart")
     shift = np.cumsum([0, *(len(part) for part in parts)])
     joined = concatenate([part.to_atoms(row) for part in parts for row in range(len(part))])
-    stacked = {
+    stacked: dict[str, Any] = {
         name: np.concatenate([getattr(part, name) for part in parts])
         for name in ("expected_hydrogens", "smiles", "inchikey", "source", "source_index", "split", "spin_multiplicity")
     }

@@ -32,7 +32,9 @@ def read_report(contract: str, root: Path = METRICS) -> Report:
     except FileNotFoundError as error:
         raise UnreadableFile(f"{path}: no such file; run the stage check_{contract} first") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UnreadableFile(f"{path}: no report of a contract ({error}); run the stage check_{contract} again") from error
+        raise UnreadableFile(
+            f"{path}: no report of a contract ({error}); run the stage check_{contract} again"
+        ) from error
     if report.contract != contract:
         raise UnreadableFile(f"{path}: a report of contract {report.contract!r}, expected {contract!r}")
     return report

@@ -15,6 +15,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+
 from hydrogate.checks.dataset import Dataset, Quarantined
 
 SCHEMA_VERSION = 1
@@ -76,9 +77,7 @@ def write_dataset(data: Dataset, path: Path) -> None:
 def _write(file: h5py.File, name: str, values: Any, dtype: Any) -> None:
     text = dtype is object
     kind = h5py.string_dtype() if text else dtype
-    item = file.create_dataset(
-        name, data=list(values) if text else np.asarray(values, dtype=dtype), dtype=kind
-    )
+    item = file.create_dataset(name, data=list(values) if text else np.asarray(values, dtype=dtype), dtype=kind)
     item.attrs["unit"] = UNITS.get(name.rpartition("/")[2], "")
 
 
@@ -132,9 +131,7 @@ def _read(file: h5py.File, path: Path) -> Dataset:
     )
     _refuse_disagreement(data, path)
     if data.fingerprint() != file.attrs["fingerprint"]:
-        raise UnreadableFile(
-            f"{path}: its content does not match its fingerprint: damaged or edited; make it again"
-        )
+        raise UnreadableFile(f"{path}: its content does not match its fingerprint: damaged or edited; make it again")
     return data
 
 

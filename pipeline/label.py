@@ -69,9 +69,9 @@ def run(data: Dataset, params: Label, root: Path = Path(".progress")) -> Dataset
         jobs = [_Job(params, key, data.to_atoms(row)) for key, row in todo.items()]
         chunks = [jobs[k : k + STRUCTURES_PER_CHUNK] for k in range(0, len(jobs), STRUCTURES_PER_CHUNK)]
         with progress_bar("label", total=len(keys), done=len(keys) - len(jobs), unit="structures") as advance:
-            for _, answers in over_processes(_label_chunk, chunks, workers=params.workers):
-                store.add(answers)
-                advance(len(answers))
+            for _, labelled_chunk in over_processes(_label_chunk, chunks, workers=params.workers):
+                store.add(labelled_chunk)
+                advance(len(labelled_chunk))
         answers = [store.get(key) for key in keys]
     labelled = [row for row, answer in enumerate(answers) if answer.forces is not None]
     failed = tuple(
@@ -81,7 +81,9 @@ def run(data: Dataset, params: Label, root: Path = Path(".progress")) -> Dataset
     )
     if not labelled:
         reasons = sorted({record.reason for record in failed})[:3]
-        raise ValueError(f"the teacher {identity['name']} labelled none of {len(data)} structures: {'; '.join(reasons)}")
+        raise ValueError(
+            f"the teacher {identity['name']} labelled none of {len(data)} structures: {'; '.join(reasons)}"
+        )
     return replace(
         data.subset(labelled),
         energy=np.array([answers[row].energy for row in labelled], dtype=np.float64),

@@ -31,7 +31,9 @@ def _facts(data: Dataset) -> dict[str, str]:
         facts["hydrogen fraction"] = (
             f"{(data.numbers == 1).mean():.3f} over all atoms, {fraction.min():.2f} to {fraction.max():.2f} a structure"
         )
-        facts["charge"] = ", ".join(f"{q:+d}: {n}" for q, n in zip(*np.unique(data.charge, return_counts=True), strict=True))
+        facts["charge"] = ", ".join(
+            f"{q:+d}: {n}" for q, n in zip(*np.unique(data.charge, return_counts=True), strict=True)
+        )
         facts["spin multiplicity"] = ", ".join(
             f"{m}: {n}" for m, n in zip(*np.unique(data.spin_multiplicity, return_counts=True), strict=True)
         )

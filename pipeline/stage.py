@@ -33,7 +33,14 @@ def stage_exit_status(main: Callable[[], int]) -> int:
 def progress_bar(task: str, *, total: int, done: int = 0, unit: str) -> Iterator[Callable[[int], None]]:
     """A bar with the time left, and a function that advances it; one line at the end where nobody looks."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))

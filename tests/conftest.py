@@ -11,11 +11,14 @@ from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 from hydrogate.checks.dataset import Dataset, concatenate
 from hydrogate.models.teachers import Labels, make_teacher
 
+# fmt: off
 SMILES = (
-    "CCO CC(=O)O c1ccccc1 CC(N)C(=O)O CC(C)=O c1ccncc1 CCN(CC)CC OCC(O)CO CC(=O)Nc1ccccc1 CS(C)=O Cc1ccccc1F "
-    "CCOC(C)=O c1ccsc1 NCCc1ccccc1 O=C1CCCCC1 CC#N CCCCl Oc1ccccc1 NC(=O)c1ccccc1 C1COCCN1 CC(C)CO CSCC OC(=O)CCC "
-    "c1c[nH]cn1 FC(F)(F)CO CNC(=O)C CCSC ClCCO C1CCNCC1 COc1ccccc1 CC=CC NCCO O=C(O)c1ccccc1 CCCCO c1ccoc1 Nc1ccccc1"
-).split()
+    "CCO", "CC(=O)O", "c1ccccc1", "CC(N)C(=O)O", "CC(C)=O", "c1ccncc1", "CCN(CC)CC", "OCC(O)CO", "CC(=O)Nc1ccccc1",
+    "CS(C)=O", "Cc1ccccc1F", "CCOC(C)=O", "c1ccsc1", "NCCc1ccccc1", "O=C1CCCCC1", "CC#N", "CCCCl", "Oc1ccccc1",
+    "NC(=O)c1ccccc1", "C1COCCN1", "CC(C)CO", "CSCC", "OC(=O)CCC", "c1c[nH]cn1", "FC(F)(F)CO", "CNC(=O)C", "CCSC",
+    "ClCCO", "C1CCNCC1", "COc1ccccc1", "CC=CC", "NCCO", "O=C(O)c1ccccc1", "CCCCO", "c1ccoc1", "Nc1ccccc1",
+)
+# fmt: on
 
 
 @pytest.fixture(scope="session")

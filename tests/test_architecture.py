@@ -19,7 +19,13 @@ HOMES = {
     "great_expectations": {"checks/distributions.py"},
     "orb_models": {"models/teachers/orb.py"},
     "tblite": {"models/teachers/xtb.py"},
-    "rdkit": {"checks/chemistry.py", "pipeline/sdf.py", "pipeline/sample.py", "pipeline/regenerate.py", "pipeline/split.py"},
+    "rdkit": {
+        "checks/chemistry.py",
+        "pipeline/sdf.py",
+        "pipeline/sample.py",
+        "pipeline/regenerate.py",
+        "pipeline/split.py",
+    },
 }
 
 

@@ -29,7 +29,9 @@ def test_the_last_override_wins_and_the_source_is_named() -> None:
 
 
 def test_a_nested_override_keeps_the_other_quantities() -> None:
-    _, bounds = resolve_bounds("structures", overrides=[("p", {"structures": {"element_fraction": {"N": {"max": 0.5}}}})])
+    _, bounds = resolve_bounds(
+        "structures", overrides=[("p", {"structures": {"element_fraction": {"N": {"max": 0.5}}}})]
+    )
     assert bounds["element_fraction"].limits["N"].max == 0.5
     assert bounds["element_fraction"].limits["C"] == Limits(0.25, 0.5)
 
@@ -75,7 +77,8 @@ def test_a_warning_of_a_check_that_only_warns_is_its_bound() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [("- a", "holds a list"), ("a: [", "not readable as YAML"), ("a: !!python/name:os.system", "YAML")]
+    ("content", "words"),
+    [("- a", "holds a list"), ("a: [", "not readable as YAML"), ("a: !!python/name:os.system", "YAML")],
 )
 def test_yaml_that_is_no_declaration_is_refused(tmp_path: Path, content: str, words: str) -> None:
     path = tmp_path / "p.yaml"

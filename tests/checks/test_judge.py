@@ -12,13 +12,15 @@ from hydrogate.checks.judge import judge, outside
 from hydrogate.checks.rules import Measurement, NotRun, Quantities, Rows, Rule, Subject
 
 
-def judged(measurement: Measurement | Exception, limits: dict[str, Limits], severity: Severity = Severity.ERROR) -> Finding:
+def judged(
+    measurement: Measurement | Exception, limits: dict[str, Limits], severity: Severity = Severity.ERROR
+) -> Finding:
     def measure(subject: Subject, bounds: Bounds) -> Measurement:
         if isinstance(measurement, Exception):
             raise measurement
         return measurement
 
-    bounds = Bounds("c", severity, True, limits, {}, "why", "here")
+    bounds = Bounds("c", Severity.ERROR, True, limits, {}, "why", "here")
     return judge(Rule("structures", "c", "Å", "Mend it.", measure), bounds, Subject(concatenate([])))[0]
 
 

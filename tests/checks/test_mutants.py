@@ -109,7 +109,14 @@ MUTANTS: dict[tuple[str, str], Mutant] = {
     ("structures", "split_leakage"): Mutant(leaking_split),
     ("labels", "finite"): Mutant(
         lambda d: with_values(d, forces=changed(d.forces, (3, 0), np.inf)),
-        also=("force_magnitude", "force_rms", "force_rms_per_structure", "restoring_forces", "net_force", "sibling_work"),
+        also=(
+            "force_magnitude",
+            "force_rms",
+            "force_rms_per_structure",
+            "restoring_forces",
+            "net_force",
+            "sibling_work",
+        ),
     ),
     ("labels", "min_distance"): Mutant(two_atoms_together, also=("sibling_work", "hydrogen_bond_lengths")),
     ("labels", "hydrogen_bond_lengths"): Mutant(hydrogen_at_origin, also=("sibling_work", "restoring_forces")),

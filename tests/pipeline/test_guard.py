@@ -19,7 +19,9 @@ def test_the_report_survives_its_file(labelled: Dataset, tmp_path: Path) -> None
     assert guard.read_report("labels", tmp_path) == report
 
 
-def test_a_contract_that_holds_gives_a_token_of_the_data_and_not_of_the_bounds(labelled: Dataset, tmp_path: Path) -> None:
+def test_the_token_is_of_the_data_and_not_of_the_bounds(
+    labelled: Dataset, tmp_path: Path
+) -> None:
     tokens = []
     for largest in (50, 49):
         overrides = [("p", {"labels": {"force_magnitude": {"largest": {"max": largest}}}})]

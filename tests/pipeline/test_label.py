@@ -110,7 +110,7 @@ def test_killed_and_started_again_it_ends_with_the_same_content(
     process = subprocess.Popen([sys.executable, str(script)], cwd=tmp_path, start_new_session=True)
     try:
         deadline = time.monotonic() + 120
-        while not 0 < stored_labels(store) and process.poll() is None and time.monotonic() < deadline:
+        while not stored_labels(store) > 0 and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
