@@ -220,9 +220,9 @@ def _bands_of(metric: Metric, bands: Sequence[Band]) -> list[Band]:
 
 def _why_undecided(metric: Metric, reached: Sequence[Band]) -> str:
     if not reached:
-        return f"force_rmse {describe(metric)} has no interval, so that no milestone can be told"
+        return f"force_rmse {metric} has no interval, so that no milestone can be told"
     edges = [before.range.high for before, after in pairwise(reached) if before.milestone != after.milestone]
     needed = molecules_to_exclude(metric, edges)
     enough = f"about {needed} held-out molecules would decide" if needed else "the value lies on the edge"
     names = " and ".join(dict.fromkeys(band.milestone for band in reached))
-    return f"force_rmse {describe(metric)} spans {names}; {enough}"
+    return f"force_rmse {metric} spans {names}; {enough}"
