@@ -13,8 +13,9 @@ from hydrogate.checks.dataset import Dataset, concatenate
 from hydrogate.checks.findings import Finding, Report, Verdict
 from hydrogate.checks.input import InputCounts
 from hydrogate.checks.judge import judge
-from hydrogate.checks.rules import RULES, Measurement, Potential, Quantities, Rows, Rule, Subject
+from hydrogate.checks.rules import RULES, Measurement, Quantities, Rows, Rule, Subject
 from hydrogate.checks.schemas import atom_table, failing_atoms, failing_checks, structure_table
+from hydrogate.checks.symmetry import Potential
 
 # Importing these modules declares their checks.
 CONTRACT_MODULES = (input, structures, labels, predictions)

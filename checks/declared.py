@@ -24,9 +24,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise BadParams(
-            f"{path}: no such file; run from the project's root or name a file with --params"
-        ) from error
+        raise BadParams(f"{path}: no such file; run from the project's root or name a file with --params") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadParams(f"{path}: not readable as YAML: {error}") from error
     if not isinstance(content, dict):

@@ -4,8 +4,8 @@ import numpy as np
 from ase import Atoms
 
 from hydrogate.checks.bounds import Bounds
-from hydrogate.checks.rules import NotRun, Potential, Quantities, Rows, Subject, rule
-from hydrogate.checks.symmetry import force_gradient_error, permutation_error, rotation_error
+from hydrogate.checks.rules import NotRun, Quantities, Rows, Subject, rule
+from hydrogate.checks.symmetry import Potential, force_gradient_error, permutation_error, rotation_error
 
 _STUDENT = "The student or the graph that evaluated it is at fault: run its conformance tests (tests/models)."
 

@@ -4,24 +4,21 @@ A check returns :class:`Rows` (one value a structure, atom or bond), :class:`Qua
 set), or raises :class:`NotRun` where an input that it needs is absent. It never compares with a number of its own.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from ase import Atoms
 from numpy.typing import NDArray
 
 from hydrogate.checks.bounds import Bounds
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.observables import CompositionFit, Geometry, SiblingWork, composition_fit, geometry, sibling_work
+from hydrogate.checks.symmetry import Potential
 
 if TYPE_CHECKING:
     from hydrogate.checks.input import InputCounts
-
-Potential: TypeAlias = Callable[[Sequence[Atoms]], Sequence[tuple[float, NDArray[np.float64]]]]
-"""Structures to (energy in eV, forces (n, 3) in eV/Å): a student or a teacher, seen from here."""
 
 
 class NotRun(Exception):

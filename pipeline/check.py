@@ -17,7 +17,7 @@ from hydrogate.checks.bounds import Override
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.declared import BadParams, did_you_mean
 from hydrogate.checks.input import InputCounts
-from hydrogate.checks.rules import Potential
+from hydrogate.checks.symmetry import Potential
 from hydrogate.pipeline.guard import METRICS
 from hydrogate.pipeline.hdf5 import read_dataset, written_whole
 from hydrogate.pipeline.params import Params, load_params
