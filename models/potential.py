@@ -1,7 +1,7 @@
 """What a student is. Its author writes only the energy; forces are derived here, once.
 
 Two ways lead to the forces, and they must agree: plain autograd, which everything that judges a student uses, and a
-compiled graph, which only training uses, because only there it repays its compile time.
+compiled graph (`hydrogate.models.compiled`), which only training uses, because only there it repays its compile time.
 """
 
 import copy
@@ -23,6 +23,7 @@ from hydrogate.models.batch import Batch, collate
 
 SCHEMA_VERSION = 1
 EnergyAndForces = Callable[[Batch], tuple[Tensor, Tensor]]
+"""Total energies (M,) float64 eV and forces (N, 3) eV/Å of a batch, with their graph."""
 
 
 class UnsupportedStructure(ValueError):
@@ -188,37 +189,6 @@ def energy_and_forces(student: Student, batch: Batch, create_graph: bool = False
             energy.sum(), positions, create_graph=create_graph, allow_unused=True, materialize_grads=True
         )
     return (energy, -gradient) if create_graph else (energy.detach(), -gradient)
-
-
-def compiled_energy_and_forces(student: Student) -> EnergyAndForces:
-    """`energy_and_forces` with the graph kept, as one compiled function of any batch with two or more structures.
-
-    ``torch.func.grad`` inside the compiled function is the spelling that works, and not for every student: with some
-    (``x**2`` on slices made by ``split``) the compiled training graph returns wrong forces without complaint. Whoever
-    uses it compares it with `energy_and_forces`, forces with gradients enabled, at the weights in use.
-    """
-
-    def total(positions: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        energy = student.interaction_energy(batch.at(positions))
-        return energy.sum(), energy
-
-    def both(
-        numbers: Tensor, positions: Tensor, structure: Tensor, charge: Tensor, spin: Tensor, edges: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        batch = Batch(numbers, positions, structure, charge, spin, edges)
-        gradient, energy = torch.func.grad(total, has_aux=True)(positions, batch)
-        return energy, -gradient
-
-    compiled = torch.compile(both, dynamic=True, fullgraph=True)
-
-    def call(batch: Batch) -> tuple[Tensor, Tensor]:
-        student.support.refuse_others(batch, student.name)
-        energy, forces = compiled(
-            batch.numbers, batch.positions, batch.structure, batch.charge, batch.spin_multiplicity, batch.edge_index
-        )
-        return energy.double() + student.reference_energy(batch), forces
-
-    return call
 
 
 def predict(

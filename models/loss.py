@@ -1,0 +1,75 @@
+"""What training makes small: energy, force and angle, each with its weight."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+# eV/Å. The direction of a smaller teacher force says little (an isotropic error of 0.25 eV/Å turns 0.3 eV/Å by 50°);
+# such atoms have no angular term. A predicted force shorter than this counts as if it had this length, so that the
+# term is one, with a finite slope, where the prediction is zero.
+ANGULAR_FLOOR = 0.5
+
+
+@dataclass(frozen=True)
+class Loss:
+    """``energy_weight·E + force_weight·F + angular_weight·(1 − cos θ)``.
+
+    E is the mean over structures of the energy error per atom, F the mean over atoms of the force error, and the last
+    the mean over atoms with a teacher force of at least ``ANGULAR_FLOOR`` (zero where a batch has none).
+
+    Parameters
+    ----------
+    force : {"norm", "mse"}
+        ``norm``: absolute energy error per atom (eV) and unsquared length of the force error (eV/Å). ``mse``: the
+        squares, of the components for the force.
+    energy_weight, force_weight, angular_weight : float
+        At least zero, and not all zero.
+    """
+
+    force: Literal["norm", "mse"]
+    energy_weight: float
+    force_weight: float
+    angular_weight: float
+
+    def __post_init__(self) -> None:
+        weights = (self.energy_weight, self.force_weight, self.angular_weight)
+        if not all(math.isfinite(w) and w >= 0 for w in weights) or not any(weights):
+            raise ValueError(f"loss weights must be finite, at least zero and not all zero, got {weights}")
+        if self.force not in ("norm", "mse"):
+            raise ValueError(f"unknown form of the force loss {self.force!r}; known: norm, mse")
+
+    def __call__(
+        self, energy: Tensor, forces: Tensor, true_energy: Tensor, true_forces: Tensor, sizes: Tensor
+    ) -> Tensor:
+        """One number.
+
+        Parameters
+        ----------
+        energy, true_energy : (M,), eV
+        forces, true_forces : (N, 3), eV/Å
+        sizes : (M,)
+            Atoms of each structure.
+        """
+        energy_error = ((energy - true_energy) / sizes).to(forces.dtype)
+        force_error = forces - true_forces
+        if self.force == "norm":
+            # vector_norm has slope zero, not NaN, where its argument is zero.
+            energy_term, force_term = energy_error.abs().mean(), torch.linalg.vector_norm(force_error, dim=1).mean()
+        else:
+            energy_term, force_term = energy_error.square().mean(), force_error.square().mean()
+        total = self.energy_weight * energy_term + self.force_weight * force_term
+        if self.angular_weight:
+            total = total + self.angular_weight * angular_term(forces, true_forces)
+        return total
+
+
+def angular_term(forces: Tensor, true_forces: Tensor) -> Tensor:
+    """Mean of 1 − cos θ between (N, 3) forces, eV/Å, over atoms with a true force of at least ``ANGULAR_FLOOR``."""
+    true_length = torch.linalg.vector_norm(true_forces, dim=1)
+    counted = (true_length >= ANGULAR_FLOOR).to(forces.dtype)
+    length = torch.linalg.vector_norm(forces, dim=1).clamp(min=ANGULAR_FLOOR)
+    cosine = (forces * true_forces).sum(1) / (length * true_length.clamp(min=ANGULAR_FLOOR))
+    return ((1.0 - cosine) * counted).sum() / counted.sum().clamp(min=1.0)

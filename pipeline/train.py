@@ -1,0 +1,140 @@
+"""Stage ``train``: a student learns the teacher's energies and forces.
+
+In:  ``data/labelled.h5`` (eV, eV/Å) with its token ``data/labels.ok``, and ``train`` in ``params.yaml``.
+Out: ``data/student.safetensors`` (the weights that were best on split ``valid``, with the parameters that made them),
+     ``metrics/training.json``, ``plots/training`` (history by epoch: eV, eV/Å, degree).
+
+What must survive a killed process is in ``.progress/train/<key>``; the key is of the data, the parameters and the code.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydrogate.checks.bootstrap import Metric, point
+from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.metrics import convergence
+from hydrogate.pipeline.fit import Fit, fit
+from hydrogate.pipeline.guard import require_token
+from hydrogate.pipeline.hdf5 import read_dataset, written_whole
+from hydrogate.pipeline.params import Train, load_params
+from hydrogate.pipeline.progress import PROGRESS, locked
+from hydrogate.pipeline.stage import stage_exit_status
+
+ROOT = Path(__file__).parents[1]
+CODE = ("models/*.py", "models/students/*.py", "pipeline/fit.py", "pipeline/train.py")
+
+
+def run(data: Dataset, params: Train, angular_floor: float, student: Path, history: Path, root: Path = PROGRESS) -> Fit:
+    """Train on split ``train`` of ``data``, choose on split ``valid``, and write the student and its history.
+
+    Parameters
+    ----------
+    data : Dataset
+        Labelled; eV, eV/Å.
+    params : Train
+    angular_floor : float, eV/Å
+        Angles in the history count for atoms with a teacher force of at least this.
+    student, history : pathlib.Path
+        The file and the folder to write.
+    root : pathlib.Path
+        Where progress is kept until the student is written.
+
+    Raises
+    ------
+    AlreadyRunning
+        Another process trains the same here.
+    TrainingFailed
+        The loss stayed not finite; nothing is written.
+    ValueError
+        A split is empty, unlabelled, or holds what the other does not.
+    """
+    from dvclive import Live
+
+    from hydrogate.models.potential import save_student
+
+    key = progress_key(data, params)
+    with locked(f"train-{key}", root):
+        progress = root / "train" / key
+        progress.mkdir(parents=True, exist_ok=True)
+        # A compiler's cache of one's own: two trainings that share one have been seen to disturb each other.
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str((progress / "inductor").resolve())
+        shutil.rmtree(history, ignore_errors=True)
+        with Live(str(history), save_dvc_exp=False, dvcyaml=None, report=None) as live:
+            result = fit(data, params, angular_floor, progress / "state.pt", partial(log_epoch, live))
+        made_by = {
+            "params": params.model_dump(),
+            "labelled_fingerprint": data.fingerprint(),
+            "epoch": result.best_epoch,
+        }
+        with written_whole(student) as temporary:
+            save_student(result.student, temporary, made_by)
+        shutil.rmtree(progress)
+    return result
+
+
+def progress_key(data: Dataset, params: Train) -> str:
+    """Equal for equal data, parameters and code, so that progress is continued only where it would be made again."""
+    digest = hashlib.sha256(data.fingerprint().encode() + params.model_dump_json().encode())
+    for path in sorted(path for pattern in CODE for path in ROOT.glob(pattern)):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def log_epoch(live: Any, figures: Mapping[str, float]) -> None:
+    """The figures of one epoch as DVCLive keeps them."""
+    for name, value in figures.items():
+        live.log_metric(name, value)
+    live.next_step()
+
+
+def to_json(result: Fit, fingerprints: dict[str, str]) -> dict[str, Any]:
+    """Plain finite numbers and strings: the form of ``metrics/training.json``."""
+    n = result.validation_molecules
+    first, best, last = (result.history[k] for k in (0, result.best_epoch - 1, -1))
+    metrics: dict[str, Metric] = {"convergence": convergence([epoch["valid_loss"] for epoch in result.history])}
+    for name, epoch in (("first", first), ("best", best), ("final", last)):
+        metrics |= {f"{name}_{key}": point(value, UNITS[key], n) for key, value in epoch.items() if key in UNITS}
+    used = {key: result.used[key] for key in sorted(result.used)}
+    return {"epochs": len(result.history), "best_epoch": result.best_epoch, **used, **fingerprints} | {
+        name: metric.to_dict() for name, metric in metrics.items()
+    }
+
+
+UNITS = {
+    "train_loss": "",
+    "valid_loss": "",
+    "force_rmse": "eV/Å",
+    "energy_mae_per_atom": "eV/atom",
+    "angular_error_mean_deg": "degree",
+    "angular_error_max_deg": "degree",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train on ``data/labelled.h5``; 0 when done, 1 where the contract has not passed, 2 where an input is unusable."""
+    # Threads that spin while they wait take the cores from each other on a machine that does anything else.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    data = read_dataset(Path("data/labelled.h5"))
+    require_token("labels", data.fingerprint())
+    params = load_params()
+    student = Path("data/student.safetensors")
+    result = run(data, params.train, params.validate_.angular_floor, student, Path("plots/training"))
+    with student.open("rb") as file:
+        student_fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
+    fingerprints = {"labelled_fingerprint": data.fingerprint(), "student_fingerprint": student_fingerprint}
+    with written_whole(Path("metrics/training.json")) as temporary:
+        content = json.dumps(to_json(result, fingerprints), indent=2, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(content + "\n", encoding="utf-8")
+    print(f"{student}: {result.used['parameters']} parameters, best after epoch {result.best_epoch}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(stage_exit_status(main))
