@@ -32,7 +32,9 @@ def quarantine_share(subject: Subject, bounds: Bounds) -> Quantities:
     data = subject.data
     if not data.n_read:
         raise NotRun("nobody counted the records read (only the pipeline's data sets carry that count)")
-    if lost := data.n_read - len(data.quarantine) - len(set(zip(data.source, data.source_index, strict=True))):
+    # A label stage reads structures, a regenerate stage records, each of which may have become several structures.
+    kept = len(set(zip(data.source, data.source_index, strict=True))) if data.energy is None else len(data)
+    if lost := data.n_read - len(data.quarantine) - kept:
         raise ValueError(f"{data.n_read} records read, but {lost} of them are neither in the data set nor quarantined")
     return Quantities({"": len(data.quarantine) / data.n_read}, data.n_read, "records")
 

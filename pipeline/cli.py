@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -152,13 +152,7 @@ def main() -> None:
     """The console command's entry point."""
 
     def call() -> int:
-        result: Any = app(standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        app()  # ends the process itself, also with 2 for a call that it cannot read
+        return 0
 
-    import click
-
-    try:
-        sys.exit(stage_exit_status(call))
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+    sys.exit(stage_exit_status(call))

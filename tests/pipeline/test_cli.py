@@ -1,0 +1,204 @@
+"""The command line as a user meets it: exit status 0 holds, 1 refuses, 2 unusable, and no traceback."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import molecule
+from ase.io import write
+from rdkit import Chem
+from rdkit.Chem import rdDistGeom
+
+from hydrogate.checks import Dataset
+from hydrogate.pipeline.cli import app
+from hydrogate.pipeline.hdf5 import write_dataset
+
+
+class Result:
+    """What a call printed and its exit status."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    """Call ``hydrogate`` in an empty folder."""
+    from hydrogate.pipeline import cli
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["hydrogate", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return Result(int(ended.value.code or 0), out, err)
+
+    return run
+
+
+@pytest.fixture
+def good(labelled: Dataset, tmp_path: Path) -> Path:
+    write_dataset(labelled, tmp_path / "good.h5")
+    return tmp_path / "good.h5"
+
+
+@pytest.fixture
+def bad(labelled: Dataset, tmp_path: Path) -> Path:
+    write_dataset(replace(labelled, forces=-labelled.forces, _cache={}), tmp_path / "bad.h5")
+    return tmp_path / "bad.h5"
+
+
+@pytest.fixture
+def implicit(tmp_path: Path) -> Path:
+    """Three molecules as a generative model writes them: three dimensions, no hydrogen."""
+    path = tmp_path / "implicit.sdf"
+    with Chem.SDWriter(str(path)) as writer:
+        for smiles in ("CCO", "c1ccccc1C(=O)O", "CC(N)=O"):
+            mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+            rdDistGeom.EmbedMolecule(mol, randomSeed=1)
+            writer.write(Chem.RemoveHs(mol))
+    return path
+
+
+def test_a_contract_that_holds_exits_0(call, good: Path) -> None:
+    result = call("check", str(good), "--contract", "labels")
+    assert result.status == 0
+    assert "contract labels holds" in result.out
+
+
+def test_a_contract_that_does_not_exits_1_and_says_what_where_and_what_to_do(call, bad: Path) -> None:
+    result = call("check", str(bad), "--contract", "labels")
+    assert result.status == 1
+    said = " ".join(result.out.split())
+    assert "contract labels, check restoring_forces" in said
+    assert "allowed at most -0.3" in said
+    assert "does NOT hold: restoring_forces, sibling_work" in said
+
+
+def test_strict_refuses_what_could_not_run(call, labelled: Dataset, tmp_path: Path) -> None:
+    write_dataset(replace(labelled, teacher=None, _cache={}), tmp_path / "x.h5")
+    assert call("check", "x.h5", "--contract", "labels").status == 0
+    assert call("check", "x.h5", "--contract", "labels", "--strict").status == 1
+
+
+def test_json_is_the_whole_report_and_markdown_leads_with_the_verdict(call, bad: Path) -> None:
+    result = call("check", str(bad), "--contract", "labels", "--format", "json")
+    content = json.loads(result.out)
+    assert (content["holds"], content["checks"]["restoring_forces"]["verdict"]) == (False, "fail")
+    assert call("check", str(bad), "--contract", "labels", "--format", "markdown").out.startswith(
+        "## Contract labels does **not** hold"
+    )
+
+
+@pytest.mark.parametrize("contract", ["structures", "input"])
+def test_an_sdf_file_with_implicit_hydrogens(call, implicit: Path, contract: str) -> None:
+    result = call("check", str(implicit), "--contract", contract)
+    said = " ".join(result.out.split())
+    if contract == "structures":
+        assert result.status == 1
+        assert "has 0 explicit H, its valences imply 6" in said
+        assert "implicit.sdf record 0" in said
+    else:
+        assert result.status == 0
+        assert "implicit_hydrogens: implicit 17 hydrogens over 3 molecules" in said
+
+
+def test_extxyz_of_small_molecules_under_the_profile_that_fits(call, tmp_path: Path) -> None:
+    write(tmp_path / "m.extxyz", [molecule(name) for name in ("H2O", "CH4", "CH3CH2OH", "C6H6")])
+    assert call("check", "m.extxyz", "--profile", "small").status == 0
+    write(tmp_path / "bug.extxyz", [molecule("C6H6")[:6], molecule("CH3CH2OH")[:3]])
+    assert call("check", "bug.extxyz", "--profile", "small").status == 1
+
+
+def test_params_in_the_folder_override_and_the_named_file_overrides_them(call, good: Path, tmp_path: Path) -> None:
+    loose = "contracts: {structures: {xh_spread: {min: 0.9}}}"
+    (tmp_path / "params.yaml").write_text(loose)
+    result = call("check", str(good), "--format", "json")
+    assert result.status == 1
+    assert json.loads(result.out)["checks"]["xh_spread"]["source"] == "profile druglike, params.yaml"
+    (tmp_path / "mine.yaml").write_text(loose.replace("0.9", "0.001"))
+    assert call("check", str(good), "--params", "mine.yaml").status == 0
+
+
+def test_units_are_converted(call, labelled: Dataset, tmp_path: Path) -> None:
+    kcal = 23.060547830619
+    foreign = replace(labelled, energy=labelled.energy * kcal, forces=labelled.forces * np.float32(kcal), _cache={})
+    write_dataset(foreign, tmp_path / "k.h5")
+    assert call("check", "k.h5", "--contract", "labels").status == 1
+    assert call("check", "k.h5", "--contract", "labels", "--units", "kcal/mol,angstrom").status == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["check", "gone.h5"], "gone.h5: no such file"),
+        (["check", "good.h5", "--contract", "label"], "did you mean 'labels'"),
+        (["check", "good.h5", "--profile", "smal"], "did you mean 'small'"),
+        (["check", "good.h5", "--units", "ev"], "--units 'ev' is unknown"),
+        (["check", "good.h5", "--input-format", "hdf"], "did you mean 'hdf5'"),
+        (["check", "good.h5", "--params", "gone.yaml"], "gone.yaml: no such file"),
+        (["check", "unknown.suffix"], "its suffix tells no format"),
+        (["check", "text.h5"], "not a readable hydrogate data set"),
+        (["check", "empty.sdf"], "empty.sdf"),
+        (["check", "text.sdf"], "text.sdf"),
+        (["check", "text.sdf", "--contract", "input"], "text.sdf"),
+        (["check", "text.extxyz"], "text.extxyz"),
+        (["show", "gone.h5"], "gone.h5: no such file"),
+        (["decide"], "params.yaml"),
+        (["check"], "Missing argument"),
+        (["chekc"], "No such command"),
+    ],
+)
+def test_what_cannot_be_used_exits_2_and_says_why(
+    call, good: Path, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    for name in ("unknown.suffix", "text.h5", "text.sdf", "text.extxyz"):
+        (tmp_path / name).write_text("this is no data set\n")
+    (tmp_path / "empty.sdf").write_text("")
+    result = call(*arguments)
+    assert result.status == (1 if arguments == ["decide"] else 2)
+    said = " ".join((result.err + result.out).split())
+    assert words in said
+    assert "Traceback" not in said
+
+
+def test_show_prints_the_species_with_hydrogen_first(call, good: Path, implicit: Path) -> None:
+    said = call("show", str(good)).out
+    assert "H 5" in said
+    assert "xtb GFN2-xTB" in said
+    assert "RMS component" in said
+    assert "H 0.0 %" in call("show", str(implicit)).out
+
+
+def test_version(call) -> None:
+    assert call("--version").out.strip() == f"hydrogate {version('hydrogate')}"
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    assert {command.callback.__name__ for command in app.registered_commands} >= {"check", "sample", "show", "decide"}
+    for command in app.registered_commands:
+        assert command.epilog.startswith("Example: hydrogate")
+
+
+def test_a_molecule_name_is_not_read_as_markup(call, labelled: Dataset, tmp_path: Path) -> None:
+    source = np.full(len(labelled), "[bold]x[/bold] <img src=x onerror=alert(1)> ](javascript:1)", dtype=object)
+    write_dataset(replace(labelled, forces=labelled.forces * 0, source=source, _cache={}), tmp_path / "n.h5")
+    assert "[bold]x[/bold]" in " ".join(call("check", "n.h5", "--contract", "labels").out.split())
+    markdown = call("check", "n.h5", "--contract", "labels", "--format", "markdown").out
+    assert "<img" not in markdown
+    assert "](javascript:" not in markdown
+
+
+def test_the_installed_command_answers() -> None:
+    command = Path(sys.executable).with_name("hydrogate")
+    result = subprocess.run([command, "check", "nothing.h5"], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.strip() == "FileNotFoundError: nothing.h5: no such file"
