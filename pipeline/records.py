@@ -1,0 +1,111 @@
+"""The text of SDF files: which files are meant, and each record of them, one at a time."""
+
+import gzip
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from glob import glob
+from pathlib import Path
+from typing import NamedTuple
+
+from hydrogate.pipeline.hdf5 import UnreadableFile
+
+SUFFIXES = (".sdf", ".sdf.gz")
+# A record of 999 atoms is 0.1 MB; what goes on without `$$$$` is no SDF file and would fill the memory.
+LONGEST_RECORD = 20_000_000
+
+
+class InputFiles(NamedTuple):
+    """SDF files, sorted, each once; and how many files of other kinds lay beside them."""
+
+    paths: tuple[Path, ...]
+    ignored: int
+
+
+def resolve_input(spec: str | Sequence[str]) -> InputFiles:
+    """The SDF files that ``spec`` names: a file, a folder (searched to its depth), a glob, or a list of these.
+
+    Raises
+    ------
+    UnreadableFile
+        An entry names nothing, or no SDF file.
+    """
+    entries = [spec] if isinstance(spec, str) else list(spec)
+    if not entries:
+        raise UnreadableFile("regenerate.input is an empty list; name an SDF file, a folder or a glob")
+    found: dict[Path, Path] = {}
+    ignored: set[Path] = set()
+    for entry in entries:
+        path = Path(entry)
+        if path.is_dir():
+            files = [file for file in path.rglob("*") if file.is_file()]
+        else:
+            files = [path] if path.exists() else _matching(entry)
+        wanted = [file for file in files if file.name.lower().endswith(SUFFIXES)]
+        if not wanted:
+            held = f"{len(files)} files, none of them .sdf or .sdf.gz" if files else "no file"
+            raise UnreadableFile(
+                f"{entry}: {held}; regenerate.input takes SDF files, a folder, a glob, or a list of them"
+            )
+        found |= {file.resolve(): file for file in wanted}
+        ignored |= {file.resolve() for file in files} - {file.resolve() for file in wanted}
+    return InputFiles(tuple(sorted(found.values(), key=Path.as_posix)), len(ignored))
+
+
+def source_names(paths: Sequence[Path]) -> list[str]:
+    """How each file is called in the data set: by its name, or from the common folder where two share a name."""
+    names = [path.name for path in paths]
+    if len(set(names)) == len(names):
+        return names
+    common = os.path.commonpath([path.resolve().parent for path in paths])
+    return [path.resolve().relative_to(common).as_posix() for path in paths]
+
+
+def raw_records(path: Path) -> Iterator[str]:
+    """The text of each record of ``path``, gzipped or not, one at a time.
+
+    Raises
+    ------
+    FileNotFoundError, UnreadableFile
+        There is no such file; it is empty, no SDF file, or its compressed stream is damaged.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    looks_like_sdf = False
+    try:
+        with path.open("rb") as plain:
+            compressed = plain.read(2) == b"\x1f\x8b"
+        opener = gzip.open if compressed else open
+        with opener(path, "rt", encoding="utf-8", errors="replace") as file:
+            for text in _records(iter(lambda: file.readline(LONGEST_RECORD), ""), path):
+                looks_like_sdf = looks_like_sdf or "M  END" in text or "V2000" in text or "V3000" in text
+                yield text
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UnreadableFile(f"{path}: truncated or damaged gzip file ({error}); copy or make it again") from error
+    except OSError as error:
+        raise UnreadableFile(f"{path}: cannot be read: {error}") from error
+    if not looks_like_sdf:
+        empty = path.stat().st_size == 0
+        what = "an empty file" if empty else "no SDF file: it holds no V2000 or V3000 record"
+        raise UnreadableFile(f"{path}: {what}; name SDF files in regenerate.input")
+
+
+def _records(lines: Iterable[str], path: Path) -> Iterator[str]:
+    record: list[str] = []
+    length = 0
+    for line in lines:
+        if line.startswith("$$$$"):
+            yield "".join(record)
+            record, length = [], 0
+            continue
+        record.append(line)
+        length += len(line)
+        if length > LONGEST_RECORD:
+            raise UnreadableFile(f"{path}: {length} characters without a record's end ($$$$): no SDF file")
+    if "".join(record).strip():
+        yield "".join(record)
+
+
+def _matching(pattern: str) -> list[Path]:
+    # Path.glob takes no absolute pattern.
+    return [path for path in map(Path, glob(pattern, recursive=True)) if path.is_file()]  # noqa: PTH207

@@ -1,0 +1,243 @@
+"""Stage ``regenerate``: SDF files to one data set of molecules with explicit hydrogen.
+
+In:  the files that ``regenerate.input`` names (``.sdf``, ``.sdf.gz``; coordinates in Å, hydrogen implicit or not).
+Out: ``data/structures.h5``: positions in Å, charge in e, spin multiplicity, the hydrogen count that the valences imply
+     (taken before any hydrogen is added), SMILES, InChIKey, source, parent and split, and the records set aside.
+     ``metrics/input.json``: contract ``input``. ``plots/structures.png``: a contact sheet.
+
+Heavy atoms stay where the file has them; protonation stays as given. The result does not depend on the number of
+processes or on the order of the records.
+"""
+
+import random
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from hydrogate.checks.chemistry import molecule_key
+from hydrogate.checks.dataset import Dataset, concatenate
+from hydrogate.checks.input import InputCounts
+from hydrogate.pipeline.check import judge_input, write_report
+from hydrogate.pipeline.compute import over_processes
+from hydrogate.pipeline.hdf5 import write_dataset, written_whole
+from hydrogate.pipeline.params import Regenerate, load_params
+from hydrogate.pipeline.records import raw_records, resolve_input, source_names
+from hydrogate.pipeline.sampling import generator, langevin, rattle
+from hydrogate.pipeline.sdf import (
+    SetAside,
+    add_hydrogens,
+    aside,
+    count_records,
+    rdkit_log,
+    read_record,
+    refuse_barren_files,
+)
+from hydrogate.pipeline.split import assign_splits, split_key
+from hydrogate.pipeline.stage import progress_bar, stage_exit_status
+
+if TYPE_CHECKING:
+    from rdkit import Chem
+
+RECORDS_PER_CHUNK = 25
+# Workers take seconds to start, a record 10 ms.
+SERIAL_BELOW = 200
+SHEET = 24
+
+
+class _Job(NamedTuple):
+    params: Regenerate
+    source: str
+    index: int
+    text: str
+
+
+class _Made(NamedTuple):
+    """A molecule with its geometries (k, n, 3) in Å, the first its own; and what the split and the counts need."""
+
+    atoms: Atoms
+    geometries: NDArray[np.float32]
+    columns: dict[str, str | int]
+    explicit_hydrogens: int
+    molecule: str
+    group: str
+
+
+def _make_chunk(jobs: Sequence[_Job]) -> list[_Made | SetAside]:
+    return [_make(job) for job in jobs]
+
+
+def _make(job: _Job) -> _Made | SetAside:
+    params = job.params
+    record = read_record(job.text, job.source, job.index, frozenset(params.elements))
+    if isinstance(record, SetAside):
+        return record
+    rng = generator(record, params.seed)
+    mol = record.mol
+    if params.add_hydrogens:
+        try:
+            mol = add_hydrogens(record.mol, reembed=params.reembed, seed=int(rng.integers(2**31)))
+        except ValueError as error:
+            return aside("sanitizes", job.source, job.index, f"hydrogens cannot be placed: {error}")
+    further: list[NDArray[np.float64]] = []
+    if params.sampling.method == "rattle":
+        further = rattle(mol, params.sampling.per_structure, params.sampling.sigma, rng)
+    elif params.sampling.method == "md":
+        further = langevin(mol, params.sampling.per_structure, params.sampling.temperature, rng)
+    return _Made(
+        atoms=record.to_atoms(mol),
+        geometries=np.array([mol.GetConformer().GetPositions(), *further], dtype=np.float32),
+        columns={
+            "expected_hydrogens": record.expected_hydrogens,
+            "smiles": record.smiles,
+            "inchikey": record.inchikey,
+            "source": record.source,
+            "source_index": record.index,
+        },
+        explicit_hydrogens=record.explicit_hydrogens,
+        molecule=molecule_key(record.smiles),
+        group=split_key(record.smiles, params.split.by),
+    )
+
+
+def run(paths: Sequence[Path], params: Regenerate, *, processes: int = 0) -> tuple[Dataset, InputCounts]:
+    """The data set that ``paths`` hold, and what became of each record.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        SDF files.
+    params : Regenerate
+    processes : int
+        Worker processes; 0 is one a core. The result does not depend on it.
+
+    Raises
+    ------
+    UnreadableFile
+        A file cannot be used, or nothing in it can.
+    ValueError
+        ``reembed`` or sampling by md is asked for without explicit hydrogens.
+    """
+    if not params.add_hydrogens and (params.reembed or params.sampling.method == "md"):
+        raise ValueError("regenerate.reembed and sampling by md need explicit hydrogens; set regenerate.add_hydrogens")
+    jobs: list[_Job] = []
+    records_read: dict[str, int] = {}
+    for path, source in zip(paths, source_names(paths), strict=True):
+        of_file = [_Job(params, source, index, text) for index, text in enumerate(raw_records(path))]
+        records_read[source] = len(of_file)
+        jobs += of_file
+    results = _over_records(jobs, processes)
+    made = [result for result in results if isinstance(result, _Made)]
+    set_aside = [result for result in results if isinstance(result, SetAside)]
+    hydrogens = [(one.explicit_hydrogens, int(one.columns["expected_hydrogens"])) for one in made]
+    counts = count_records(records_read, hydrogens, set_aside)
+    refuse_barren_files(counts)
+    shares = {"train": params.split.train, "valid": params.split.valid, "test": params.split.test}
+    splits = assign_splits({one.molecule: one.group for one in made}, shares, params.seed)
+    data = _dataset(made, splits)
+    return replace(data, quarantine=tuple(result.record for result in set_aside), n_read=len(jobs)), counts
+
+
+def _over_records(jobs: Sequence[_Job], processes: int) -> list[_Made | SetAside]:
+    """The jobs' results, in their order."""
+    size = RECORDS_PER_CHUNK if len(jobs) >= SERIAL_BELOW and processes != 1 else max(len(jobs), 1)
+    chunks = [jobs[start : start + size] for start in range(0, len(jobs), size)]
+    results: list[list[_Made | SetAside]] = [[] for _ in chunks]
+    done: Iterable[tuple[int, list[_Made | SetAside]]] = (
+        over_processes(_make_chunk, chunks, workers=processes)
+        if len(chunks) > 1
+        else ((number, _make_chunk(chunk)) for number, chunk in enumerate(chunks))
+    )
+    with progress_bar("regenerate", total=len(jobs), unit="records") as advance:
+        for number, result in done:
+            results[number] = result
+            advance(len(result))
+    return [one for chunk in results for one in chunk]
+
+
+def _dataset(made: Sequence[_Made], splits: dict[str, str]) -> Dataset:
+    structures: list[Atoms] = []
+    columns: dict[str, list[str | int]] = {"parent": [], "split": [], **{name: [] for name in made[0].columns}}
+    for one in made:
+        parent = len(structures)
+        for positions in one.geometries:
+            atoms = one.atoms.copy()  # type: ignore[no-untyped-call]
+            atoms.positions = positions
+            structures.append(atoms)
+            for name, value in {"parent": parent, "split": splits[one.molecule], **one.columns}.items():
+                columns[name].append(value)
+    return concatenate(structures, **columns)
+
+
+def contact_sheet(data: Dataset, path: Path, *, count: int = SHEET, seed: int = 0) -> None:
+    """Draw ``count`` random molecules of ``data`` as a PNG grid, every atom of the data shown, hydrogens too."""
+    from rdkit.Chem import Draw
+
+    roots = np.flatnonzero(data.parent == np.arange(len(data))).tolist()
+    chosen = sorted(random.Random(seed).sample(roots, min(count, len(roots))))
+    columns = min(4, len(chosen))
+    rows = -(-len(chosen) // columns)
+    canvas = Draw.rdMolDraw2D.MolDraw2DCairo(columns * 420, rows * 360, 420, 360)
+    canvas.drawOptions().legendFontSize = 20
+    canvas.DrawMolecules(
+        [_depiction(data, row) for row in chosen], legends=[f"{row}   {data.formula(row)}" for row in chosen]
+    )
+    canvas.FinishDrawing()
+    with written_whole(path) as temporary:
+        temporary.write_bytes(canvas.GetDrawingText())
+
+
+def _depiction(data: Dataset, row: int) -> "Chem.Mol":
+    """Structure ``row`` flat on paper: its own atoms, with the bonds that its geometry shows."""
+    from rdkit import Chem
+    from rdkit.Chem import rdDepictor, rdDetermineBonds
+
+    own = data.atoms_of(row)
+    bare = Chem.RWMol()
+    for number in data.numbers[own].tolist():
+        atom = Chem.Atom(number)
+        atom.SetNoImplicit(True)
+        bare.AddAtom(atom)
+    conformer = Chem.Conformer(bare.GetNumAtoms())
+    conformer.SetPositions(data.positions[own].astype(np.float64))
+    bare.AddConformer(conformer)
+    with rdkit_log():
+        rdDetermineBonds.DetermineConnectivity(bare)
+        mol = Chem.Mol(bare)
+        try:
+            rdDetermineBonds.DetermineBondOrders(
+                mol, charge=int(data.charge[row]), embedChiral=False, maxIterations=10_000
+            )
+            Chem.SanitizeMol(mol)
+        except (ValueError, RuntimeError):
+            # Without its hydrogens no valence closes: worth seeing as it is, in single bonds.
+            mol = Chem.Mol(bare)
+            mol.UpdatePropertyCache(strict=False)
+        rdDepictor.Compute2DCoords(mol)
+    return mol
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make ``data/structures.h5``; 0 when done, 2 where the input or the parameters cannot be used."""
+    params = load_params()
+    files = resolve_input(params.regenerate.input)
+    if files.ignored:
+        print(f"{files.ignored} files that are no .sdf or .sdf.gz lie beside the input and were left out")
+    data, counts = run(files.paths, params.regenerate)
+    write_report(judge_input(counts, data, params))
+    contact_sheet(data, Path("plots/structures.png"), seed=params.regenerate.seed)
+    write_dataset(data, Path("data/structures.h5"))
+    print(
+        f"data/structures.h5: {data!r}; {counts.n_read} records read, {counts.molecules} molecules, "
+        f"{counts.n_quarantined} quarantined; {counts.implicit_hydrogens} hydrogens were implicit"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(stage_exit_status(main))

@@ -1,0 +1,336 @@
+"""SDF files, record by record: each becomes a :class:`Molecule` or is set aside with its file, index and reason.
+
+The home of RDKit for files. Coordinates are in Å; the hydrogen count that the valences imply is taken before any
+hydrogen is added; protonation stays as given. Text in a file is untrusted: it is never run and never names a path.
+"""
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from ase import Atoms
+
+from hydrogate.checks.dataset import Dataset, Quarantined, concatenate
+from hydrogate.checks.input import SETTING_ASIDE, InputCounts
+from hydrogate.pipeline.hdf5 import UnreadableFile
+from hydrogate.pipeline.records import raw_records, resolve_input, source_names
+
+if TYPE_CHECKING:
+    from rdkit import Chem
+    from rdkit.ForceField.rdForceField import MMFFForceField
+
+# Å: what a drawing's z coordinates differ by.
+FLAT = 1e-3
+_LOG_STAMP = re.compile(r"^\[\d\d:\d\d:\d\d\] ?")
+
+
+class SetAside(NamedTuple):
+    """A record that became no molecule, and the check of contract ``input`` that says so."""
+
+    check: str
+    record: Quarantined
+
+
+def aside(check: str, source: str, index: int, reason: str) -> SetAside:
+    """Record ``index`` of ``source``, set aside by ``check``."""
+    return SetAside(check, Quarantined(source, index, reason))
+
+
+@dataclass(frozen=True, eq=False)
+class Molecule:
+    """A record, sanitized.
+
+    Parameters
+    ----------
+    mol : rdkit.Chem.Mol
+        Atoms and coordinates (Å) as the file has them; implicit hydrogens are still implicit.
+    source, index : str, int
+        File and record, from 0.
+    charge : int, e
+    spin_multiplicity : int
+        1 + radical electrons.
+    explicit_hydrogens, expected_hydrogens : int
+        Hydrogens written down, and those that the valences imply (the written ones included).
+    smiles, inchikey : str
+        Canonical SMILES with the stereochemistry of the coordinates.
+    """
+
+    mol: "Chem.Mol"
+    source: str
+    index: int
+    charge: int
+    spin_multiplicity: int
+    explicit_hydrogens: int
+    expected_hydrogens: int
+    smiles: str
+    inchikey: str
+
+    def to_atoms(self, mol: "Chem.Mol | None" = None) -> Atoms:
+        """The atoms of ``mol`` (default: those of the record), with charge and spin multiplicity in ``info``."""
+        chosen = self.mol if mol is None else mol
+        numbers = [atom.GetAtomicNum() for atom in chosen.GetAtoms()]
+        info = {"charge": self.charge, "spin": self.spin_multiplicity}
+        return Atoms(numbers, chosen.GetConformer().GetPositions(), info=info)
+
+
+def read_sdf(
+    path: Path, *, source: str | None = None, elements: Iterable[str] | None = None
+) -> Iterator[Molecule | SetAside]:
+    """Each record of ``path`` in order, as a molecule or set aside.
+
+    Parameters
+    ----------
+    path : Path
+        ``.sdf`` or ``.sdf.gz``, V2000 or V3000.
+    source : str, optional
+        What the file is called in the results; its name by default.
+    elements : iterable of str, optional
+        Symbols that are allowed; by default every element is.
+
+    Raises
+    ------
+    FileNotFoundError, UnreadableFile
+        As in :func:`hydrogate.pipeline.records.raw_records`.
+    """
+    allowed = None if elements is None else frozenset(elements)
+    for index, text in enumerate(raw_records(path)):
+        yield read_record(text, source or path.name, index, allowed)
+
+
+def read_record(text: str, source: str, index: int, elements: frozenset[str] | None = None) -> Molecule | SetAside:
+    """One record's text as a molecule, or set aside by the first check of contract ``input`` that it fails."""
+    from rdkit import Chem
+    from rdkit.Chem.inchi import MolToInchiKey
+
+    if not text.strip():
+        return aside("readable", source, index, "empty record")
+    if "M  END" not in text:
+        return aside("readable", source, index, "truncated record: it ends before `M  END`")
+    with rdkit_log() as log:
+        mol = Chem.MolFromMolBlock(text, sanitize=False, removeHs=False)
+        if mol is None:
+            return aside("readable", source, index, "unparsable record: " + ("; ".join(log) or "RDKit gives no reason"))
+        if not mol.GetNumAtoms():
+            return aside("readable", source, index, "record without atoms")
+        try:
+            Chem.SanitizeMol(mol)
+        except (Chem.MolSanitizeException, ValueError) as error:
+            return aside("sanitizes", source, index, f"fails sanitization: {error}")
+        if unknown := _unknown_elements(mol, elements):
+            return aside("known_elements", source, index, f"elements outside regenerate.elements: {', '.join(unknown)}")
+        if flat := _why_not_3d(mol, text):
+            return aside("has_3d", source, index, flat)
+        Chem.AssignStereochemistryFrom3D(mol)
+        smiles = Chem.MolToSmiles(Chem.RemoveHs(mol))
+        inchikey = MolToInchiKey(mol)  # type: ignore[no-untyped-call]
+    explicit = sum(atom.GetAtomicNum() == 1 for atom in mol.GetAtoms())
+    radicals = sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms())
+    return Molecule(
+        mol=mol,
+        source=source,
+        index=index,
+        charge=Chem.GetFormalCharge(mol),
+        spin_multiplicity=1 + radicals,
+        explicit_hydrogens=explicit,
+        expected_hydrogens=explicit + sum(atom.GetTotalNumHs() for atom in mol.GetAtoms()),
+        smiles=smiles,
+        inchikey=inchikey,
+    )
+
+
+@contextmanager
+def rdkit_log() -> Iterator[list[str]]:
+    """What RDKit says meanwhile, as lines, and nothing of it on the terminal."""
+    from rdkit import rdBase
+
+    lines: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if text := _LOG_STAMP.sub("", record.getMessage()).strip():
+                lines.append(text)
+
+    logger = logging.getLogger("rdkit")
+    before = logger.handlers, logger.propagate
+    # RDKit's own handler writes to the terminal.
+    logger.handlers, logger.propagate = [Keep()], False
+    rdBase.LogToPythonLogger()
+    try:
+        yield lines
+    finally:
+        rdBase.LogToCppStreams()
+        logger.handlers, logger.propagate = before
+
+
+def _unknown_elements(mol: "Chem.Mol", elements: frozenset[str] | None) -> list[str]:
+    present = Counter(atom.GetSymbol() if atom.GetAtomicNum() else "*" for atom in mol.GetAtoms())
+    return sorted(symbol for symbol in present if symbol == "*" or (elements is not None and symbol not in elements))
+
+
+def _why_not_3d(mol: "Chem.Mol", text: str) -> str:
+    """Why the coordinates are not three-dimensional; empty where they are.
+
+    Planar molecules lie flat too: flat is 3-D where the record's header says so and no atom stands out of its plane.
+    """
+    positions = mol.GetConformer().GetPositions()
+    if not np.isfinite(positions).all():
+        return "coordinates are not finite"
+    if mol.GetNumAtoms() == 1:
+        return ""
+    if not positions.any():
+        return "all coordinates are zero"
+    if np.ptp(positions[:, 2]) > FLAT:
+        return ""
+    header = text.split("\n", 2)[1]
+    if header[20:22].upper() != "3D":
+        return "a 2-D drawing: all z coordinates are equal and its header does not say 3D"
+    tetrahedral = [
+        atom.GetIdx() for atom in mol.GetAtoms() if atom.GetDegree() > 2 and atom.GetHybridization().name == "SP3"
+    ]
+    return (
+        f"a 2-D drawing: all z coordinates are equal, and atom {tetrahedral[0]} is tetrahedral" if tetrahedral else ""
+    )
+
+
+def force_field(mol: "Chem.Mol") -> "MMFFForceField":
+    """MMFF, or UFF where MMFF has no parameters, of a molecule with explicit hydrogens (kcal/mol, Å).
+
+    Raises
+    ------
+    ValueError
+        Neither has parameters for it.
+    """
+    from rdkit.Chem import rdForceFieldHelpers
+
+    with rdkit_log():
+        if rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
+            field = rdForceFieldHelpers.MMFFGetMoleculeForceField(
+                mol, rdForceFieldHelpers.MMFFGetMoleculeProperties(mol)
+            )
+        elif rdForceFieldHelpers.UFFHasAllMoleculeParams(mol):
+            field = rdForceFieldHelpers.UFFGetMoleculeForceField(mol)
+        else:
+            raise ValueError("neither MMFF nor UFF has parameters for this molecule")
+    field.Initialize()
+    return field
+
+
+def add_hydrogens(mol: "Chem.Mol", *, reembed: bool = False, seed: int = 0) -> "Chem.Mol":
+    """Place the implicit hydrogens of ``mol`` in its own geometry; every atom that was there stays where it is.
+
+    Parameters
+    ----------
+    mol : rdkit.Chem.Mol
+        With a conformer, in Å. It is left as it is.
+    reembed : bool
+        Throw the geometry away and embed anew with ETKDG (relaxed with the force field).
+    seed : int
+        For ``reembed``.
+
+    Raises
+    ------
+    ValueError
+        No force field has parameters for it, or it cannot be embedded.
+    """
+    from rdkit import Chem
+    from rdkit.Chem import rdDistGeom
+
+    given = mol.GetNumAtoms()
+    full = Chem.AddHs(mol, addCoords=True)
+    if reembed:
+        parameters = rdDistGeom.ETKDGv3()
+        parameters.randomSeed = seed  # type: ignore[assignment]
+        if rdDistGeom.EmbedMolecule(full, parameters) != 0:
+            raise ValueError("ETKDG cannot embed this molecule")
+    elif full.GetNumAtoms() == given:
+        return full
+    field = force_field(full)
+    if not reembed:
+        for atom in range(given):
+            field.AddFixedPoint(atom)
+    # Not converged is no fault: the hydrogens are placed, and the contracts judge where.
+    field.Minimize(maxIts=500)
+    return full
+
+
+def count_records(
+    records_read: Mapping[str, int], hydrogens: Sequence[tuple[int, int]], set_aside: Iterable[SetAside]
+) -> InputCounts:
+    """Account for every record; ``hydrogens`` holds (explicit, expected) of each molecule."""
+    quarantined: dict[str, tuple[Quarantined, ...]] = dict.fromkeys(SETTING_ASIDE, ())
+    for check, record in set_aside:
+        quarantined[check] += (record,)
+    return InputCounts(
+        records_read=dict(records_read),
+        molecules=len(hydrogens),
+        quarantined=quarantined,
+        implicit_hydrogens=sum(expected - explicit for explicit, expected in hydrogens),
+        explicit_hydrogens=sum(explicit for explicit, _ in hydrogens),
+        fully_implicit=sum(explicit == 0 < expected for explicit, expected in hydrogens),
+        mixed=sum(0 < explicit < expected for explicit, expected in hydrogens),
+        fully_explicit=sum(0 < explicit == expected for explicit, expected in hydrogens),
+        without_hydrogen=sum(expected == 0 for _, expected in hydrogens),
+    )
+
+
+def refuse_barren_files(counts: InputCounts) -> None:
+    """Refuse a file of several records, or an input as a whole, of which nothing became a molecule.
+
+    A file of one bad record is a bad record: generators write a file a molecule.
+
+    Raises
+    ------
+    UnreadableFile
+        Naming the file and the commonest reasons.
+    """
+    reasons: dict[str, Counter[str]] = {}
+    for record in (record for records in counts.quarantined.values() for record in records):
+        reasons.setdefault(record.source, Counter())[record.reason] += 1
+    for source, read in counts.records_read.items():
+        why = reasons.get(source, Counter())
+        if why.total() == read and (read > 1 or not counts.molecules):
+            said = "; ".join(f"{reason} ({n} of {read})" for reason, n in why.most_common(3))
+            raise UnreadableFile(f"{source}: none of its {read} records became a molecule: {said}")
+
+
+def read_input(paths: Sequence[Path]) -> tuple[Dataset, InputCounts]:
+    """Files or folders as written, implicit hydrogens left implicit, and what became of each record.
+
+    Raises
+    ------
+    FileNotFoundError, UnreadableFile
+        As in :func:`hydrogate.pipeline.records.raw_records` and :func:`refuse_barren_files`.
+    """
+    files = resolve_input([str(path) for path in paths]).paths
+    records: dict[str, list[Molecule | SetAside]] = {
+        source: list(read_sdf(path, source=source)) for path, source in zip(files, source_names(files), strict=True)
+    }
+    everything = [record for of_file in records.values() for record in of_file]
+    molecules = [record for record in everything if isinstance(record, Molecule)]
+    counts = count_records(
+        {source: len(of_file) for source, of_file in records.items()},
+        [(molecule.explicit_hydrogens, molecule.expected_hydrogens) for molecule in molecules],
+        [record for record in everything if isinstance(record, SetAside)],
+    )
+    refuse_barren_files(counts)
+    data = concatenate(
+        [molecule.to_atoms() for molecule in molecules],
+        expected_hydrogens=[molecule.expected_hydrogens for molecule in molecules],
+        smiles=[molecule.smiles for molecule in molecules],
+        inchikey=[molecule.inchikey for molecule in molecules],
+        source=[molecule.source for molecule in molecules],
+        source_index=[molecule.index for molecule in molecules],
+    )
+    aside = tuple(record.record for record in everything if isinstance(record, SetAside))
+    return replace(data, quarantine=aside, n_read=len(everything)), counts
+
+
+def read_records(path: Path) -> Dataset:
+    """One file as a data set, as written: implicit hydrogens stay implicit, so that a contract sees them missing."""
+    return read_input([path])[0]
