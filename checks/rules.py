@@ -78,6 +78,10 @@ class Subject:
         The identity that the labels should have; in the pipeline, the one in the parameters.
     potential : Potential, optional
         The student behind predictions, evaluated in float64.
+    relabel : Potential, optional
+        The teacher behind labels, to be asked again; NaN where it fails.
+    reference : Dataset, optional
+        A data set to compare distributions with.
     """
 
     data: Dataset
@@ -85,6 +89,8 @@ class Subject:
     held_out: Dataset | None = None
     teacher: Mapping[str, Any] | None = None
     potential: Potential | None = None
+    relabel: Potential | None = None
+    reference: Dataset | None = None
 
     @cached_property
     def geometry(self) -> Geometry:

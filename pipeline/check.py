@@ -10,7 +10,11 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
 
 from hydrogate.checks import Report, check
 from hydrogate.checks.bounds import Override
@@ -22,6 +26,9 @@ from hydrogate.pipeline.guard import METRICS
 from hydrogate.pipeline.hdf5 import read_dataset, written_whole
 from hydrogate.pipeline.params import Params, load_params
 from hydrogate.pipeline.stage import stage_exit_status
+
+if TYPE_CHECKING:
+    from hydrogate.models.teachers import Teacher
 
 STUDENT = Path("data/student.safetensors")
 
@@ -59,6 +66,16 @@ def _potential(path: Path) -> Potential:
     return partial(predict, load_student(path), dtype=torch.float64)
 
 
+def relabel(teacher: "Teacher", structures: Sequence[Atoms]) -> list[tuple[float, NDArray[np.float64]]]:
+    """The teacher's answers as a potential; NaN (eV, eV/Å) where it fails, which no check lets pass."""
+    from hydrogate.models.teachers import Failure
+
+    return [
+        (float("nan"), np.full((len(atoms), 3), np.nan)) if isinstance(answer, Failure) else answer
+        for atoms, answer in zip(structures, teacher.label(structures), strict=True)
+    ]
+
+
 def run(contract: str, params: Params, data_root: Path = Path("data")) -> Report:
     """Judge what the pipeline has made.
 
@@ -76,7 +93,8 @@ def run(contract: str, params: Params, data_root: Path = Path("data")) -> Report
 
             data = read_dataset(data_root / "labelled.h5")
             label = params.label
-            inputs["teacher"] = make_teacher(label.teacher, label.method, label.weights).identity()
+            teacher = make_teacher(label.teacher, label.method, label.weights)
+            inputs = {"teacher": teacher.identity(), "relabel": partial(relabel, teacher)}
         case "predictions":
             data = read_dataset(data_root / "predictions.h5")
             reference = held_out(read_dataset(data_root / "labelled.h5"), params.validate_.split)

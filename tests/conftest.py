@@ -1,6 +1,7 @@
 """A good data set, made once a run: small molecules, two rattled geometries each, labelled by GFN2-xTB."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from rdkit import Chem
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
 from hydrogate.checks.dataset import Dataset, concatenate
+from hydrogate.checks.symmetry import Potential
 from hydrogate.models.teachers import Labels, make_teacher
+from hydrogate.pipeline.check import relabel
 
 # fmt: off
 SMILES = (
@@ -59,3 +62,9 @@ def labelled(structures: Dataset) -> Dataset:
         n_read=len(structures),
         _cache={},
     )
+
+
+@pytest.fixture(scope="session")
+def ask_again() -> Potential:
+    """The teacher of the good data set."""
+    return partial(relabel, make_teacher("xtb"))

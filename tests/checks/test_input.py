@@ -12,7 +12,7 @@ from hydrogate.checks.rules import RULES
 GOOD = InputCounts(
     records_read={"a.sdf": 10},
     molecules=10,
-    quarantined={check: () for check in SETTING_ASIDE},
+    quarantined=dict.fromkeys(SETTING_ASIDE, ()),
     implicit_hydrogens=0,
     explicit_hydrogens=80,
     fully_implicit=0,

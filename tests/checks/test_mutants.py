@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from hydrogate.checks import Dataset, Severity, Verdict, check
+from hydrogate.checks import Dataset, Report, Severity, Verdict, check
 from hydrogate.checks.dataset import Quarantined
 from hydrogate.checks.rules import RULES
+from hydrogate.checks.symmetry import Potential
 
 
 class Mutant(NamedTuple):
@@ -82,6 +83,14 @@ def torn(data: Dataset) -> Dataset:
     return with_values(data, forces=changed(data.forces, own, data.forces[own] + np.float32(0.05)))
 
 
+def shuffled_labels(data: Dataset) -> Dataset:
+    """The labels of one molecule's geometries in another order: every statistic of the data set stays as it is."""
+    order = np.arange(len(data))
+    order[6:9] = [7, 8, 6]
+    forces = np.concatenate([data.forces[data.atoms_of(int(row))] for row in order])
+    return with_values(data, energy=data.energy[order], forces=forces)
+
+
 MUTANTS: dict[tuple[str, str], Mutant] = {
     ("structures", "finite"): Mutant(
         lambda d: with_values(d, positions=changed(d.positions, (3, 0), np.nan)),
@@ -102,6 +111,10 @@ MUTANTS: dict[tuple[str, str], Mutant] = {
     ("structures", "element_fraction"): Mutant(
         lambda d: with_values(d, numbers=np.where(d.numbers == 6, 14, d.numbers).astype(np.uint8)),
         also=("xh_spread", "hydrogen_bond_lengths"),
+    ),
+    ("structures", "element_drift"): Mutant(
+        lambda d: with_values(d, numbers=np.where(d.numbers == 8, 16, d.numbers).astype(np.uint8)),
+        also=("hydrogen_bond_lengths",),
     ),
     ("structures", "xh_spread"): Mutant(relaxed_hydrogens),
     ("structures", "min_distance"): Mutant(two_atoms_together, also=("hydrogen_bond_lengths",)),
@@ -141,6 +154,18 @@ MUTANTS: dict[tuple[str, str], Mutant] = {
     ("labels", "energy_residual_scale"): Mutant(
         lambda d: with_values(d, energy=d.energy / 27.211386), also=("sibling_work",)
     ),
+    ("labels", "force_scale_by_element"): Mutant(
+        lambda d: with_values(d, forces=d.forces * np.float32(4.0)),
+        also=("sibling_work", "force_magnitude", "force_rms"),
+    ),
+    ("labels", "distribution_drift"): Mutant(
+        lambda d: with_values(d, forces=d.forces * np.float32(1.3)),
+        also=("sibling_work",),
+    ),
+    ("labels", "energy_force_consistency"): Mutant(
+        lambda d: with_values(d, forces=d.forces * np.float32(1.05)), also=("sibling_work",)
+    ),
+    ("labels", "label_audit"): Mutant(shuffled_labels, also=("sibling_work",)),
     ("labels", "teacher_identity"): Mutant(lambda d: with_values(d, teacher={**d.teacher, "version": "0.0"})),
     ("labels", "hydrogen_forces"): Mutant(
         lambda d: with_values(d, forces=np.where((d.numbers == 1)[:, None], 0, d.forces).astype(np.float32)),
@@ -158,25 +183,33 @@ def good(request: pytest.FixtureRequest) -> Dataset:
     return request.getfixturevalue("structures" if request.param == "structures" else "labelled")
 
 
+def judged(data: Dataset, good: Dataset, contract: str, ask_again: Potential) -> Report:
+    """``data`` against ``contract`` with all that its checks can use; ``good`` is the reference."""
+    relabel = ask_again if contract == "labels" else None
+    return check(data, contract, teacher=good.teacher, relabel=relabel, compared_with=good)
+
+
 @pytest.mark.parametrize("good", ["structures", "labels"], indirect=True)
-def test_the_good_data_set_holds_strictly(good: Dataset) -> None:
-    report = check(good, "structures" if good.forces is None else "labels", teacher=good.teacher)
+def test_the_good_data_set_holds_strictly(good: Dataset, ask_again: Potential) -> None:
+    report = judged(good, good, "structures" if good.forces is None else "labels", ask_again)
     assert report.holds(strict=True), [str(finding) for finding in report.refusals(strict=True)]
 
 
 @pytest.mark.parametrize(
     ("good", "name"), [(key[0], key) for key in MUTANTS], ids=[".".join(key) for key in MUTANTS], indirect=["good"]
 )
-def test_mutant_is_caught(good: Dataset, name: tuple[str, str]) -> None:
+def test_mutant_is_caught(good: Dataset, name: tuple[str, str], ask_again: Potential) -> None:
     contract, wanted = name
     mutant = MUTANTS[name]
-    report = check(mutant.spoil(good), contract, teacher=good.teacher)
+    report = judged(mutant.spoil(good), good, contract, ask_again)
     found = {finding.check: finding for finding in report.findings}
     assert found[wanted].verdict is Verdict.FAIL
     assert found[wanted].severity is Severity.ERROR
     assert not report.holds()
+    # What compares with a reference or with the teacher sees nearly everything, and is looked at in its own mutants.
+    comparing = {"element_drift", "force_scale_by_element", "distribution_drift", "label_audit"}
     fired = {f.check for f in report.findings if f.refuses()}
-    assert fired - {wanted} <= set(mutant.also)
+    assert fired - comparing - {"energy_force_consistency", wanted} <= set(mutant.also)
     assert found[wanted].remedy in str(found[wanted])
     assert found[wanted].allowed
     assert found[wanted].n_bad >= 1
