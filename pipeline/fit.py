@@ -156,6 +156,13 @@ class Training:
         decay = min(self.params.ema, (1.0 + float(count)) / (10.0 + float(count)))
         torch._foreach_lerp_(averaged, current, 1.0 - decay)
 
+    @property
+    def averaged(self) -> Student:
+        """The student with the averaged weights."""
+        student = self.average.module
+        assert isinstance(student, Student)
+        return student
+
     def run(self, on_epoch: OnEpoch) -> Fit:
         """Train to the last epoch."""
         state, epochs = self.state, self.params.epochs
@@ -169,7 +176,7 @@ class Training:
                 if not sys.stderr.isatty():
                     shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
                     print(f"epoch {self.state.epoch} of {epochs}: {shown}", file=sys.stderr, flush=True)
-        state, best = self.state, self.average.module
+        state, best = self.state, self.averaged
         best.load_state_dict(state.best)
         used = {
             "steps": state.step,
@@ -249,7 +256,7 @@ class Training:
         state.bad = 0
         state.rate_factor /= 2
         self.student.load_state_dict(state.best)
-        self.average.module.load_state_dict(state.best)
+        self.averaged.load_state_dict(state.best)
         self.optimizer.state.clear()
         _say(
             f"not finite: {what} in epoch {state.epoch + 1}; back to the weights of epoch {state.best_epoch}, half rate"
@@ -257,7 +264,7 @@ class Training:
 
     def _validated(self) -> dict[str, float]:
         """Loss and metrics of the averaged weights on the split ``valid``, by plain autograd; pooled, in eV and Å."""
-        answers = [energy_and_forces(self.average.module, batch) for batch in self.valid_batches]
+        answers = [energy_and_forces(self.averaged, batch) for batch in self.valid_batches]
         energy, forces = torch.cat([e for e, _ in answers]), torch.cat([f for _, f in answers])
         sizes = torch.as_tensor(self.valid.sizes, device=energy.device)
         loss = self.objective.loss(energy, forces, self.valid_energy, self.valid_forces, sizes).item()
@@ -266,7 +273,8 @@ class Training:
         once = np.ones((1, c.molecules))
         figures = {"valid_loss": loss}
         for metric in (force_rmse, energy_mae_per_atom, angular_error_mean_deg):
-            figures[metric.__name__] = float(metric(c).resampled(once)[0])
+            statistic = metric(c)
+            figures[metric.__name__] = statistic if isinstance(statistic, float) else statistic.resampled(once).item()
         return figures | {"angular_error_max_deg": angular_error_max_deg(c)}
 
     def _account(self, figures: dict[str, float]) -> None:
@@ -276,7 +284,7 @@ class Training:
         state.history.append(figures)
         if figures["valid_loss"] < state.best_loss:
             state.best, state.best_epoch, state.best_loss = (
-                _copied(self.average.module),
+                _copied(self.averaged),
                 state.epoch,
                 figures["valid_loss"],
             )

@@ -1,0 +1,67 @@
+"""The loss: no weight is dropped, and its slope is finite everywhere."""
+
+import pytest
+import torch
+
+from hydrogate.models.loss import ANGULAR_FLOOR, Loss, angular_term
+
+SIZES = torch.tensor([2, 3])
+TRUE_ENERGY = torch.tensor([-10.0, -20.0], dtype=torch.float64)
+TRUE_FORCES = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)) * 3
+ENERGY = TRUE_ENERGY + torch.tensor([0.4, -0.9], dtype=torch.float64)
+FORCES = TRUE_FORCES + torch.randn(5, 3, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("form", ["norm", "mse"])
+@pytest.mark.parametrize("weight", ["energy_weight", "force_weight", "angular_weight"])
+def test_each_weight_counts_in_value_and_gradient(form: str, weight: str) -> None:
+    only = {"energy_weight": 0.0, "force_weight": 0.0, "angular_weight": 0.0} | {weight: 2.0}
+    inputs = [ENERGY.clone().requires_grad_(), FORCES.clone().requires_grad_()]
+    value = Loss(form, **only)(*inputs, TRUE_ENERGY, TRUE_FORCES, SIZES)
+    gradients = torch.autograd.grad(value, inputs, allow_unused=True, materialize_grads=True)
+    assert value > 0
+    energy_counts, forces_count = (bool((g != 0).any()) for g in gradients)
+    assert (energy_counts, forces_count) == (weight == "energy_weight", weight != "energy_weight")
+    double = Loss(form, **(only | {weight: 4.0}))(*inputs, TRUE_ENERGY, TRUE_FORCES, SIZES)
+    assert double.item() == pytest.approx(2 * value.item())
+
+
+def test_terms_by_hand() -> None:
+    energy = (0.4 / 2 + 0.9 / 3) / 2
+    force = (FORCES - TRUE_FORCES).norm(dim=1).mean().item()
+    value = Loss("norm", 0.5, 1.0, 0.0)(ENERGY, FORCES, TRUE_ENERGY, TRUE_FORCES, SIZES)
+    assert value.item() == pytest.approx(0.5 * energy + force)
+    squared = (0.2**2 + 0.3**2) / 2
+    value = Loss("mse", 0.5, 1.0, 0.0)(ENERGY, FORCES, TRUE_ENERGY, TRUE_FORCES, SIZES)
+    assert value.item() == pytest.approx(0.5 * squared + (FORCES - TRUE_FORCES).square().mean().item())
+
+
+@pytest.mark.parametrize("form", ["norm", "mse"])
+@pytest.mark.parametrize("predicted", [TRUE_FORCES, torch.zeros(5, 3)], ids=["exact", "zero"])
+def test_the_slope_is_finite(form: str, predicted: torch.Tensor) -> None:
+    energy, forces = TRUE_ENERGY.clone().requires_grad_(), predicted.clone().requires_grad_()
+    value = Loss(form, 1.0, 1.0, 1.0)(energy, forces, TRUE_ENERGY, TRUE_FORCES, SIZES)
+    assert all(g.isfinite().all() for g in torch.autograd.grad(value, [energy, forces]))
+    assert value.isfinite()
+
+
+def test_angles() -> None:
+    east, north = torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([[0.0, 2.0, 0.0]])
+    assert angular_term(5 * east, east).item() == pytest.approx(0.0)
+    assert angular_term(north, east).item() == pytest.approx(1.0)
+    assert angular_term(-east, east).item() == pytest.approx(2.0)
+    assert angular_term(torch.zeros(1, 3), east).item() == pytest.approx(1.0)
+    small = east * (0.9 * ANGULAR_FLOOR / 2)
+    assert angular_term(-east, small).item() == 0.0
+    assert angular_term(torch.cat([north, north]), torch.cat([small, east])).item() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("weights", [(0, 0, 0), (-1, 1, 1), (float("nan"), 1, 1)])
+def test_weights_that_make_no_loss(weights: tuple[float, float, float]) -> None:
+    with pytest.raises(ValueError, match="loss weights"):
+        Loss("norm", *weights)
+
+
+def test_an_unknown_form() -> None:
+    with pytest.raises(ValueError, match="unknown form of the force loss 'rmse'"):
+        Loss("rmse", 1, 1, 1)

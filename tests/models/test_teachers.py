@@ -1,0 +1,211 @@
+"""Every teacher that is found, and what each alone must do."""
+
+import importlib
+import inspect
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import molecule
+
+from hydrogate.models import UnknownName
+from hydrogate.models.teachers import (
+    Failure,
+    Labels,
+    Teacher,
+    charge_and_multiplicity,
+    make_teacher,
+    methods_of,
+    teacher_names,
+)
+
+
+@pytest.fixture(scope="session")
+def orb_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of the real architecture, with all its layers and shapes, as the real loader reads them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=DeprecationWarning)
+        from orb_models.forcefield.atomic_system import SystemConfig
+        from orb_models.forcefield.pretrained import orb_v3_conservative_architecture
+
+        torch.manual_seed(0)
+        model = orb_v3_conservative_architecture(
+            device="cpu",
+            system_config=SystemConfig(radius=6.0, max_num_neighbors=120),
+            has_charge_spin_cond=True,
+            has_stress=False,
+        )
+    path = tmp_path_factory.mktemp("orb") / "weights.ckpt"
+    torch.save(model.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session", params=teacher_names())
+def teacher(request: pytest.FixtureRequest) -> Teacher:
+    weights = request.getfixturevalue("orb_weights") if request.param == "orb" else None
+    return make_teacher(request.param, weights=weights)
+
+
+def test_the_teachers() -> None:
+    assert {"xtb", "orb"} <= set(teacher_names())
+
+
+def test_it_labels_and_its_forces_are_the_gradient(teacher: Teacher) -> None:
+    water = molecule("H2O")
+    water.rattle(0.05, seed=1)
+    (labels,) = teacher.label([water])
+    assert isinstance(labels, Labels)
+    assert isinstance(labels.energy, float)
+    assert labels.forces.shape == (3, 3)
+    assert labels.forces.dtype == np.float64
+    step, (atom, axis) = 1e-2, (1, 2)
+    moved = [water.copy(), water.copy()]
+    moved[0].positions[atom, axis] += step
+    moved[1].positions[atom, axis] -= step
+    up, down = teacher.label(moved)
+    assert -(up.energy - down.energy) / (2 * step) == pytest.approx(labels.forces[atom, axis], abs=2e-2, rel=2e-2)
+
+
+def test_each_structure_is_labelled_by_itself(teacher: Teacher) -> None:
+    water, ethanol = molecule("H2O"), molecule("CH3CH2OH")
+    together, again = teacher.label([water, ethanol]), teacher.label([ethanol])
+    assert together[1].energy == again[0].energy
+    assert np.array_equal(together[1].forces, again[0].forces)
+    assert [len(labels.forces) for labels in together] == [3, 9]
+
+
+def test_numpy_charges_are_fine_and_charge_matters(teacher: Teacher) -> None:
+    neutral, cation = molecule("CH3"), molecule("CH3")
+    neutral.info.update(charge=np.int16(0), spin=np.int16(2))
+    cation.info.update(charge=np.int16(1), spin=np.int16(1))
+    first, second = teacher.label([neutral, cation])
+    assert abs(first.energy - second.energy) > 1e-6
+
+
+def test_electrons_that_do_not_fit_are_a_failure(teacher: Teacher) -> None:
+    odd = molecule("CH3")
+    (failure,) = teacher.label([odd])
+    assert isinstance(failure, Failure)
+    assert "9 electrons at charge 0 cannot have spin multiplicity 1" in failure.reason
+
+
+def test_no_structure_gives_no_label(teacher: Teacher) -> None:
+    assert teacher.label([]) == []
+
+
+def test_its_identity_is_plain_and_stable(teacher: Teacher) -> None:
+    import json
+
+    identity = teacher.identity()
+    assert json.loads(json.dumps(identity, allow_nan=False)) == identity == teacher.identity()
+    assert identity["name"] in teacher_names()
+    assert identity["method"] in methods_of(identity["name"])
+    assert identity["version"]
+
+
+def test_it_leaves_torch_as_it_was(teacher: Teacher) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        teacher.label([molecule("H2O")])
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.parametrize("name", teacher_names())
+def test_every_entry_point_resolves(name: str) -> None:
+    module = importlib.import_module(f"hydrogate.models.teachers.{name}")
+    assert list(inspect.signature(module.make).parameters) == ["method", "weights"]
+    assert module.METHODS
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+def test_every_orb_method_is_a_loader_of_the_installed_package() -> None:
+    from orb_models.forcefield.pretrained import ORB_PRETRAINED_MODELS
+
+    from hydrogate.models.teachers.orb import DOWNLOADS, METHODS
+
+    for method in METHODS:
+        parameters = inspect.signature(ORB_PRETRAINED_MODELS[method]).parameters
+        assert {"precision", "compile"} <= set(parameters)
+        assert parameters["weights_path"].default.startswith(DOWNLOADS)
+
+
+def test_xtb_agrees_with_its_own_ase_calculator() -> None:
+    from tblite.ase import TBLite
+
+    ion = molecule("CH3CH2O")
+    ion.rattle(0.05, seed=2)
+    ion.info.update(charge=-1, spin=1)
+    (labels,) = make_teacher("xtb").label([ion])
+    ion.calc = TBLite(method="GFN2-xTB", charge=-1, multiplicity=1, verbosity=0)
+    assert labels.energy == pytest.approx(ion.get_potential_energy(), abs=1e-6)
+    assert np.allclose(labels.forces, ion.get_forces(), atol=1e-5)
+
+
+def test_xtb_says_in_its_own_words_what_it_cannot_do() -> None:
+    collapsed = Atoms("H2", [[0, 0, 0], [0, 0, 0]])
+    heavy = Atoms("Fm", [[0, 0, 0]])
+    first, second, third = make_teacher("xtb").label([collapsed, heavy, molecule("H2O")])
+    assert isinstance(first, Failure)
+    assert "Too close" in first.reason
+    assert isinstance(second, Failure)
+    assert "Z >86" in second.reason
+    assert isinstance(third, Labels)
+
+
+def test_a_self_consistency_that_does_not_converge_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hydrogate.models.teachers import xtb
+
+    monkeypatch.setitem(xtb.SETTINGS, "max-iter", 1)
+    (failure,) = make_teacher("xtb").label([molecule("CH3CH2OH")])
+    assert isinstance(failure, Failure)
+    assert "converge" in failure.reason.lower()
+
+
+def test_names_that_do_not_exist() -> None:
+    with pytest.raises(UnknownName, match="did you mean 'xtb'"):
+        make_teacher("xbt")
+    with pytest.raises(UnknownName, match="did you mean 'GFN2-xTB'"):
+        make_teacher("xtb", "GFN2xTB")
+    with pytest.raises(UnknownName, match="known: orb-v3-conservative-inf-mpa"):
+        make_teacher("orb", "GFN2-xTB", "weights.ckpt")
+
+
+def test_weights_where_there_are_none(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no weights"):
+        make_teacher("xtb", weights=tmp_path)
+
+
+@pytest.mark.parametrize("weights", [None, "nowhere/weights.ckpt"])
+def test_orb_without_its_weights_says_where_to_get_them(weights: str | None) -> None:
+    with pytest.raises(FileNotFoundError, match=r"label\.weights") as caught:
+        make_teacher("orb", weights=weights)
+    assert "https://" in str(caught.value)
+
+
+def test_orb_with_a_file_that_is_no_weight_file(tmp_path: Path) -> None:
+    path = tmp_path / "weights.ckpt"
+    path.write_bytes(b"<html>404</html>")
+    with pytest.raises(ValueError, match="not the weights of orb-v3-conservative-omol"):
+        make_teacher("orb", weights=path).label([molecule("H2O")])
+
+
+def test_orb_refuses_what_it_was_not_taught(orb_weights: Path) -> None:
+    periodic = molecule("H2O", vacuum=5.0)
+    periodic.pbc = True
+    (failure,) = make_teacher("orb", weights=orb_weights).label([periodic])
+    assert isinstance(failure, Failure)
+    assert "periodic" in failure.reason
+
+
+@pytest.mark.parametrize("info", [{"charge": 0.5}, {"spin": 0}, {"charge": 1}])
+def test_charges_and_multiplicities_that_cannot_be(info: dict[str, float]) -> None:
+    water = molecule("H2O")
+    water.info.update(info)
+    with pytest.raises(ValueError, match="H2O: "):
+        charge_and_multiplicity(water)
