@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 UNKNOWN_HYDROGENS = -1
 SPLITS = ("train", "valid", "test")
+# These enter the fingerprint only where they hold something: a data set without them keeps the one it had.
+_LATER = ("cell", "pbc", "isolated_atom_energies")
 
 
 class Quarantined(NamedTuple):
@@ -58,6 +60,12 @@ class Dataset:
         Records set aside on the way here.
     n_read : int
         Records read on the way here, the quarantined included; 0 where nobody counted.
+    cell : (M, 3, 3) float64, Å, optional
+        Lattice vectors in rows, zero for a structure without; None where no structure has any.
+    pbc : (M, 3) bool, optional
+        Which directions are periodic; None where ``cell`` is.
+    isolated_atom_energies : mapping of str to float, eV, optional
+        Energy of each element's isolated atom, where the data came with them.
     """
 
     numbers: NDArray[np.uint8]
@@ -77,6 +85,9 @@ class Dataset:
     teacher: Mapping[str, Any] | None = None
     quarantine: tuple[Quarantined, ...] = ()
     n_read: int = 0
+    cell: NDArray[np.float64] | None = None
+    pbc: NDArray[np.bool_] | None = None
+    isolated_atom_energies: Mapping[str, float] | None = None
     _cache: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -101,7 +112,12 @@ class Dataset:
     def to_atoms(self, index: int) -> Atoms:
         """Structure ``index`` as ASE Atoms; charge and spin multiplicity in ``info``, as Orb's omol models need."""
         own = self.atoms_of(index)
-        atoms = Atoms(numbers=self.numbers[own], positions=self.positions[own].astype(np.float64))
+        atoms = Atoms(
+            numbers=self.numbers[own],
+            positions=self.positions[own].astype(np.float64),
+            cell=None if self.cell is None else self.cell[index],
+            pbc=None if self.pbc is None else self.pbc[index],
+        )
         atoms.info["charge"] = int(self.charge[index])
         atoms.info["spin"] = int(self.spin_multiplicity[index])
         return atoms
@@ -139,6 +155,8 @@ class Dataset:
             parent=np.asarray(parent, dtype=np.int64),
             energy=None if self.energy is None else self.energy[chosen],
             forces=None if self.forces is None else self.forces[atoms],
+            cell=None if self.cell is None else self.cell[chosen],
+            pbc=None if self.pbc is None else self.pbc[chosen],
             _cache={},
             **per_structure,
         )
@@ -147,9 +165,9 @@ class Dataset:
         """SHA-256 of the content: every array, the teacher, the quarantine. Equal content, equal fingerprint."""
         digest = hashlib.sha256()
         for item in fields(self):
-            if item.name == "_cache":
-                continue
             value = getattr(self, item.name)
+            if item.name == "_cache" or (item.name in _LATER and value is None):
+                continue
             digest.update(item.name.encode())
             if isinstance(value, np.ndarray) and value.dtype != object:
                 digest.update(str(value.dtype).encode() + str(value.shape).encode())
@@ -162,10 +180,13 @@ class Dataset:
         return digest.hexdigest()
 
     def structure_fingerprint(self, index: int) -> str:
-        """SHA-256 of what a teacher sees of structure ``index``: numbers, positions, charge, multiplicity."""
+        """SHA-256 of what a teacher sees of structure ``index``: numbers, positions, charge, multiplicity, any cell."""
         own = self.atoms_of(index)
-        head = f"{self.charge[index]} {self.spin_multiplicity[index]} ".encode()
-        return hashlib.sha256(head + self.numbers[own].tobytes() + self.positions[own].tobytes()).hexdigest()
+        seen = f"{self.charge[index]} {self.spin_multiplicity[index]} ".encode()
+        seen += self.numbers[own].tobytes() + self.positions[own].tobytes()
+        if self.cell is not None and self.pbc is not None and (self.cell[index].any() or self.pbc[index].any()):
+            seen += self.cell[index].tobytes() + self.pbc[index].tobytes()
+        return hashlib.sha256(seen).hexdigest()
 
     def species_percentages(self) -> dict[str, float]:
         """Share of each element over all atoms, in percent; hydrogen always named, also at 0."""
@@ -188,8 +209,8 @@ def concatenate(structures: Sequence[Atoms], **columns: Any) -> Dataset:
     """A data set from ASE Atoms.
 
     Charge and spin multiplicity come from ``info["charge"]`` and ``info["spin"]`` (default 0 and, by electron count,
-    1 or 2); ``columns`` sets any other per-structure field by name, as well as ``energy`` and ``forces`` (a sequence
-    of (n, 3) arrays).
+    1 or 2), cell and periodicity from the Atoms where any has them; ``columns`` sets any other per-structure field by
+    name, as well as ``energy`` and ``forces`` (a sequence of (n, 3) arrays).
     """
     count = len(structures)
     sizes = [len(atoms) for atoms in structures]
@@ -200,6 +221,7 @@ def concatenate(structures: Sequence[Atoms], **columns: Any) -> Dataset:
     spin = [int(a.info.get("spin", 1 + odd)) for a, odd in zip(structures, (electrons % 2).tolist(), strict=True)]
     forces = columns.pop("forces", None)
     energy = columns.pop("energy", None)
+    periodic = any(a.pbc.any() or a.cell.any() for a in structures)
 
     def column(name: str, default: Sequence[Any], dtype: Any) -> NDArray[Any]:
         values = np.empty(count, dtype=dtype)
@@ -221,5 +243,7 @@ def concatenate(structures: Sequence[Atoms], **columns: Any) -> Dataset:
         split=column("split", [""] * count, object),
         energy=None if energy is None else np.asarray(energy, dtype=np.float64),
         forces=None if forces is None else np.concatenate([np.asarray(f, dtype=np.float32) for f in forces]),
+        cell=np.stack([a.cell.array for a in structures]) if periodic else None,
+        pbc=np.stack([a.pbc for a in structures]) if periodic else None,
     )
     return replace(data, **columns) if columns else data

@@ -1,8 +1,8 @@
 """The project's own file format: one HDF5 file, flat arrays and offsets, written whole or not at all.
 
-Layout: ``atoms/{numbers, positions, forces}``, ``structures/{offset, charge, …, energy}``, ``quarantine/{source,
-source_index, reason}``. Each array carries its ``unit``; the file carries a schema version, the teacher and a
-fingerprint of its content.
+Layout: ``atoms/{numbers, positions, forces}``, ``structures/{offset, charge, …, energy}``, where a structure has a cell
+also ``structures/{cell, pbc}``, and ``quarantine/{source, source_index, reason}``. Each array carries its ``unit``; the
+file carries a schema version, the teacher and a fingerprint of its content.
 """
 
 import json
@@ -19,7 +19,7 @@ import numpy as np
 from hydrogate.checks.dataset import Dataset, Quarantined
 
 SCHEMA_VERSION = 1
-UNITS = {"positions": "angstrom", "forces": "eV/angstrom", "energy": "eV", "charge": "e"}
+UNITS = {"positions": "angstrom", "forces": "eV/angstrom", "energy": "eV", "charge": "e", "cell": "angstrom"}
 _ATOMS = {"numbers": np.uint8, "positions": np.float32, "forces": np.float32}
 _STRUCTURES = {
     "offset": np.int64,
@@ -33,8 +33,10 @@ _STRUCTURES = {
     "parent": np.int64,
     "split": object,
     "energy": np.float64,
+    "cell": np.float64,
+    "pbc": np.bool_,
 }
-_OPTIONAL = ("forces", "energy")
+_OPTIONAL = ("forces", "energy", "cell", "pbc")
 
 
 class UnreadableFile(ValueError):
@@ -64,6 +66,8 @@ def write_dataset(data: Dataset, path: Path) -> None:
         file.attrs["n_read"] = data.n_read
         if data.teacher is not None:
             file.attrs["teacher"] = json.dumps(dict(data.teacher), sort_keys=True)
+        if data.isolated_atom_energies is not None:
+            file.attrs["isolated_atom_energies"] = json.dumps(dict(data.isolated_atom_energies), sort_keys=True)
         for group, columns in (("atoms", _ATOMS), ("structures", _STRUCTURES)):
             for name, dtype in columns.items():
                 values = getattr(data, name)
@@ -128,6 +132,9 @@ def _read(file: h5py.File, path: Path) -> Dataset:
         teacher=json.loads(file.attrs["teacher"]) if "teacher" in file.attrs else None,
         quarantine=tuple(Quarantined(*row) for row in zip(*columns_of_quarantine, strict=True)),
         n_read=int(file.attrs["n_read"]),
+        isolated_atom_energies=(
+            json.loads(file.attrs["isolated_atom_energies"]) if "isolated_atom_energies" in file.attrs else None
+        ),
     )
     _refuse_disagreement(data, path)
     if data.fingerprint() != file.attrs["fingerprint"]:
@@ -137,8 +144,9 @@ def _read(file: h5py.File, path: Path) -> Dataset:
 
 def _refuse_disagreement(data: Dataset, path: Path) -> None:
     atoms, structures = len(data.numbers), len(data)
-    shapes = {"positions": (atoms, 3), "forces": (atoms, 3), "energy": (structures,)}
-    shapes |= {name: (structures,) for name in _STRUCTURES if name not in ("offset", "energy")}
+    shapes: dict[str, tuple[int, ...]] = {"positions": (atoms, 3), "forces": (atoms, 3)}
+    shapes |= {name: (structures,) for name in _STRUCTURES if name != "offset"}
+    shapes |= {"cell": (structures, 3, 3), "pbc": (structures, 3)}
     for name, shape in shapes.items():
         values = getattr(data, name)
         if values is not None and values.shape != shape:
@@ -149,4 +157,4 @@ def _refuse_disagreement(data: Dataset, path: Path) -> None:
 
 def without_labels(data: Dataset) -> Dataset:
     """``data`` as the label stage receives it."""
-    return replace(data, energy=None, forces=None, teacher=None)
+    return replace(data, energy=None, forces=None, teacher=None, isolated_atom_energies=None)
