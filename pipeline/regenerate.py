@@ -183,7 +183,9 @@ def contact_sheet(data: Dataset, path: Path, *, count: int = SHEET, seed: int = 
     columns = min(4, len(chosen))
     rows = -(-len(chosen) // columns)
     canvas = Draw.rdMolDraw2D.MolDraw2DCairo(columns * 420, rows * 360, 420, 360)
-    canvas.drawOptions().legendFontSize = 20
+    options = canvas.drawOptions()
+    options.legendFontSize, options.drawMolsSameScale, options.padding = 22, False, 0.03
+    options.prepareMolsBeforeDrawing = False
     canvas.DrawMolecules(
         [_depiction(data, row) for row in chosen], legends=[f"{row}   {data.formula(row)}" for row in chosen]
     )
@@ -193,33 +195,46 @@ def contact_sheet(data: Dataset, path: Path, *, count: int = SHEET, seed: int = 
 
 
 def _depiction(data: Dataset, row: int) -> "Chem.Mol":
-    """Structure ``row`` flat on paper: its own atoms, with the bonds that its geometry shows."""
+    """Structure ``row`` flat on paper: its own atoms and the bonds of its geometry, with the orders of its SMILES.
+
+    Where geometry and SMILES disagree, the geometry is drawn, in single bonds.
+    """
     from rdkit import Chem
     from rdkit.Chem import rdDepictor, rdDetermineBonds
 
     own = data.atoms_of(row)
-    bare = Chem.RWMol()
+    shape = Chem.RWMol()
     for number in data.numbers[own].tolist():
-        atom = Chem.Atom(number)
-        atom.SetNoImplicit(True)
-        bare.AddAtom(atom)
-    conformer = Chem.Conformer(bare.GetNumAtoms())
+        shape.AddAtom(_bare_atom(number))
+    conformer = Chem.Conformer(shape.GetNumAtoms())
     conformer.SetPositions(data.positions[own].astype(np.float64))
-    bare.AddConformer(conformer)
+    shape.AddConformer(conformer)
     with rdkit_log():
-        rdDetermineBonds.DetermineConnectivity(bare)
-        mol = Chem.Mol(bare)
-        try:
-            rdDetermineBonds.DetermineBondOrders(
-                mol, charge=int(data.charge[row]), embedChiral=False, maxIterations=10_000
-            )
-            Chem.SanitizeMol(mol)
-        except (ValueError, RuntimeError):
-            # Without its hydrogens no valence closes: worth seeing as it is, in single bonds.
-            mol = Chem.Mol(bare)
-            mol.UpdatePropertyCache(strict=False)
+        rdDetermineBonds.DetermineConnectivity(shape)
+        written = Chem.MolFromSmiles(str(data.smiles[row]))
+        if (data.numbers[own] == 1).any():
+            written = Chem.AddHs(written)
+        Chem.Kekulize(written, clearAromaticFlags=True)
+        skeleton = Chem.RWMol(written)
+        for atom in written.GetAtoms():
+            skeleton.ReplaceAtom(atom.GetIdx(), _bare_atom(atom.GetAtomicNum()))
+            atom.SetNoImplicit(True)
+            atom.SetNumExplicitHs(0)
+        for bond in skeleton.GetBonds():
+            bond.SetBondType(Chem.BondType.SINGLE)
+        agree = shape.GetNumBonds() == skeleton.GetNumBonds() and shape.HasSubstructMatch(skeleton)
+        mol = written if agree else shape.GetMol()
+        mol.UpdatePropertyCache(strict=False)
         rdDepictor.Compute2DCoords(mol)
     return mol
+
+
+def _bare_atom(number: int) -> "Chem.Atom":
+    from rdkit import Chem
+
+    atom = Chem.Atom(number)
+    atom.SetNoImplicit(True)
+    return atom
 
 
 def main(argv: Sequence[str] | None = None) -> int:
