@@ -15,6 +15,7 @@ from hydrogate.checks.declared import BadParams
 from hydrogate.checks.distributions import gx_verdicts
 from hydrogate.checks.rules import Quantities, Rows
 from hydrogate.checks.schemas import atom_table, failing_atoms, failing_checks, structure_table
+from hydrogate.checks.symmetry import Potential
 
 
 def table_of(values: list[float], limits: Limits) -> tuple[pl.DataFrame, dict[str, Limits]]:
@@ -61,8 +62,9 @@ def test_no_two_columns_of_the_atom_table_differ_by_case_only(labelled: Dataset)
     assert len({name.lower() for name in names}) == len(names) == 7
 
 
-def test_great_expectations_agrees_on_a_good_and_a_spoiled_data_set(labelled: Dataset) -> None:
-    good = check(labelled, "labels", teacher=labelled.teacher, great_expectations=True)
+def test_great_expectations_agrees_on_a_good_and_a_spoiled_data_set(labelled: Dataset, ask_again: Potential) -> None:
+    inputs = {"teacher": labelled.teacher, "relabel": ask_again, "compared_with": labelled}
+    good = check(labelled, "labels", great_expectations=True, **inputs)
     assert good.holds(strict=True), [str(finding) for finding in good.refusals(strict=True)]
     spoiled = replace(labelled, forces=labelled.forces * np.float32(23.06), _cache={})
     found = {f.check: f.verdict for f in check(spoiled, "labels", great_expectations=True).findings}

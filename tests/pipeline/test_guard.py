@@ -6,26 +6,32 @@ from pathlib import Path
 
 import pytest
 
-from hydrogate.checks import ContractViolation, Dataset, check
+from hydrogate.checks import ContractViolation, Dataset, Report, check
 from hydrogate.pipeline import guard
 from hydrogate.pipeline.check import write_report
 from hydrogate.pipeline.hdf5 import UnreadableFile
 from hydrogate.pipeline.stage import stage_exit_status
 
+# What needs a reference data set or a teacher to ask again.
+OFF = ("force_scale_by_element", "distribution_drift", "label_audit", "energy_force_consistency")
+
+
+def judged(data: Dataset, **bounds: object) -> Report:
+    """Contract ``labels`` with what it needs, and the checks of ``OFF`` switched off."""
+    section = {**{name: {"enabled": False} for name in OFF}, **bounds}
+    return check(data, "labels", teacher=data.teacher, overrides=[("p", {"labels": section})])
+
 
 def test_the_report_survives_its_file(labelled: Dataset, tmp_path: Path) -> None:
-    report = check(labelled, "labels", teacher=labelled.teacher)
+    report = judged(labelled)
     write_report(report, tmp_path)
     assert guard.read_report("labels", tmp_path) == report
 
 
-def test_the_token_is_of_the_data_and_not_of_the_bounds(
-    labelled: Dataset, tmp_path: Path
-) -> None:
+def test_the_token_is_of_the_data_and_not_of_the_bounds(labelled: Dataset, tmp_path: Path) -> None:
     tokens = []
     for largest in (50, 49):
-        overrides = [("p", {"labels": {"force_magnitude": {"largest": {"max": largest}}}})]
-        report = check(labelled, "labels", teacher=labelled.teacher, overrides=overrides)
+        report = judged(labelled, force_magnitude={"largest": {"max": largest}})
         tokens.append(guard.run(report, tmp_path).read_bytes())
     assert tokens[0] == tokens[1] == f"labels {labelled.fingerprint()}\n".encode()
     guard.require_token("labels", labelled.fingerprint(), tmp_path)
@@ -33,14 +39,14 @@ def test_the_token_is_of_the_data_and_not_of_the_bounds(
 
 def test_a_contract_that_does_not_hold_removes_the_token_and_says_why(labelled: Dataset, tmp_path: Path) -> None:
     (tmp_path / "labels.ok").write_text("labels old\n")
-    report = check(replace(labelled, forces=-labelled.forces, _cache={}), "labels", teacher=labelled.teacher)
+    report = judged(replace(labelled, forces=-labelled.forces, _cache={}))
     with pytest.raises(ContractViolation, match="contract labels, check restoring_forces"):
         guard.run(report, tmp_path)
     assert not (tmp_path / "labels.ok").exists()
 
 
 def test_a_check_that_could_not_run_refuses_in_the_pipeline(labelled: Dataset, tmp_path: Path) -> None:
-    report = check(replace(labelled, teacher=None, _cache={}), "labels")
+    report = judged(replace(labelled, teacher=None, _cache={}))
     assert report.holds()
     with pytest.raises(ContractViolation, match="teacher_identity: not run"):
         guard.run(report, tmp_path)
@@ -62,7 +68,7 @@ def test_findings_that_are_none_are_refused(content: str, tmp_path: Path) -> Non
 
 
 def test_another_contracts_findings_are_refused(labelled: Dataset, tmp_path: Path) -> None:
-    path = write_report(check(labelled, "labels"), tmp_path)
+    path = write_report(judged(labelled), tmp_path)
     path.rename(tmp_path / "structures.json")
     with pytest.raises(UnreadableFile, match="expected 'structures'"):
         guard.read_report("structures", tmp_path)
@@ -71,16 +77,16 @@ def test_another_contracts_findings_are_refused(labelled: Dataset, tmp_path: Pat
 def test_exit_statuses(labelled: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: object) -> None:
     monkeypatch.chdir(tmp_path)
     assert stage_exit_status(lambda: guard.main(["labels"])) == 2
-    write_report(check(labelled, "labels", teacher=labelled.teacher))
+    write_report(judged(labelled))
     assert stage_exit_status(lambda: guard.main(["labels"])) == 0
-    write_report(check(replace(labelled, forces=-labelled.forces, _cache={}), "labels", teacher=labelled.teacher))
+    write_report(judged(replace(labelled, forces=-labelled.forces, _cache={})))
     assert stage_exit_status(lambda: guard.main(["labels"])) == 1
 
 
 def test_findings_are_json_that_every_reader_takes(labelled: Dataset, tmp_path: Path) -> None:
     energy = labelled.energy.copy()
     energy[0] = float("nan")
-    path = write_report(check(replace(labelled, energy=energy, _cache={}), "labels"), tmp_path)
+    path = write_report(judged(replace(labelled, energy=energy, _cache={})), tmp_path)
 
     def refuse(constant: str) -> None:
         raise AssertionError(constant)
