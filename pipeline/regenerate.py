@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -53,7 +53,7 @@ SHEET = 24
 class _Job(NamedTuple):
     params: Regenerate
     source: str
-    index: int
+    record: int
     text: str
 
 
@@ -74,7 +74,7 @@ def _make_chunk(jobs: Sequence[_Job]) -> list[_Made | SetAside]:
 
 def _make(job: _Job) -> _Made | SetAside:
     params = job.params
-    record = read_record(job.text, job.source, job.index, frozenset(params.elements))
+    record = read_record(job.text, job.source, job.record, frozenset(params.elements))
     if isinstance(record, SetAside):
         return record
     rng = generator(record, params.seed)
@@ -83,7 +83,7 @@ def _make(job: _Job) -> _Made | SetAside:
         try:
             mol = add_hydrogens(record.mol, reembed=params.reembed, seed=int(rng.integers(2**31)))
         except ValueError as error:
-            return aside("sanitizes", job.source, job.index, f"hydrogens cannot be placed: {error}")
+            return aside("sanitizes", job.source, job.record, f"hydrogens cannot be placed: {error}")
     further: list[NDArray[np.float64]] = []
     if params.sampling.method == "rattle":
         further = rattle(mol, params.sampling.per_structure, params.sampling.sigma, rng)
@@ -183,9 +183,9 @@ def contact_sheet(data: Dataset, path: Path, *, count: int = SHEET, seed: int = 
     columns = min(4, len(chosen))
     rows = -(-len(chosen) // columns)
     canvas = Draw.rdMolDraw2D.MolDraw2DCairo(columns * 420, rows * 360, 420, 360)
-    options = canvas.drawOptions()
-    options.legendFontSize, options.drawMolsSameScale, options.padding = 22, False, 0.03
-    options.prepareMolsBeforeDrawing = False
+    options: Any = canvas.drawOptions()
+    options.legendFontSize, options.maxFontSize, options.padding = 22, 22, 0.03
+    options.drawMolsSameScale = options.prepareMolsBeforeDrawing = False
     canvas.DrawMolecules(
         [_depiction(data, row) for row in chosen], legends=[f"{row}   {data.formula(row)}" for row in chosen]
     )

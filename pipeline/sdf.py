@@ -23,7 +23,7 @@ from hydrogate.pipeline.records import raw_records, resolve_input, source_names
 
 if TYPE_CHECKING:
     from rdkit import Chem
-    from rdkit.ForceField.rdForceField import MMFFForceField
+    from rdkit.ForceField.rdForceField import ForceField
 
 # Å: what a drawing's z coordinates differ by.
 FLAT = 1e-3
@@ -198,7 +198,7 @@ def _why_not_3d(mol: "Chem.Mol", text: str) -> str:
     )
 
 
-def force_field(mol: "Chem.Mol") -> "MMFFForceField":
+def force_field(mol: "Chem.Mol") -> "ForceField":
     """MMFF, or UFF where MMFF has no parameters, of a molecule with explicit hydrogens (kcal/mol, Å).
 
     Raises
@@ -208,6 +208,7 @@ def force_field(mol: "Chem.Mol") -> "MMFFForceField":
     """
     from rdkit.Chem import rdForceFieldHelpers
 
+    field: ForceField
     with rdkit_log():
         if rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
             field = rdForceFieldHelpers.MMFFGetMoleculeForceField(
