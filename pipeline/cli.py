@@ -51,11 +51,12 @@ def check(
     strict: Annotated[bool, typer.Option("--strict", help="A check that could not run refuses too.")] = False,
     units: Annotated[str | None, typer.Option(help="Units of the file's numbers, such as kcal/mol,angstrom.")] = None,
     input_format: Annotated[str | None, typer.Option(help="The files' format, where the suffix does not tell.")] = None,
+    keys: Annotated[str | None, typer.Option(help="The files' own keys: energy=E,forces=-gradient,charge=Q.")] = None,
     reference: Annotated[Path | None, typer.Option(help="The data set to compare with (held-out reference).")] = None,
     output_format: Annotated[OutputFormat, typer.Option("--format", help="How to print.")] = OutputFormat.TEXT,
 ) -> None:
     """Hold data against a contract: 0 it holds, 1 it does not, 2 the input or the call cannot be used."""
-    report = _judge(paths, contract, profile, params, units, input_format, reference)
+    report = _judge(paths, contract, profile, params, units, input_format, keys, reference)
     _print_report(report, output_format, strict)
     if not report.holds(strict):
         raise typer.Exit(REFUSED)
@@ -68,10 +69,11 @@ def _judge(
     params: Path | None,
     units: str | None,
     input_format: str | None,
+    keys: str | None,
     reference: Path | None,
 ) -> Report:
     from hydrogate.checks import check as judge
-    from hydrogate.pipeline.formats import join, read
+    from hydrogate.pipeline.formats import format_of, join, parse_keys, read
 
     if contract not in CONTRACTS:
         raise BadParams(f"--contract {contract!r} is unknown{did_you_mean(contract, CONTRACTS)}")
@@ -81,8 +83,11 @@ def _judge(
 
         data, counts = read_input(paths)
         return judge(data, contract, profile=profile, overrides=overrides, counts=counts)
-    data = join([read(path, input_format, units) for path in paths])
-    held_out = read(reference, input_format, units) if reference else None
+    declared = (input_format, units, parse_keys(keys))
+    data = join([read(path, *declared) for path in paths])
+    # The project's own file says its keys and units itself, whatever those of the data are.
+    own = reference is not None and format_of(reference) == "hdf5"
+    held_out = read(reference, *(() if own else declared)) if reference else None
     return judge(data, contract, profile=profile, overrides=overrides, held_out=held_out)
 
 
@@ -127,13 +132,16 @@ def show(
     path: Annotated[Path, typer.Argument(help="A data set in any format that `hydrogate check` reads.")],
     units: Annotated[str | None, typer.Option(help="What the file's numbers are in.")] = None,
     input_format: Annotated[str | None, typer.Option(help="The file's format, where the suffix does not tell.")] = None,
+    keys: Annotated[str | None, typer.Option(help="The file's own keys: energy=E,forces=-gradient,charge=Q.")] = None,
 ) -> None:
     """Say what a data set holds: structures, species, hydrogen, forces, teacher, units."""
-    from hydrogate.pipeline.formats import read
+    from hydrogate.pipeline.formats import format_of, parse_keys, read, units_of
     from hydrogate.pipeline.show import description
 
     console = Console()
-    console.print(description(read(path, input_format, units), path))
+    console.print(description(read(path, input_format, units, parse_keys(keys)), path))
+    taken = units_of(path, input_format, units)
+    console.print(f"Read as {format_of(path, input_format)}; its numbers taken in {taken}.", markup=False)
 
 
 @app.command(epilog="Example: hydrogate decide --require m4_cuda_optimization")

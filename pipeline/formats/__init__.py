@@ -1,0 +1,94 @@
+"""Files that other programs made, read as a data set: one function ``read_<format>`` a format, found by its name.
+
+A reader takes a path and :class:`ReadOptions` and returns a :class:`Dataset` in eV, Å and eV/Å. It reads what the file
+says and adds nothing: an SDF file's implicit hydrogens stay implicit, so that the contracts see them missing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.declared import BadParams, did_you_mean
+
+# Importing these modules declares their readers.
+from hydrogate.pipeline.formats import ase_files, npz, own, spice
+from hydrogate.pipeline.formats.join import join
+from hydrogate.pipeline.formats.options import FORMATS, UNIT_SYSTEMS, Format, Reader, ReadOptions, parse_keys, reader
+
+__all__ = [
+    "FORMATS",
+    "UNIT_SYSTEMS",
+    "Format",
+    "ReadOptions",
+    "Reader",
+    "format_of",
+    "join",
+    "parse_keys",
+    "read",
+    "reader",
+    "units_of",
+]
+MODULES = (ase_files, npz, own, spice)
+
+
+def read(
+    path: Path,
+    input_format: str | None = None,
+    unit_system: str | None = None,
+    keys: Mapping[str, str] | None = None,
+) -> Dataset:
+    """``path`` as a data set.
+
+    Parameters
+    ----------
+    input_format : str, optional
+        One of ``FORMATS``; told by the suffix, and for HDF5 by the content, where it is left out.
+    unit_system : str, optional
+        One of ``UNIT_SYSTEMS``: what the file's numbers are in; the format's convention where it is left out.
+    keys : mapping of str to str, optional
+        What the file calls its energy, forces, charge, spin, …; see :class:`ReadOptions`.
+
+    Raises
+    ------
+    BadParams
+        The format, the units or a key are unknown, or the file holds something that looks like labels under other keys.
+    FileNotFoundError, UnreadableFile
+        There is no such file, or it cannot be read as that format.
+    """
+    chosen = format_of(path, input_format)
+    options = ReadOptions(keys or {}, unit_system)
+    options.scale(FORMATS[chosen].units)
+    data = FORMATS[chosen].read(path, options)
+    return replace(data, source=np.where(data.source == "", path.name, data.source).astype(object))
+
+
+def format_of(path: Path, input_format: str | None = None) -> str:
+    """The format of ``path``, one of ``FORMATS``.
+
+    Raises
+    ------
+    BadParams
+        The format is unknown, or the suffix tells none.
+    FileNotFoundError
+        There is no such file.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    if input_format is not None:
+        if input_format not in FORMATS:
+            raise BadParams(f"--input-format {input_format!r} is unknown{did_you_mean(input_format, FORMATS)}")
+        return input_format
+    name = path.name.lower()
+    chosen = next((name_of for name_of, item in FORMATS.items() if name.endswith(item.suffixes)), None)
+    if chosen is None:
+        raise BadParams(f"{path}: its suffix tells no format; name one with --input-format ({', '.join(FORMATS)})")
+    return "spice" if chosen == "hdf5" and spice.has_molecules(path) else chosen
+
+
+def units_of(path: Path, input_format: str | None = None, unit_system: str | None = None) -> str:
+    """What the numbers of ``path`` are taken to be in, and why."""
+    chosen = FORMATS[format_of(path, input_format)]
+    return f"{unit_system} (declared)" if unit_system else f"{chosen.units} ({chosen.convention})"

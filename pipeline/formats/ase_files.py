@@ -1,0 +1,179 @@
+"""What ASE reads: extended XYZ, trajectories, its databases, and the LMDB of its rows in which OMol25 is shipped.
+
+All of them are in eV and Å by ASE's convention. Keys: ``energy`` and ``forces``, MACE's ``REF_energy`` and
+``REF_forces``; ``charge`` and ``spin`` (2S + 1) in the info, a row's key-value pairs or its data.
+"""
+
+import re
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from ase.calculators.calculator import all_properties
+
+from hydrogate.checks.dataset import Dataset
+from hydrogate.pipeline.formats.frames import Frame, dataset_of_frames, frame_of
+from hydrogate.pipeline.formats.options import NONE, ReadOptions, reader
+from hydrogate.pipeline.hdf5 import UnreadableFile
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from ase.db.row import AtomsRow
+
+UNITS = "eV,angstrom"
+ASE = "ASE's convention"
+T = TypeVar("T")
+
+
+@reader(".extxyz", ".xyz", units=UNITS, convention=ASE)
+def read_extxyz(path: Path, options: ReadOptions) -> Dataset:
+    """Extended XYZ; plain XYZ is extended XYZ that declares nothing."""
+    frames = _named_faults(_extxyz_frames(path, options), path, "extended XYZ")
+    return dataset_of_frames(path.name, map(frame_of, frames), options, UNITS)
+
+
+@reader(".traj", units=UNITS, convention=ASE)
+def read_traj(path: Path, options: ReadOptions) -> Dataset:
+    """ASE trajectory."""
+    return dataset_of_frames(
+        path.name, map(frame_of, _named_faults(_traj_frames(path), path, "an ASE trajectory")), options, UNITS
+    )
+
+
+@reader(".db", units=UNITS, convention=ASE)
+def read_db(path: Path, options: ReadOptions) -> Dataset:
+    """ASE database in SQLite."""
+    rows = _named_faults(_sqlite_rows(path), path, "an ASE database")
+    return dataset_of_frames(path.name, map(_frame_of_row, rows), options, UNITS)
+
+
+@reader(".json", units=UNITS, convention=ASE)
+def read_json(path: Path, options: ReadOptions) -> Dataset:
+    """ASE database in JSON."""
+    rows = _named_faults(_database_rows(path, "json"), path, "an ASE database in JSON")
+    return dataset_of_frames(path.name, map(_frame_of_row, rows), options, UNITS)
+
+
+@reader(".aselmdb", units=UNITS, convention=ASE)
+def read_aselmdb(path: Path, options: ReadOptions) -> Dataset:
+    """ASE rows as compressed JSON in LMDB, as fairchem writes them; needs the package lmdb."""
+    rows = _named_faults(_lmdb_rows(path), path, "ASE rows in LMDB")
+    return dataset_of_frames(path.name, map(_frame_of_row, rows), options, UNITS)
+
+
+def _named_faults(items: Iterable[T], path: Path, what: str) -> Iterator[T]:
+    """``items``; whatever their reader raises becomes an UnreadableFile with the file and how far it came."""
+    index = 0
+    iterator = iter(items)
+    while True:
+        try:
+            item = next(iterator)
+        except StopIteration:
+            return
+        except UnreadableFile:
+            raise
+        # A damaged file makes ASE raise anything: KeyError, struct.error, AttributeError, AssertionError, …
+        except Exception as error:
+            after = f" after {index} frames" if index else ""
+            raise UnreadableFile(f"{path}: not readable as {what}{after}: {type(error).__name__}: {error}") from error
+        yield item
+        index += 1
+
+
+def _extxyz_frames(path: Path, options: ReadOptions) -> "Iterator[Atoms]":
+    from ase.io.extxyz import read_xyz
+
+    with path.open(encoding="utf-8") as file:
+        if options.keys.get("forces") != NONE:
+            _refuse_undeclared_columns(file, path)
+        yield from read_xyz(file, index=slice(None))
+        # ASE takes a blank line for the end.
+        rest = next((line for line in file if line.strip()), None)
+        if rest is not None:
+            raise UnreadableFile(
+                f"{path}: text after a blank line ({rest.strip()[:40]!r}), which ends the file for ASE: take the blank "
+                "lines out"
+            )
+
+
+def _refuse_undeclared_columns(file: IO[str], path: Path) -> None:
+    """Columns that the comment line does not declare are dropped by ASE without a word; three may well be forces."""
+    _, comment, atom = (file.readline() for _ in range(3))
+    declared = re.search(r'Properties="?([^\s"]+)', comment)
+    columns = declared[1].split(":")[2::3] if declared else ["1", "3"]
+    width = sum(int(count) for count in columns if count.isdigit())
+    if len(atom.split()) >= width + 3:
+        raise UnreadableFile(
+            f"{path}: frame 0 has {len(atom.split())} columns an atom and declares {width}: name the others in its "
+            "comment line, as in Properties=species:S:1:pos:R:3:forces:R:3, or leave them unread with "
+            "--keys forces=none"
+        )
+    file.seek(0)
+
+
+def _traj_frames(path: Path) -> "Iterator[Atoms]":
+    from ase.io.trajectory import TrajectoryReader
+
+    with TrajectoryReader(path) as trajectory:
+        yield from trajectory
+
+
+def _database_rows(path: Path, kind: str) -> "Iterator[AtomsRow]":
+    from ase.db import connect
+
+    return iter(connect(path, type=kind, use_lock_file=False).select())
+
+
+def _sqlite_rows(path: Path) -> "Iterator[AtomsRow]":
+    # ASE would write its own tables into an SQLite file that has none.
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    if "systems" not in tables:
+        raise UnreadableFile(f"{path}: an SQLite file without ASE's table `systems`")
+    return _database_rows(path, "db")
+
+
+def _lmdb_rows(path: Path) -> "Iterator[AtomsRow]":
+    from ase.db.row import AtomsRow
+    from ase.io.jsonio import decode
+
+    try:
+        import lmdb
+    except ImportError as error:
+        raise UnreadableFile(f"{path}: .aselmdb needs the package lmdb: pip install 'hydrogate[formats]'") from error
+
+    def decoded(stored: bytes) -> Any:
+        return decode(zlib.decompress(stored).decode())
+
+    with lmdb.open(str(path), subdir=False, readonly=True, lock=False) as database:
+        # A page beyond the end of a mapped file is no error that could be caught: it kills the process.
+        expected = (database.info()["last_pgno"] + 1) * database.stat()["psize"]
+        if path.stat().st_size < expected:
+            raise UnreadableFile(f"{path}: {path.stat().st_size} bytes of {expected}: truncated; copy it again")
+        with database.begin() as transaction:
+            following, deleted = transaction.get(b"nextid"), transaction.get(b"deleted_ids")
+            if following is None:
+                raise UnreadableFile(f"{path}: an LMDB without ASE's key `nextid`; rows that are pickled are not read")
+            without = set(decoded(deleted)) if deleted else set()
+            for row in range(1, decoded(following)):
+                if row not in without:
+                    stored = transaction.get(str(row).encode())
+                    if stored is None:
+                        raise UnreadableFile(f"{path}: row {row} is missing")
+                    yield AtomsRow(decoded(stored))
+
+
+def _frame_of_row(row: "AtomsRow") -> Frame:
+    data = row.data if isinstance(row.data, Mapping) else {}
+    results = {name: row[name] for name in all_properties if name in row}
+    return Frame(
+        np.asarray(row["numbers"]),
+        np.asarray(row.positions, dtype=np.float64).reshape(-1, 3),
+        {**data, **row.key_value_pairs, **results},
+        np.asarray(row.cell, dtype=np.float64).reshape(3, 3),
+        np.asarray(row.pbc, dtype=bool).reshape(3),
+    )

@@ -1,0 +1,309 @@
+"""Structures as a file gives them, one after another, gathered into the flat arrays of a :class:`Dataset`.
+
+Numbers are scaled to eV and Å before they are rounded to float32, and converted once.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+
+from hydrogate.checks.dataset import UNKNOWN_HYDROGENS, Dataset
+from hydrogate.pipeline.formats.keys import KeyChoice, Named
+from hydrogate.pipeline.formats.options import ReadOptions, Units
+from hydrogate.pipeline.hdf5 import UnreadableFile
+
+# The REF_ and total_ keys are MACE's, whose total_spin is 2S + 1.
+FRAME_KEYS = {
+    "energy": ("energy", "REF_energy"),
+    "forces": ("forces", "REF_forces"),
+    "charge": ("charge", "total_charge"),
+    "spin": ("spin", "spin_multiplicity", "multiplicity", "total_spin"),
+    "smiles": ("smiles", "SMILES"),
+}
+# Two energies of one isolated atom may differ by this much (eV): files hold them with as few as four decimals.
+ISOLATED_ATOM_TOLERANCE = 1e-3
+
+
+class Frame(NamedTuple):
+    """One structure: numbers (n,), positions (n, 3) in the file's unit, everything else that was found, by its key."""
+
+    numbers: NDArray[Any]
+    positions: NDArray[np.float64]
+    found: Mapping[str, Any]
+    cell: NDArray[np.float64]
+    pbc: NDArray[np.bool_]
+
+
+def frame_of(atoms: Atoms) -> Frame:
+    """``atoms`` with its arrays, its info and the results that its calculator holds."""
+    results = atoms.calc.results if atoms.calc else {}
+    return Frame(atoms.numbers, atoms.positions, {**atoms.arrays, **atoms.info, **results}, atoms.cell.array, atoms.pbc)
+
+
+class Columns:
+    """A data set that grows.
+
+    Parameters
+    ----------
+    source : str
+        The file, for messages.
+    units : Units
+        What the file's numbers are in.
+    """
+
+    def __init__(self, source: str, units: Units) -> None:
+        self._source, self._units = source, units
+        self._atoms: dict[str, list[NDArray[Any]]] = {name: [] for name in ("numbers", "positions", "forces")}
+        self._structures: dict[str, list[Any]] = {
+            name: [] for name in ("sizes", "charge", "spin", "smiles", "source", "source_index", "parent")
+        }
+        self._energy: list[NDArray[np.float64]] = []
+        self._periodic: list[tuple[int, NDArray[Any], NDArray[Any]]] = []
+        self._isolated: dict[tuple[int, int], float] = {}
+
+    def __len__(self) -> int:
+        return len(self._structures["sizes"])
+
+    def add(
+        self,
+        where: str,
+        numbers: NDArray[Any],
+        positions: NDArray[Any],
+        *,
+        energy: NDArray[Any] | None,
+        forces: NDArray[Any] | None,
+        charge: int,
+        spin: int | None,
+        smiles: str,
+        source: str,
+        source_index: int,
+    ) -> None:
+        """Append K geometries of one molecule, the first of them the parent of the others.
+
+        Parameters
+        ----------
+        where : str
+            What to call them in a message.
+        numbers : (n,) int
+        positions, forces : (K, n, 3), in the file's units
+        energy : (K,), in the file's unit
+        charge, spin : int, e and 2S + 1
+            ``spin`` by electron count where it is None.
+        source_index : int
+            Record of the first geometry.
+
+        Raises
+        ------
+        UnreadableFile
+            A number is no element's, or an array has another shape.
+        """
+        n, count = len(numbers), len(positions)
+        self._refuse_other_shapes(where, {"positions": (positions, (count, n, 3))})
+        if numbers.dtype.kind not in "iu" or numbers.ndim != 1:
+            raise UnreadableFile(
+                f"{self._source}: {where}: atomic numbers are {numbers.dtype} of shape {numbers.shape}"
+            )
+        if n and not 1 <= int(numbers.min()) <= int(numbers.max()) < len(chemical_symbols):
+            outside = numbers.min() if numbers.min() < 1 else numbers.max()
+            raise UnreadableFile(f"{self._source}: {where}: {outside} is the atomic number of no element")
+        if energy is not None:
+            self._refuse_other_shapes(where, {"energy": (energy, (count,))})
+            self._energy.append(energy.astype(np.float64) * self._units.energy)
+        if forces is not None:
+            self._refuse_other_shapes(where, {"forces": (forces, (count, n, 3))})
+            self._atoms["forces"].append(_scaled(forces, self._units.force))
+        self._atoms["numbers"].append(np.tile(numbers.astype(np.uint8), count))
+        self._atoms["positions"].append(_scaled(positions, self._units.length))
+        spin = 1 + (int(numbers.sum()) - charge) % 2 if spin is None else spin
+        parent = len(self)
+        values = (n, charge, spin, smiles, source)
+        for name, value in zip(("sizes", "charge", "spin", "smiles", "source"), values, strict=True):
+            self._structures[name] += [value] * count
+        self._structures["source_index"] += range(source_index, source_index + count)
+        self._structures["parent"] += [parent] * count
+
+    def add_cell(self, cell: NDArray[Any], pbc: NDArray[Any]) -> None:
+        """Give the last structure a cell (3, 3), rows in the file's unit, and its periodic directions (3,)."""
+        self._periodic.append((len(self) - 1, np.asarray(cell, dtype=np.float64) * self._units.length, pbc))
+
+    def add_isolated_atom(self, where: str, number: int, spin: int, energy: float) -> None:
+        """Keep the energy of an isolated atom, in the file's unit; of several multiplicities the lowest counts.
+
+        Raises
+        ------
+        UnreadableFile
+            It is not finite, or the element has another one of this multiplicity.
+        """
+        value = energy * self._units.energy
+        known = self._isolated.setdefault((number, spin), value)
+        if not np.isfinite(value) or abs(known - value) > ISOLATED_ATOM_TOLERANCE:
+            raise UnreadableFile(
+                f"{self._source}: {where} gives the isolated atom {chemical_symbols[number]} {value:.6f} eV, an "
+                f"earlier one {known:.6f} eV: keep the one of the method that made the labels, or give each its spin"
+            )
+
+    def _refuse_other_shapes(self, where: str, shapes: Mapping[str, tuple[NDArray[Any], tuple[int, ...]]]) -> None:
+        for name, (values, shape) in shapes.items():
+            if values.shape != shape or values.dtype.kind not in "fiu":
+                raise UnreadableFile(
+                    f"{self._source}: {where}: {name} is {values.dtype} of shape {values.shape}, expected numbers of "
+                    f"shape {shape}"
+                )
+
+    def dataset(self) -> Dataset:
+        """What was gathered.
+
+        Raises
+        ------
+        UnreadableFile
+            Nothing was.
+        """
+        if not len(self):
+            only = " but isolated atoms" if self._isolated else ""
+            raise UnreadableFile(f"{self._source}: holds no structure{only}")
+        isolated: dict[str, float] = {}
+        for (number, _), value in sorted(self._isolated.items()):
+            symbol = chemical_symbols[number]
+            isolated[symbol] = min(value, isolated.get(symbol, value))
+        columns = self._structures
+        cell = pbc = None
+        if self._periodic:
+            cell, pbc = np.zeros((len(self), 3, 3)), np.zeros((len(self), 3), dtype=bool)
+            for row, vectors, directions in self._periodic:
+                cell[row], pbc[row] = vectors, directions
+        blank = np.full(len(self), "", dtype=object)
+        return Dataset(
+            numbers=np.concatenate(self._atoms["numbers"]),
+            positions=np.concatenate(self._atoms["positions"]),
+            offset=np.concatenate([[0], np.cumsum(columns["sizes"])]).astype(np.int64),
+            charge=np.array(columns["charge"], dtype=np.int16),
+            spin_multiplicity=np.array(columns["spin"], dtype=np.int16),
+            expected_hydrogens=np.full(len(self), UNKNOWN_HYDROGENS, dtype=np.int32),
+            smiles=np.array(columns["smiles"], dtype=object),
+            inchikey=blank,
+            source=np.array(columns["source"], dtype=object),
+            source_index=np.array(columns["source_index"], dtype=np.int64),
+            parent=np.array(columns["parent"], dtype=np.int64),
+            split=blank.copy(),
+            energy=np.concatenate(self._energy) if self._energy else None,
+            forces=np.concatenate(self._atoms["forces"]) if self._atoms["forces"] else None,
+            cell=cell,
+            pbc=pbc,
+            isolated_atom_energies=isolated or None,
+        )
+
+
+def _scaled(values: NDArray[Any], factor: float) -> NDArray[np.float32]:
+    return (values.astype(np.float64) * factor).reshape(-1, 3).astype(np.float32)
+
+
+def integer(source: str, where: str, named: Named) -> int:
+    """A charge or multiplicity as a whole number.
+
+    Raises
+    ------
+    UnreadableFile
+        It is none.
+    """
+    try:
+        value = float(_plain(named.value).item())
+        whole = int(np.int16(round(value)))
+    except (ValueError, TypeError, OverflowError):
+        whole, value = 0, float("nan")
+    if value != whole:
+        raise UnreadableFile(f"{source}: {where}: {named.key} is {named.value!r}, expected a whole number")
+    return whole
+
+
+def dataset_of_frames(source: str, frames: Iterable[Frame], options: ReadOptions, convention: str) -> Dataset:
+    """The frames as a data set; single atoms that carry an energy become isolated-atom energies.
+
+    Raises
+    ------
+    BadParams
+        A key is not there, or something else looks like the quantity; see :class:`KeyChoice`.
+    UnreadableFile
+        Some frames are labelled and others are not, or a value is not what it should be.
+    """
+    choice = KeyChoice(source, options.keys, FRAME_KEYS)
+    columns = Columns(source, options.scale(convention))
+    frame = None
+    for index, frame in enumerate(frames):
+        where = f"frame {index}"
+        n = len(frame.numbers)
+        find = partial(choice.find, where=where, found=frame.found)
+        charge, spin = (find(quantity, fits=_is_integral) for quantity in ("charge", "spin"))
+        total = integer(source, where, charge) if charge else 0
+        energy = find("energy", fits=_is_scalar)
+        if _is_isolated_atom(frame, total, energy):
+            if energy is None:
+                raise UnreadableFile(f"{source}: {where} is an isolated atom without an energy")
+            number = int(frame.numbers[0])
+            multiplicity = integer(source, where, spin) if spin else 1 + (number - total) % 2
+            columns.add_isolated_atom(where, number, multiplicity, _number(source, where, energy))
+            continue
+        forces = find("forces", fits=_has_shape((n, 3)))
+        choice.refuse_mixture(where, {"energy": energy, "forces": forces})
+        smiles = find("smiles")
+        columns.add(
+            where,
+            np.asarray(frame.numbers),
+            np.asarray(frame.positions)[None],
+            energy=None if energy is None else np.array([_number(source, where, energy)]),
+            forces=None if forces is None else _signed(forces)[None],
+            charge=total,
+            spin=integer(source, where, spin) if spin else None,
+            smiles=str(smiles.value) if smiles else "",
+            source=source,
+            source_index=index,
+        )
+        if frame.pbc.any() or frame.cell.any():
+            columns.add_cell(frame.cell, frame.pbc)
+    if frame is not None:
+        choice.refuse_unseen(frame.found)
+    return columns.dataset()
+
+
+def _signed(forces: Named) -> NDArray[Any]:
+    values = _plain(forces.value)
+    return -values if forces.sign < 0 and values.dtype.kind == "f" else values
+
+
+def _is_isolated_atom(frame: Frame, charge: int, energy: Named | None) -> bool:
+    """MACE's ``config_type=IsolatedAtom``, or a neutral atom alone in no cell that carries an energy."""
+    if str(frame.found.get("config_type", "")).lower().replace("_", "") == "isolatedatom":
+        return len(frame.numbers) == 1
+    return len(frame.numbers) == 1 and energy is not None and charge == 0 and not frame.pbc.any()
+
+
+def _number(source: str, where: str, named: Named) -> float:
+    values = _plain(named.value)
+    if values.size != 1 or values.dtype.kind not in "fiu":
+        raise UnreadableFile(f"{source}: {where}: {named.key} is {named.value!r}, expected one number")
+    return float(values.item())
+
+
+def _plain(value: Any) -> NDArray[Any]:
+    """``value`` as an array; an empty one of objects where it is ragged."""
+    try:
+        return np.asarray(value)
+    except ValueError:
+        return np.empty(0, dtype=object)
+
+
+def _is_scalar(value: Any) -> bool:
+    values = _plain(value)
+    return values.size == 1 and values.dtype.kind in "fiu"
+
+
+def _is_integral(value: Any) -> bool:
+    return _is_scalar(value) and float(_plain(value).item()).is_integer()
+
+
+def _has_shape(shape: tuple[int, ...]) -> Callable[[Any], bool]:
+    return lambda value: _plain(value).shape == shape and _plain(value).dtype.kind in "fiu"

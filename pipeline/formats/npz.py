@@ -1,0 +1,86 @@
+"""The npz files of rMD17, MD17 and sGDML: many geometries of one molecule, kcal/mol and Å."""
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.declared import BadParams
+from hydrogate.pipeline.formats.frames import Columns, integer
+from hydrogate.pipeline.formats.keys import KeyChoice
+from hydrogate.pipeline.formats.options import UNIT_SYSTEMS, ReadOptions, reader
+from hydrogate.pipeline.hdf5 import UnreadableFile
+
+UNITS = "kcal/mol,angstrom"
+# rMD17's names, then those of MD17 and sGDML.
+KEYS = {
+    "numbers": ("nuclear_charges", "z"),
+    "positions": ("coords", "R"),
+    "energy": ("energies", "E"),
+    "forces": ("forces", "F"),
+    "charge": ("charge", "total_charge"),
+    "spin": ("spin", "spin_multiplicity", "multiplicity"),
+}
+_CELL = ("cell", "lattice", "Lattice", "pbc")
+
+
+@reader(".npz", units=UNITS, convention="rMD17's convention")
+def read_npz(path: Path, options: ReadOptions) -> Dataset:
+    """Numbers (n,), coordinates and forces (M, n, 3), energies (M,); the first geometry is the parent of the others."""
+    units = options.scale_of_known_keys(UNITS, KEYS)
+    try:
+        # A pickle is a program: it would run on reading.
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise UnreadableFile(f"{path}: one array and no npz")
+            return _read(path, file, options, Columns(path.name, units))
+    except (BadParams, UnreadableFile):
+        raise
+    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        pickled = "its arrays are pickled, which is refused" if "pickle" in str(error) else "not readable as npz"
+        raise UnreadableFile(f"{path}: {pickled}: {type(error).__name__}: {error}") from error
+
+
+def _read(path: Path, file: Any, options: ReadOptions, columns: Columns) -> Dataset:
+    choice, where = KeyChoice(path.name, options.keys, KEYS), "the file"
+    if options.units is None:
+        _refuse_other_units(path, file)
+    if cell := [name for name in _CELL if name in file]:
+        raise UnreadableFile(f"{path}: has {cell[0]!r}, and npz is read for isolated molecules: write it as extxyz")
+    numbers, positions = (choice.need(quantity, where, file) for quantity in ("numbers", "positions"))
+    count = len(positions) if positions.ndim == 3 else 0
+    energy = choice.find("energy", where, file, lambda values: values.size == count)
+    forces = choice.find("forces", where, file, lambda values: values.shape == positions.shape)
+    charge, spin = choice.find("charge", where, file), choice.find("spin", where, file)
+    choice.refuse_unseen(file)
+    energies: NDArray[Any] | None = None
+    if energy is not None:
+        # sGDML writes (M, 1).
+        energies = energy.value.reshape(count) if energy.value.size == count else energy.value
+    columns.add(
+        where,
+        numbers,
+        positions,
+        energy=energies,
+        forces=None if forces is None else forces.sign * forces.value,
+        charge=integer(path.name, where, charge) if charge else 0,
+        spin=integer(path.name, where, spin) if spin else None,
+        smiles="",
+        source=path.name,
+        source_index=0,
+    )
+    return columns.dataset()
+
+
+def _refuse_other_units(path: Path, file: Any) -> None:
+    """Raise BadParams where the file states units, as sGDML does, and they are not the convention's."""
+    for name, usual in (("e_unit", ("kcal/mol",)), ("r_unit", ("ang", "angstrom"))):
+        if name in file and str(file[name]).lower() not in usual:
+            raise BadParams(
+                f"{path}: says {name} = {str(file[name])!r}, which is not {usual[0]!r}: declare the units with --units "
+                f"({', '.join(UNIT_SYSTEMS)})"
+            )

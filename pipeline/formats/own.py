@@ -1,0 +1,31 @@
+"""The project's own HDF5, and SDF files as molecules: formats that say their units themselves."""
+
+from pathlib import Path
+
+from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.declared import BadParams
+from hydrogate.pipeline.formats.options import ReadOptions, reader
+from hydrogate.pipeline.hdf5 import read_dataset
+
+UNITS = "eV,angstrom"
+
+
+@reader(".h5", ".hdf5", units=UNITS, convention="as the file says")
+def read_hdf5(path: Path, options: ReadOptions) -> Dataset:
+    """The project's own layout."""
+    _refuse_options(path, options, "the project's own HDF5")
+    return read_dataset(path)
+
+
+@reader(".sdf", ".sdf.gz", units=UNITS, convention="SDF is in Å")
+def read_sdf(path: Path, options: ReadOptions) -> Dataset:
+    """SDF, also gzipped: the atoms as written down, and the hydrogen count that the valences imply."""
+    from hydrogate.pipeline.sdf import read_records
+
+    _refuse_options(path, options, "SDF")
+    return read_records(path)
+
+
+def _refuse_options(path: Path, options: ReadOptions, what: str) -> None:
+    if options.keys or options.units not in (None, UNITS):
+        raise BadParams(f"{path}: {what} has its own keys and units; leave --keys and --units out")

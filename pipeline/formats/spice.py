@@ -1,0 +1,110 @@
+"""SPICE's HDF5: a group a molecule, with all of its conformations. Energies in hartree, gradients in hartree/bohr."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.declared import BadParams
+from hydrogate.pipeline.formats.frames import Columns, integer
+from hydrogate.pipeline.formats.keys import KeyChoice
+from hydrogate.pipeline.formats.options import ReadOptions, reader
+from hydrogate.pipeline.hdf5 import UnreadableFile
+
+UNITS = "hartree,bohr"
+# Source: downloader/downloader.py of the repository openmm/spice-dataset.
+UNIT_OF = {"positions": "bohr", "energy": "hartree", "forces": "hartree/bohr"}
+KEYS = {
+    "numbers": ("atomic_numbers",),
+    "positions": ("conformations",),
+    "energy": ("dft_total_energy",),
+    "forces": ("-dft_total_gradient",),
+    "smiles": ("smiles",),
+    "charge": ("charge", "total_charge"),
+    "spin": ("spin", "spin_multiplicity", "multiplicity"),
+}
+# A bracket atom ends in its charge and its class. Source: OpenSMILES specification 1.0, section 3.1.
+_CHARGE_OF_ATOM = re.compile(r"([+-]+)(\d*)(?::\d+)?\]")
+_CLASS_OF_ATOM = re.compile(r":\d+\]")
+
+
+@reader(units=UNITS, convention="SPICE's convention")
+def read_spice(path: Path, options: ReadOptions) -> Dataset:
+    """SPICE's layout. The first conformation is the parent of the others; gradients change their sign.
+
+    The total charge is that of the SMILES where no dataset gives it; atom classes are taken out of the SMILES.
+    """
+    choice = KeyChoice(path.name, options.keys, KEYS)
+    columns = Columns(path.name, options.scale_of_known_keys(UNITS, KEYS))
+    group = ""
+    found: dict[str, Any] = {}
+    try:
+        with h5py.File(path, "r") as file:
+            for group, item in file.items():
+                if not isinstance(item, h5py.Group):
+                    raise UnreadableFile(f"{path}: {group!r} is no group of a molecule, as SPICE has them")
+                found = {name: values for name, values in item.items() if isinstance(values, h5py.Dataset)}
+                if options.units is None:
+                    _refuse_other_units(path, group, found)
+                _add_molecule(path, group, found, choice, columns)
+    except (OSError, KeyError, RuntimeError, TypeError) as error:
+        where = f" at group {group!r}" if group else ""
+        raise UnreadableFile(f"{path}: not readable as SPICE's HDF5{where}: {type(error).__name__}: {error}") from error
+    choice.refuse_unseen(found)
+    return columns.dataset()
+
+
+def has_molecules(path: Path) -> bool:
+    """Whether ``path`` is an HDF5 file that begins with a group and is not the project's own."""
+    try:
+        with h5py.File(path, "r") as file:
+            first = next(iter(file.values()), None)
+            ours = file.attrs.get("format") == "hydrogate" or "structures" in file
+            return isinstance(first, h5py.Group) and not ours
+    except (OSError, KeyError):
+        return False
+
+
+def _refuse_other_units(path: Path, group: str, found: Mapping[str, Any]) -> None:
+    for quantity, unit in UNIT_OF.items():
+        key = KEYS[quantity][0].removeprefix("-")
+        says = found[key].attrs.get("units", unit) if key in found else unit
+        if says != unit:
+            raise BadParams(
+                f"{path}: {key} of group {group!r} is in {says!r} and SPICE's convention is {unit!r}: "
+                "declare the units of all with --units"
+            )
+
+
+def _add_molecule(path: Path, group: str, found: Mapping[str, Any], choice: KeyChoice, columns: Columns) -> None:
+    where = f"group {group!r}"
+    numbers, positions = (choice.need(quantity, where, found)[...] for quantity in ("numbers", "positions"))
+    energy = choice.find("energy", where, found, lambda values: values.shape in (positions.shape[:1], ()))
+    forces = choice.find("forces", where, found, lambda values: values.shape == positions.shape)
+    choice.refuse_mixture(where, {"energy": energy, "forces": forces})
+    smiles, charge, spin = (choice.find(quantity, where, found) for quantity in ("smiles", "charge", "spin"))
+    text = str(np.ravel(smiles.value.asstr()[...])[0]) if smiles else ""
+    columns.add(
+        where,
+        numbers,
+        positions,
+        energy=None if energy is None else energy.value[...],
+        forces=None if forces is None else forces.sign * forces.value[...],
+        charge=integer(path.name, where, charge) if charge else charge_of_smiles(text),
+        spin=integer(path.name, where, spin) if spin else None,
+        smiles=_CLASS_OF_ATOM.sub("]", text),
+        source=f"{path.name}/{group}",
+        source_index=0,
+    )
+
+
+def charge_of_smiles(smiles: str) -> int:
+    """Sum of the charges written in ``smiles``, e."""
+    return sum(
+        (1 if signs[0] == "+" else -1) * (int(digits) if digits else len(signs))
+        for signs, digits in _CHARGE_OF_ATOM.findall(smiles)
+    )
