@@ -47,7 +47,7 @@ def read_traj(path: Path, options: ReadOptions) -> Dataset:
 @reader(".db", units=UNITS, convention=ASE)
 def read_db(path: Path, options: ReadOptions) -> Dataset:
     """ASE database in SQLite."""
-    rows = _named_faults(_sqlite_rows(path), path, "an ASE database")
+    rows = _named_faults(_database_rows(path, "db"), path, "an ASE database")
     return dataset_of_frames(path.name, map(_frame_of_row, rows), options, UNITS)
 
 
@@ -118,23 +118,21 @@ def _refuse_undeclared_columns(file: IO[str], path: Path) -> None:
 def _traj_frames(path: Path) -> "Iterator[Atoms]":
     from ase.io.trajectory import TrajectoryReader
 
-    with TrajectoryReader(path) as trajectory:
+    with TrajectoryReader(path) as trajectory:  # type: ignore[no-untyped-call]
         yield from trajectory
 
 
 def _database_rows(path: Path, kind: str) -> "Iterator[AtomsRow]":
     from ase.db import connect
 
-    return iter(connect(path, type=kind, use_lock_file=False).select())
-
-
-def _sqlite_rows(path: Path) -> "Iterator[AtomsRow]":
-    # ASE would write its own tables into an SQLite file that has none.
-    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-    if "systems" not in tables:
-        raise UnreadableFile(f"{path}: an SQLite file without ASE's table `systems`")
-    return _database_rows(path, "db")
+    if kind == "db":
+        # ASE would write its own tables into an SQLite file that has none.
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        if "systems" not in tables:
+            raise UnreadableFile(f"{path}: an SQLite file without ASE's table `systems`")
+    with connect(path, type=kind, use_lock_file=False) as database:  # type: ignore[no-untyped-call]
+        yield from database.select()
 
 
 def _lmdb_rows(path: Path) -> "Iterator[AtomsRow]":
@@ -147,7 +145,7 @@ def _lmdb_rows(path: Path) -> "Iterator[AtomsRow]":
         raise UnreadableFile(f"{path}: .aselmdb needs the package lmdb: pip install 'hydrogate[formats]'") from error
 
     def decoded(stored: bytes) -> Any:
-        return decode(zlib.decompress(stored).decode())
+        return decode(zlib.decompress(stored).decode())  # type: ignore[no-untyped-call]
 
     with lmdb.open(str(path), subdir=False, readonly=True, lock=False) as database:
         # A page beyond the end of a mapped file is no error that could be caught: it kills the process.
@@ -164,7 +162,7 @@ def _lmdb_rows(path: Path) -> "Iterator[AtomsRow]":
                     stored = transaction.get(str(row).encode())
                     if stored is None:
                         raise UnreadableFile(f"{path}: row {row} is missing")
-                    yield AtomsRow(decoded(stored))
+                    yield AtomsRow(decoded(stored))  # type: ignore[no-untyped-call]
 
 
 def _frame_of_row(row: "AtomsRow") -> Frame:
