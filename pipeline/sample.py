@@ -14,6 +14,7 @@ import os
 import random
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from hydrogate.pipeline.hdf5 import written_whole
+from hydrogate.pipeline.stage import progress_bar
 
 if TYPE_CHECKING:
     from rdkit import Chem
@@ -66,7 +68,7 @@ def known_drugs() -> list[tuple[str, str]]:
     return [(smiles, name) for smiles, name in (line.split("\t") for line in text.splitlines())]
 
 
-def make_sample(count: int, seed: int = 0, *, processes: int = 0, progress: bool = False) -> Iterator[SampleMolecule]:
+def make_sample(count: int, seed: int = 0, *, processes: int = 0) -> Iterator[SampleMolecule]:
     """Draw molecules one by one.
 
     Parameters
@@ -77,8 +79,6 @@ def make_sample(count: int, seed: int = 0, *, processes: int = 0, progress: bool
         Same seed, same molecules and coordinates.
     processes : int
         Worker processes; 0 is one a core. The result does not depend on it.
-    progress : bool
-        Show a progress bar where there is a terminal.
 
     Raises
     ------
@@ -87,18 +87,11 @@ def make_sample(count: int, seed: int = 0, *, processes: int = 0, progress: bool
     """
     if count < 1 or seed < 0:
         raise ValueError(f"count must be at least 1 and seed at least 0, got count {count}, seed {seed}")
-    return _draw(count, seed, processes, progress)
-
-
-def _draw(count: int, seed: int, processes: int, progress: bool) -> Iterator[SampleMolecule]:
-    from rich.progress import track
-
-    molecules = islice(_embedded(_candidates(count, seed), count, seed, processes), count)
-    yield from track(molecules, "sample", total=count, disable=not progress)
+    return islice(_embedded(_candidates(count, seed), count, seed, processes), count)
 
 
 def write_sample(
-    path: Path, count: int, seed: int = 0, progress: bool = False, *, processes: int = 0
+    path: Path, count: int, seed: int = 0, progress: bool = True, *, processes: int = 0
 ) -> list[SampleMolecule]:
     """Write a sample as a gzipped (``.sdf.gz``) or plain SDF file, whole, with the same bytes for the same seed.
 
@@ -109,7 +102,12 @@ def write_sample(
     """
     if not path.name.endswith((".sdf", ".sdf.gz")):
         raise ValueError(f"{path}: a sample is an SDF file; name it .sdf or .sdf.gz")
-    molecules = list(make_sample(count, seed, processes=processes, progress=progress))
+    molecules = []
+    with progress_bar("sample", total=count, unit="molecules") if progress else nullcontext(None) as advance:
+        for molecule in make_sample(count, seed, processes=processes):
+            molecules.append(molecule)
+            if advance:
+                advance(1)
     content = "".join(f"{molecule.molblock}$$$$\n" for molecule in molecules).encode()
     if path.name.endswith(".gz"):
         buffer = io.BytesIO()

@@ -39,9 +39,9 @@ def generator(molecule: Molecule, seed: int) -> np.random.Generator:
 def rattle(mol: "Chem.Mol", count: int, sigma: float, rng: np.random.Generator) -> list[NDArray[np.float64]]:
     """``count`` geometries of ``mol`` (n, 3), each coordinate moved by a Gaussian of ``sigma`` Å.
 
-    A draw that brings two atoms within 0.8 Å (nearer, down to 0.6 Å, only where ``mol`` has them near) or changes a bond
-    by more than ``BOND_CHANGE`` is drawn again, at most ``REDRAWS`` times; then the least distorted draw is taken, and
-    contract check ``min_distance`` judges it.
+    A draw that brings two atoms within 0.8 Å (down to 0.6 Å where ``mol`` has them near) or changes a bond by more than
+    ``BOND_CHANGE`` is drawn again, at most ``REDRAWS`` times; then the least distorted draw is taken, and contract
+    check ``min_distance`` judges it.
     """
     positions = mol.GetConformer().GetPositions()
     ends = np.array([(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()], dtype=np.int64).reshape(-1, 2)
@@ -103,14 +103,15 @@ def langevin(mol: "Chem.Mol", count: int, temperature: float, rng: np.random.Gen
         Hydrogens are implicit, so that no force field can be set up, or none has parameters.
     """
     from ase.md.langevin import Langevin
-    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 
     if any(atom.GetNumImplicitHs() or atom.GetNumExplicitHs() for atom in mol.GetAtoms()):
         raise ValueError("sampling by md needs explicit hydrogens: set regenerate.add_hydrogens, or sample by rattle")
     atoms = Atoms([atom.GetAtomicNum() for atom in mol.GetAtoms()], mol.GetConformer().GetPositions())
     atoms.calc = ForceField(mol)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)
-    dynamics = Langevin(atoms, TIME_STEP * units.fs, temperature_K=temperature, friction=FRICTION, rng=rng)
+    # Maxwell-Boltzmann; ASE's function of that name is called otherwise from one version to the next.
+    spread = np.sqrt(atoms.get_masses() * units.kB * temperature)[:, None]
+    atoms.set_momenta(spread * rng.normal(size=(len(atoms), 3)))  # type: ignore[no-untyped-call]
+    dynamics = Langevin(atoms, TIME_STEP * units.fs, temperature_K=temperature, friction=FRICTION, rng=rng, fixcm=False)
     dynamics.run(WARM_UP_STEPS)  # type: ignore[no-untyped-call]
     geometries = []
     for _ in range(count):

@@ -1,0 +1,318 @@
+"""SDF in: every record a molecule or set aside with its reason, every unusable file refused by name."""
+
+import gzip
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rdkit import Chem
+from rdkit.Chem import AllChem
+
+from hydrogate.checks.input import SETTING_ASIDE
+from hydrogate.pipeline.hdf5 import UnreadableFile
+from hydrogate.pipeline.records import raw_records, resolve_input, source_names
+from hydrogate.pipeline.sdf import (
+    Molecule,
+    SetAside,
+    add_hydrogens,
+    force_field,
+    read_input,
+    read_record,
+    read_records,
+    read_sdf,
+)
+
+
+def block(smiles: str, *, explicit: bool = False, seed: int = 1) -> str:
+    """One record in three dimensions, ``$$$$`` included."""
+    mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    assert AllChem.EmbedMolecule(mol, randomSeed=seed) == 0
+    return Chem.MolToMolBlock(mol if explicit else Chem.RemoveAllHs(mol)) + "$$$$\n"
+
+
+def drawing(smiles: str) -> str:
+    mol = Chem.MolFromSmiles(smiles)
+    AllChem.Compute2DCoords(mol)
+    return Chem.MolToMolBlock(mol) + "$$$$\n"
+
+
+@pytest.fixture
+def sdf(tmp_path: Path) -> Callable[..., Path]:
+    def write(*records: str, name: str = "in.sdf") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = "".join(records).encode()
+        path.write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+        return path
+
+    return write
+
+
+def only(record: Molecule | SetAside) -> Molecule:
+    assert isinstance(record, Molecule), record
+    return record
+
+
+def reason(record: Molecule | SetAside, check: str) -> str:
+    assert isinstance(record, SetAside), record
+    assert record.check == check
+    return record.record.reason
+
+
+@pytest.mark.parametrize("name", ["in.sdf", "in.sdf.gz"])
+def test_a_record_is_read_as_written(sdf: Callable[..., Path], name: str) -> None:
+    (record,) = read_sdf(sdf(block("CC(=O)Oc1ccccc1C(=O)O"), name=name))
+    aspirin = only(record)
+    assert (aspirin.source, aspirin.index) == (name, 0)
+    assert aspirin.mol.GetNumAtoms() == 13
+    assert (aspirin.explicit_hydrogens, aspirin.expected_hydrogens) == (0, 8)
+    assert (aspirin.charge, aspirin.spin_multiplicity) == (0, 1)
+    assert aspirin.smiles == "CC(=O)Oc1ccccc1C(=O)O"
+    assert aspirin.inchikey == "BSYNRYMUTXBXSQ-UHFFFAOYSA-N"
+
+
+@pytest.mark.parametrize(
+    ("smiles", "charge", "multiplicity", "hydrogens"),
+    [("CC(=O)[O-]", -1, 1, 3), ("C[NH3+]", 1, 1, 6), ("[CH3]", 0, 2, 3), ("C[N+](=O)[O-]", 0, 1, 3), ("O", 0, 1, 2)],
+)
+def test_charge_multiplicity_and_expected_hydrogens(
+    smiles: str, charge: int, multiplicity: int, hydrogens: int
+) -> None:
+    for explicit in (False, True):
+        record = only(read_record(block(smiles, explicit=explicit), "x.sdf", 0))
+        assert (record.charge, record.spin_multiplicity, record.expected_hydrogens) == (charge, multiplicity, hydrogens)
+        assert record.explicit_hydrogens == (hydrogens if explicit else 0)
+
+
+def test_stereochemistry_comes_from_the_coordinates() -> None:
+    seen = {only(read_record(block(smiles), "x.sdf", 0)).smiles for smiles in ("C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O")}
+    assert seen == {"C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O"}
+
+
+def mixed_ethanol() -> str:
+    """Ethanol with the hydroxyl hydrogen written down and five implicit."""
+    mol = Chem.AddHs(Chem.MolFromSmiles("CCO"))
+    AllChem.EmbedMolecule(mol, randomSeed=1)
+    edited = Chem.RWMol(mol)
+    for atom in range(7, 2, -1):
+        edited.RemoveAtom(atom)
+    return Chem.MolToMolBlock(edited) + "$$$$\n"
+
+
+def test_counts_of_implicit_explicit_and_mixed_records(sdf: Callable[..., Path]) -> None:
+    path = sdf(block("CCO"), block("CCO", explicit=True), mixed_ethanol(), block("ClC(Cl)(Cl)Cl"))
+    data, counts = read_input([path])
+    assert (counts.fully_implicit, counts.fully_explicit, counts.mixed, counts.without_hydrogen) == (1, 1, 1, 1)
+    assert (counts.implicit_hydrogens, counts.explicit_hydrogens) == (6 + 5, 6 + 1)
+    assert counts.n_read == counts.molecules == len(data) == 4
+    assert data.expected_hydrogens.tolist() == [6, 6, 6, 0]
+    assert [int((data.numbers[data.atoms_of(row)] == 1).sum()) for row in range(4)] == [0, 6, 1, 0]
+
+
+def edited(record: str, line: int, text: str) -> str:
+    lines = record.split("\n")
+    lines[line] = text
+    return "\n".join(lines)
+
+
+def with_coordinates(record: str, text: str) -> str:
+    """Every coordinate replaced by ``text``."""
+    atom = re.compile(r"^(\s+-?\d+\.\d{4}){3}")
+    return "\n".join(3 * text + line[30:] if atom.match(line) else line for line in record.split("\n"))
+
+
+ETHANOL = block("CCO")
+ISOBUTANE = block("CC(C)C")
+V3000 = Chem.MolToV3KMolBlock(Chem.MolFromMolBlock(ETHANOL))
+BAD_RECORDS = {
+    "drawing": (drawing("CC(C)Cc1ccccc1"), "has_3d", "2-D drawing"),
+    "flat and tetrahedral": (drawing("CC(C)(C)O").replace("2D", "3D"), "has_3d", "is tetrahedral"),
+    "zero": (with_coordinates(ETHANOL, "    0.0000"), "has_3d", "all coordinates are zero"),
+    "nan": (with_coordinates(ETHANOL, "       nan"), "readable", "Cannot process coordinates"),
+    "v3000 nan": (re.sub(r" C \S+ \S+ \S+ ", " C nan nan nan ", V3000), "has_3d", "not finite"),
+    "valence": (ISOBUTANE.replace("2  3  1  0", "2  3  3  0"), "sanitizes", "Explicit valence for atom # 1 C"),
+    "element": (block("C[Si](C)(C)C"), "known_elements", "Si"),
+    "dummy": (edited(ETHANOL, 6, ETHANOL.split("\n")[6].replace(" O ", " * ")), "known_elements", "*"),
+    "truncated": (ETHANOL[: len(ETHANOL) // 2], "readable", "truncated record"),
+    "no atoms": ("\n\n\n  0  0  0  0  0  0  0  0  0  0999 V2000\nM  END\n", "readable", "without atoms"),
+    "empty": ("\n", "readable", "empty record"),
+    "counts": (edited(ETHANOL, 3, " abc  2  0  0  0  0  0  0  0  0999 V2000"), "readable", "unparsable record"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_RECORDS)
+def test_a_bad_record_is_set_aside_and_its_neighbours_are_not(
+    sdf: Callable[..., Path], name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    text, check, wanted = BAD_RECORDS[name]
+    text = text.removesuffix("$$$$\n") + "\n$$$$\n"
+    records = list(read_sdf(sdf(ETHANOL, text, ETHANOL), elements=["H", "C", "N", "O"]))
+    assert wanted in reason(records[1], check)
+    assert check in SETTING_ASIDE
+    assert records[1].record[:2] == ("in.sdf", 1)
+    assert [only(records[row]).smiles for row in (0, 2)] == ["CCO", "CCO"]
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("smiles", ["c1ccccc1", "CC", "O=C=O", "C"])
+def test_flat_molecules_are_not_taken_for_drawings(smiles: str) -> None:
+    mol = Chem.MolFromSmiles(smiles)
+    AllChem.Compute2DCoords(mol)
+    flat = Chem.MolToMolBlock(mol).replace("2D", "3D")
+    assert only(read_record(flat, "x.sdf", 0)).smiles == smiles
+
+
+def test_a_file_cut_in_its_last_record_loses_that_record_alone(sdf: Callable[..., Path]) -> None:
+    cut = block("c1ccccc1")[:-80]
+    records = list(read_sdf(sdf(ETHANOL, cut)))
+    assert only(records[0]).smiles == "CCO"
+    assert "truncated record: it ends before `M  END`" in reason(records[1], "readable")
+
+
+def test_a_last_record_without_separator_is_whole(sdf: Callable[..., Path]) -> None:
+    assert len([only(r) for r in read_sdf(sdf(ETHANOL, ETHANOL.removesuffix("$$$$\n")))]) == 2
+
+
+def test_windows_line_ends(sdf: Callable[..., Path]) -> None:
+    assert only(next(read_sdf(sdf(ETHANOL.replace("\n", "\r\n"))))).smiles == "CCO"
+
+
+def test_v3000(sdf: Callable[..., Path]) -> None:
+    record = only(read_record(ETHANOL, "x.sdf", 0))
+    path = sdf(Chem.MolToV3KMolBlock(record.mol) + "$$$$\n")
+    assert only(next(read_sdf(path))).smiles == "CCO"
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        (b"", "an empty file"),
+        (b"Dear colleague,\nplease find the structures attached.\n", "no SDF file"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(5000), "no SDF file"),
+        (gzip.compress(ETHANOL.encode() * 50)[:-40], "truncated or damaged gzip file"),
+        (b"\x1f\x8b\x08\x00nonsense", "truncated or damaged gzip file"),
+        (gzip.compress(b""), "no SDF file"),
+    ],
+    ids=["empty", "letter", "hdf5", "cut gzip", "false gzip", "empty gzip"],
+)
+def test_an_unusable_file_is_refused_by_name(tmp_path: Path, content: bytes, wanted: str) -> None:
+    path = tmp_path / "odd.sdf.gz"
+    path.write_bytes(content)
+    with pytest.raises(UnreadableFile, match=rf"odd\.sdf\.gz: .*{wanted}"):
+        list(raw_records(path))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"gone\.sdf: no such file"):
+        list(raw_records(tmp_path / "gone.sdf"))
+
+
+def test_a_file_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hydrogate.pipeline.records.LONGEST_RECORD", 1000)
+    path = tmp_path / "long.sdf"
+    path.write_text("M  END\n" * 1000)
+    with pytest.raises(UnreadableFile, match=r"long\.sdf: .* without a record's end"):
+        list(raw_records(path))
+
+
+def test_a_file_of_drawings_alone_is_refused_with_the_reason(sdf: Callable[..., Path]) -> None:
+    path = sdf(drawing("CCO"), drawing("CC(C)C"), drawing("CCN"))
+    with pytest.raises(UnreadableFile, match=r"in\.sdf: none of its 3 records .*: a 2-D drawing.*3 of 3"):
+        read_input([path])
+
+
+def test_one_bad_file_among_files_of_one_record_is_a_bad_record(sdf: Callable[..., Path]) -> None:
+    paths = [sdf(ETHANOL, name="0.sdf"), sdf(drawing("CCO"), name="1.sdf")]
+    data, counts = read_input(paths)
+    assert len(data) == counts.molecules == 1
+    assert data.n_read == counts.n_read == 2
+    assert [record[:2] for record in data.quarantine] == [("1.sdf", 0)]
+    assert len(counts.quarantined["has_3d"]) == 1
+
+
+def test_what_a_checker_sees_of_an_sdf_file_has_no_hydrogen(sdf: Callable[..., Path]) -> None:
+    data = read_records(sdf(ETHANOL))
+    assert not (data.numbers == 1).any()
+    assert data.expected_hydrogens.tolist() == [6]
+
+
+def test_folders_globs_and_lists_are_resolved(sdf: Callable[..., Path], tmp_path: Path) -> None:
+    for name in ("b.sdf", "a.sdf.gz", "deep/c.SDF"):
+        sdf(ETHANOL, name=name)
+    (tmp_path / "notes.txt").write_text("x")
+    found = resolve_input(str(tmp_path))
+    assert [path.name for path in found.paths] == ["a.sdf.gz", "b.sdf", "c.SDF"]
+    assert found.ignored == 1
+    assert [p.name for p in resolve_input(str(tmp_path / "*.sdf")).paths] == ["b.sdf"]
+    assert [p.name for p in resolve_input(str(tmp_path / "**" / "*.SDF")).paths] == ["c.SDF"]
+    twice = resolve_input([str(tmp_path / "b.sdf"), str(tmp_path), str(tmp_path / "*.sdf")])
+    assert len(twice.paths) == 3
+
+
+@pytest.mark.parametrize("spec", ["nothing/*.sdf", "gone.sdf", "empty", ["gone.sdf"], "notes.txt"])
+def test_an_input_that_names_nothing_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str | list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(UnreadableFile, match=r"(nothing/|gone|empty|notes).*\.sdf or \.sdf\.gz|no file"):
+        resolve_input(spec)
+
+
+def test_an_empty_list_is_refused() -> None:
+    with pytest.raises(UnreadableFile, match="empty list"):
+        resolve_input([])
+
+
+def test_files_of_one_name_keep_their_folder(tmp_path: Path) -> None:
+    paths = [tmp_path / "run1" / "0.sdf", tmp_path / "run2" / "0.sdf"]
+    assert source_names(paths) == ["run1/0.sdf", "run2/0.sdf"]
+    assert source_names([tmp_path / "a.sdf", tmp_path / "deep" / "b.sdf"]) == ["a.sdf", "b.sdf"]
+
+
+@pytest.mark.parametrize("smiles", ["CC(=O)Nc1ccc(O)cc1", "CCSC", "C[N+](=O)[O-]", "FC(F)(F)c1ccncc1Cl", "CS(=O)(=O)N"])
+def test_hydrogens_are_placed_and_no_heavy_atom_moves(smiles: str) -> None:
+    record = only(read_record(block(smiles), "x.sdf", 0))
+    full = add_hydrogens(record.mol)
+    given = record.mol.GetNumAtoms()
+    positions = full.GetConformer().GetPositions()
+    assert np.array_equal(positions[:given], record.mol.GetConformer().GetPositions())
+    assert full.GetNumAtoms() == given + record.expected_hydrogens
+    assert record.mol.GetNumAtoms() == given
+    partner = [full.GetAtomWithIdx(h).GetNeighbors()[0].GetIdx() for h in range(given, full.GetNumAtoms())]
+    lengths = np.linalg.norm(positions[given:] - positions[partner], axis=1)
+    assert ((lengths > 0.9) & (lengths < 1.4)).all()
+
+
+def test_hydrogens_that_are_there_stay_where_they_are() -> None:
+    record = only(read_record(mixed_ethanol(), "x.sdf", 0))
+    full = add_hydrogens(record.mol)
+    assert full.GetNumAtoms() == 9
+    assert np.array_equal(full.GetConformer().GetPositions()[:4], record.mol.GetConformer().GetPositions())
+    complete = only(read_record(block("CCO", explicit=True), "x.sdf", 0)).mol
+    assert np.array_equal(add_hydrogens(complete).GetConformer().GetPositions(), complete.GetConformer().GetPositions())
+
+
+def test_relaxed_hydrogens_have_less_energy_than_placed_ones() -> None:
+    mol = only(read_record(block("OCC(O)c1ccccc1"), "x.sdf", 0)).mol
+    placed = Chem.AddHs(mol, addCoords=True)
+    assert force_field(add_hydrogens(mol)).CalcEnergy() < force_field(placed).CalcEnergy()
+
+
+def test_uff_where_mmff_has_no_parameters() -> None:
+    mol = only(read_record(block("CB(O)O"), "x.sdf", 0)).mol
+    assert not AllChem.MMFFHasAllMoleculeParams(Chem.AddHs(mol))
+    assert add_hydrogens(mol).GetNumAtoms() == 9
+
+
+def test_reembedding_is_asked_for_and_seeded() -> None:
+    mol = only(read_record(block("CCCCO"), "x.sdf", 0)).mol
+    first, again, other = (
+        add_hydrogens(mol, reembed=True, seed=seed).GetConformer().GetPositions() for seed in (1, 1, 2)
+    )
+    assert np.array_equal(first, again)
+    assert not np.allclose(first, other)
+    assert not np.allclose(first[:5], mol.GetConformer().GetPositions())
