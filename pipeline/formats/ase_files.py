@@ -129,8 +129,12 @@ def _database_rows(path: Path, kind: str) -> "Iterator[AtomsRow]":
         # ASE would write its own tables into an SQLite file that has none.
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            (page,) = connection.execute("PRAGMA page_size").fetchone()
         if "systems" not in tables:
             raise UnreadableFile(f"{path}: an SQLite file without ASE's table `systems`")
+        # SQLite reads what is missing of the last page as zeros.
+        if path.stat().st_size % page:
+            raise UnreadableFile(f"{path}: {path.stat().st_size} bytes are no whole pages: truncated; copy it again")
     with connect(path, type=kind, use_lock_file=False) as database:  # type: ignore[no-untyped-call]
         yield from database.select()
 

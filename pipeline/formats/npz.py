@@ -33,8 +33,9 @@ def read_npz(path: Path, options: ReadOptions) -> Dataset:
     """Numbers (n,), coordinates and forces (M, n, 3), energies (M,); the first geometry is the parent of the others."""
     units = options.scale_of_known_keys(UNITS, KEYS)
     try:
-        # A pickle is a program: it would run on reading.
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stored:
+            # A pickle is a program: it would run on reading.
+            file = np.load(stored, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise UnreadableFile(f"{path}: one array and no npz")
             return _read(path, file, options, Columns(path.name, units))
