@@ -77,7 +77,7 @@ class Train(Section):
     ema: Annotated[float, Field(ge=0, lt=1)]
     clip_norm: Positive
     compile: Literal["auto", "always", "never"]
-    threads: Annotated[int, Field(ge=0)]
+    processes: Annotated[int, Field(ge=0)]
     seed: Annotated[int, Field(ge=0)]
 
 

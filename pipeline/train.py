@@ -12,8 +12,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from hydrogate.pipeline.progress import PROGRESS, locked
 from hydrogate.pipeline.stage import stage_exit_status
 
 ROOT = Path(__file__).parents[1]
-CODE = ("models/*.py", "models/students/*.py", "pipeline/fit.py", "pipeline/train.py")
+CODE = ("models/*.py", "models/students/*.py", "pipeline/fit.py", "pipeline/train*.py")
 
 
 def run(data: Dataset, params: Train, angular_floor: float, student: Path, history: Path, root: Path = PROGRESS) -> Fit:
@@ -55,8 +54,6 @@ def run(data: Dataset, params: Train, angular_floor: float, student: Path, histo
     ValueError
         A split is empty, unlabelled, or holds what the other does not.
     """
-    from dvclive import Live
-
     from hydrogate.models.potential import save_student
 
     key = progress_key(data, params)
@@ -66,8 +63,7 @@ def run(data: Dataset, params: Train, angular_floor: float, student: Path, histo
         # A compiler's cache of one's own: two trainings that share one have been seen to disturb each other.
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str((progress / "inductor").resolve())
         shutil.rmtree(history, ignore_errors=True)
-        with Live(str(history), save_dvc_exp=False, dvcyaml=None, report=None) as live:
-            result = fit(data, params, angular_floor, progress / "state.pt", partial(log_epoch, live))
+        result = fit(data, params, angular_floor, progress / "state.pt", history)
         made_by = {
             "params": params.model_dump(),
             "labelled_fingerprint": data.fingerprint(),
@@ -85,13 +81,6 @@ def progress_key(data: Dataset, params: Train) -> str:
     for path in sorted(path for pattern in CODE for path in ROOT.glob(pattern)):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def log_epoch(live: Any, figures: Mapping[str, float]) -> None:
-    """The figures of one epoch as DVCLive keeps them."""
-    for name, value in figures.items():
-        live.log_metric(name, value)
-    live.next_step()
 
 
 def to_json(result: Fit, fingerprints: dict[str, str]) -> dict[str, Any]:

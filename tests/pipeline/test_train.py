@@ -14,11 +14,11 @@ import torch
 
 from hydrogate.checks.dataset import Dataset
 from hydrogate.models.potential import load_student, predict, read_about
-from hydrogate.pipeline import fit as fitting
-from hydrogate.pipeline.fit import TrainingFailed
+from hydrogate.pipeline import training
 from hydrogate.pipeline.hdf5 import write_dataset
 from hydrogate.pipeline.params import Train
 from hydrogate.pipeline.train import progress_key, run, to_json
+from hydrogate.pipeline.training_state import TrainingFailed
 
 PARAMS = Train.model_validate(
     {
@@ -33,7 +33,7 @@ PARAMS = Train.model_validate(
         "ema": 0.99,
         "clip_norm": 10.0,
         "compile": "never",
-        "threads": 1,
+        "processes": 1,
         "seed": 0,
     }
 )
@@ -41,7 +41,11 @@ PARAMS = Train.model_validate(
 
 @pytest.fixture
 def places(tmp_path: Path) -> dict[str, Path]:
-    return {"student": tmp_path / "student.safetensors", "history": tmp_path / "history", "root": tmp_path / ".progress"}
+    return {
+        "student": tmp_path / "student.safetensors",
+        "history": tmp_path / "history",
+        "root": tmp_path / ".progress",
+    }
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -100,7 +104,7 @@ def test_a_killed_training_ends_with_the_same_weights(labelled: Dataset, tmp_pat
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith("epoch 1 of 3"):
+        if line.startswith("train: epoch 1 of 3"):
             break
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -134,14 +138,14 @@ def test_the_key_is_of_data_and_parameters(labelled: Dataset) -> None:
 def test_a_step_that_is_not_finite_is_skipped(
     labelled: Dataset, places: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain, calls = fitting.Objective.forward, []
+    plain, calls = training.Objective.forward, []
 
-    def sometimes(self: fitting.Objective, some: object) -> torch.Tensor:
+    def sometimes(self: training.Objective, some: object) -> torch.Tensor:
         calls.append(1)
         loss = plain(self, some)
         return loss * torch.nan if len(calls) == 2 else loss
 
-    monkeypatch.setattr(fitting.Objective, "forward", sometimes)
+    monkeypatch.setattr(training.Objective, "forward", sometimes)
     result = run(labelled, PARAMS, 0.5, **places)
     assert result.used["skipped_steps"] == 1
     assert result.used["returns_to_best"] == 0
@@ -151,25 +155,25 @@ def test_a_step_that_is_not_finite_is_skipped(
 def test_several_in_a_row_return_to_the_best_weights(
     labelled: Dataset, places: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain, calls = fitting.Objective.forward, []
+    plain, calls = training.Objective.forward, []
 
-    def for_a_while(self: fitting.Objective, some: object) -> torch.Tensor:
+    def for_a_while(self: training.Objective, some: object) -> torch.Tensor:
         calls.append(1)
         loss = plain(self, some)
-        return loss * torch.nan if 12 < len(calls) <= 12 + fitting.BAD_STEPS else loss
+        return loss * torch.nan if 12 < len(calls) <= 12 + training.BAD_STEPS else loss
 
-    monkeypatch.setattr(fitting.Objective, "forward", for_a_while)
+    monkeypatch.setattr(training.Objective, "forward", for_a_while)
     result = run(labelled, PARAMS, 0.5, **places)
     assert result.used["returns_to_best"] == 1
-    assert result.used["skipped_steps"] == fitting.BAD_STEPS
+    assert result.used["skipped_steps"] == training.BAD_STEPS
     assert result.history[-1]["valid_loss"] < result.history[0]["valid_loss"]
 
 
 def test_a_training_that_stays_not_finite_fails(
     labelled: Dataset, places: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = fitting.Objective.forward
-    monkeypatch.setattr(fitting.Objective, "forward", lambda self, some: plain(self, some) * torch.nan)
+    plain = training.Objective.forward
+    monkeypatch.setattr(training.Objective, "forward", lambda self, some: plain(self, some) * torch.nan)
     with pytest.raises(TrainingFailed, match=r"learning_rate \(0\.003\)"):
         run(labelled, PARAMS, 0.5, **places)
     assert not places["student"].exists()
@@ -206,7 +210,7 @@ def test_a_compiler_that_does_not_work_leaves_plain_autograd(
     labelled: Dataset, places: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torch, "compile", lambda *_, **__: _no_compiler)
-    monkeypatch.setattr(fitting, "COMPILE_SECONDS", 0.0)
+    monkeypatch.setattr(training, "COMPILE_SECONDS", 0.0)
     params = PARAMS.model_copy(update={"compile": "auto", "epochs": 1})
     assert run(labelled, params, 0.5, **places).used["compiled"] is False
     assert "training by plain autograd" in capsys.readouterr().err

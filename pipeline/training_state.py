@@ -1,0 +1,109 @@
+"""What a training starts from and what it leaves: the split, the labelled structures, and the state of its progress.
+
+Energies in eV, lengths in Å.
+"""
+
+import math
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hydrogate.checks.dataset import Dataset
+from hydrogate.models.batch import collate
+from hydrogate.models.objective import Labelled
+from hydrogate.models.potential import Support
+
+
+class TrainingFailed(RuntimeError):
+    """No usable student came out: the loss stayed not finite, or the demanded compiler does not work."""
+
+
+class Split(NamedTuple):
+    """The structures to learn from and those to choose by, and what the former teach."""
+
+    train: Dataset
+    valid: Dataset
+    support: Support
+
+
+@dataclass
+class State:
+    """With the weights and the optimizer: what a later process needs to end as this one would have ended."""
+
+    best: dict[str, Tensor]
+    epoch: int = 0
+    step: int = 0
+    rate_factor: float = 1.0
+    returns: int = 0
+    skipped: int = 0
+    bad: int = 0
+    compiled: bool = False
+    cpu_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    atoms: int = 0
+    best_epoch: int = 0
+    best_loss: float = math.inf
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def split_for_training(data: Dataset) -> Split:
+    """The splits ``train`` and ``valid`` of ``data``.
+
+    Raises
+    ------
+    ValueError
+        One is empty or unlabelled, or ``valid`` holds an element, charge or spin multiplicity that ``train`` lacks.
+    """
+    train, valid = _part(data, "train"), _part(data, "valid")
+    support = Support.of([train.to_atoms(row) for row in range(len(train))])
+    for row in range(len(valid)):
+        support.refuse_others(collate([valid.to_atoms(row)], 1.0), "to be trained on split 'train'", row)
+    return Split(train, valid, support)
+
+
+def _part(data: Dataset, name: str) -> Dataset:
+    chosen = data.subset(np.flatnonzero(data.split == name))
+    if not len(chosen) or chosen.energy is None or chosen.forces is None:
+        missing = "labels" if len(chosen) else "structures"
+        raise ValueError(f"split {name!r} has no {missing} to train with ({data!r}); see regenerate.split, stage label")
+    return chosen
+
+
+def labelled(data: Dataset, cutoff: float, device: torch.device) -> list[Labelled]:
+    """The structures of ``data`` with their edges, found once: the geometry is fixed."""
+    assert data.energy is not None and data.forces is not None  # `split_for_training` refuses others
+    return [
+        Labelled(
+            collate([data.to_atoms(row)], cutoff).to(device, torch.float32),
+            torch.tensor(data.energy[row], device=device),
+            torch.from_numpy(data.forces[data.atoms_of(row)]).to(device),
+        )
+        for row in range(len(data))
+    ]
+
+
+def read_state(path: Path) -> State:
+    """The state that a training left.
+
+    Raises
+    ------
+    TrainingFailed
+        It cannot be read.
+    """
+    return State(**read_progress(path)["state"])
+
+
+def read_progress(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = torch.load(path, weights_only=True)
+        State(**content["state"])
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise TrainingFailed(
+            f"{path}: progress that cannot be continued ({error}); delete it to train from the start"
+        ) from error
+    return content
