@@ -8,12 +8,13 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from lightning.fabric import Fabric
-from lightning.fabric.strategies import DDPStrategy
+from lightning.fabric.strategies.ddp import DDPStrategy
 
 from hydrogate.checks.dataset import Dataset
 from hydrogate.models.potential import Student, UnsupportedStructure
@@ -64,7 +65,8 @@ def fit(data: Dataset, params: Train, angular_floor: float, state_path: Path, hi
     fabric = Fabric(devices=processes, strategy=strategy, accelerator="auto")
     parent = None if alone else os.getpid()
     with _one_thread():
-        failure = fabric.launch(_work, split, params, angular_floor, state_path, history, parent)
+        work = partial(_work, split=split, params=params, angular_floor=angular_floor, state_path=state_path)
+        failure = fabric.launch(partial(work, history=history, parent=parent))
     if failure is not None:
         raise failure
     state = read_state(state_path)

@@ -147,7 +147,8 @@ class Training:
         norm = self.fabric.clip_gradients(
             self.module, self.optimizer, max_norm=self.params.clip_norm, error_if_nonfinite=False
         )
-        value = float(self.fabric.all_reduce(loss.detach(), reduce_op="mean"))
+        reduced = self.fabric.all_reduce(loss.detach(), reduce_op="mean")
+        value = reduced.item() if isinstance(reduced, Tensor) else math.nan
         finite = math.isfinite(value) and norm is not None and math.isfinite(norm.item())
         if finite:
             self.optimizer.step()

@@ -216,13 +216,17 @@ def compiled(
     """One compiled function, and the student whose weights it reads."""
     before = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path_factory.mktemp("inductor"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     student = copy.deepcopy(variants["fresh"])
     yield student, compiled_energy_and_forces(student)
+    torch.set_num_threads(threads)
     os.environ.pop("TORCHINDUCTOR_CACHE_DIR")
     if before is not None:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = before
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # torch's own, on importing its compiler
 @pytest.mark.parametrize("weights", WEIGHTS)
 def test_the_compiled_way_is_the_plain_way(
     variants: dict[str, Student], compiled: tuple[Student, EnergyAndForces], weights: str, labelled: Dataset

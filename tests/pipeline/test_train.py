@@ -119,6 +119,22 @@ def test_a_killed_training_ends_with_the_same_weights(labelled: Dataset, tmp_pat
     assert len(column) == 4
 
 
+def test_two_processes_learn_as_one(labelled: Dataset, places: dict[str, Path]) -> None:
+    """The same batches, each shared between two; their averaged gradients are nearly those of the whole batch."""
+    whole = run(labelled, PARAMS, 0.5, **places)
+    halves = run(labelled, PARAMS.model_copy(update={"processes": 2}), 0.5, **places)
+    assert (whole.used["processes"], halves.used["processes"]) == (1, 2)
+    assert halves.used["steps"] == whole.used["steps"]
+    for one, two in zip(whole.history, halves.history, strict=True):
+        assert two["valid_loss"] == pytest.approx(one["valid_loss"], rel=0.05)
+
+
+def test_a_failure_in_several_processes_keeps_its_words(labelled: Dataset, places: dict[str, Path]) -> None:
+    steep = PARAMS.model_copy(update={"processes": 2, "learning_rate": 1e30, "epochs": 2})
+    with pytest.raises(TrainingFailed, match=r"lower train\.learning_rate"):
+        run(labelled, steep, 0.5, **places)
+
+
 def test_two_trainings_of_one_key_are_refused(labelled: Dataset, places: dict[str, Path]) -> None:
     from hydrogate.pipeline.progress import AlreadyRunning, locked
 
