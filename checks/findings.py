@@ -61,7 +61,7 @@ class Finding:
     source: str = ""
 
     def __str__(self) -> str:
-        remedy = f" {self.remedy}" if self.remedy and self.verdict is not Verdict.PASS else ""
+        remedy = f" {self.remedy}" if self.remedy and self.verdict is Verdict.FAIL else ""
         return f"contract {self.contract}, check {self.check}: {self.message}{remedy}"
 
     def refuses(self, strict: bool = False) -> bool:
