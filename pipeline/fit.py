@@ -61,8 +61,8 @@ def fit(data: Dataset, params: Train, angular_floor: float, state_path: Path, hi
     split = split_for_training(data)
     processes = _processes(params, len(split.train))
     alone = processes == 1
-    strategy = "auto" if alone else DDPStrategy(start_method="spawn", broadcast_buffers=False)
-    fabric = Fabric(devices=processes, strategy=strategy, accelerator="auto")
+    strategy = "auto" if alone else DDPStrategy(start_method="spawn")
+    fabric = Fabric(devices=processes, strategy=strategy, accelerator="cuda" if torch.cuda.is_available() else "cpu")
     parent = None if alone else os.getpid()
     with _one_thread():
         work = partial(_work, split=split, params=params, angular_floor=angular_floor, state_path=state_path)
@@ -70,6 +70,8 @@ def fit(data: Dataset, params: Train, angular_floor: float, state_path: Path, hi
     if failure is not None:
         raise failure
     state = read_state(state_path)
+    if not state.best_epoch:
+        raise TrainingFailed(f"no epoch of {state.epoch} ended with a finite validation loss; look at the labels")
     student = make_student(params.student, params.size, split.support)
     student.load_state_dict(state.best)
     molecules = len(set(split.valid.parent.tolist()))
@@ -78,7 +80,8 @@ def fit(data: Dataset, params: Train, angular_floor: float, state_path: Path, hi
 
 def _processes(params: Train, structures: int) -> int:
     """As many as there are cores or GPUs, unless that leaves one too little of a batch."""
-    machine = torch.cuda.device_count() or len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    machine = torch.cuda.device_count() or cores
     steps = math.ceil(structures / params.batch_size)
     smallest_batch = structures // steps
     return max(1, min(params.processes or machine, smallest_batch // STRUCTURES_PER_PROCESS))

@@ -330,6 +330,12 @@ def test_references_carry_the_composition(labelled: Dataset) -> None:
         student.fit_references(batches, energies * np.nan, 1.0)
 
 
+@pytest.mark.parametrize("name", student_names())
+def test_it_is_called_as_its_file(name: str) -> None:
+    assert small(name).name == name
+    assert small(name).cutoff > 0
+
+
 def test_names_and_sizes_that_do_not_exist() -> None:
     with pytest.raises(ValueError, match="did you mean 'painn'"):
         make_student("pain", {}, SUPPORT)
