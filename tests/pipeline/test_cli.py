@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.build import molecule
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
+from ase.units import kcal, mol
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 
@@ -129,11 +131,15 @@ def test_params_in_the_folder_override_and_the_named_file_overrides_them(call, g
 
 
 def test_units_are_converted(call, labelled: Dataset, tmp_path: Path) -> None:
-    kcal = 23.060547830619
-    foreign = replace(labelled, energy=labelled.energy * kcal, forces=labelled.forces * np.float32(kcal), _cache={})
-    write_dataset(foreign, tmp_path / "k.h5")
-    assert call("check", "k.h5", "--contract", "labels").status == 1
-    assert call("check", "k.h5", "--contract", "labels", "--units", "kcal/mol,angstrom").status == 0
+    foreign = []
+    for row in range(len(labelled)):
+        atoms = labelled.to_atoms(row)
+        energy, forces = labelled.energy[row] / (kcal / mol), labelled.forces[labelled.atoms_of(row)] / (kcal / mol)
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+        foreign.append(atoms)
+    write(tmp_path / "k.extxyz", foreign)
+    assert call("check", "k.extxyz", "--contract", "labels").status == 1
+    assert call("check", "k.extxyz", "--contract", "labels", "--units", "kcal/mol,angstrom").status == 0
 
 
 @pytest.mark.parametrize(
