@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 
+import dvc  # noqa: F401, binds its log to the stream it finds: not to that of the first test that captures one
 import numpy as np
 import pytest
 from ase import Atoms
