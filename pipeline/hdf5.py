@@ -100,7 +100,9 @@ def read_dataset(path: Path) -> Dataset:
     try:
         with h5py.File(path, "r") as file:
             return _read(file, path)
-    except (OSError, KeyError, json.JSONDecodeError, TypeError) as error:
+    except UnreadableFile:
+        raise
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError, MemoryError) as error:
         raise UnreadableFile(
             f"{path}: not a readable hydrogate data set ({error}); make it again or restore it"
         ) from error

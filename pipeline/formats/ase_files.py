@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from ase.calculators.calculator import all_properties
@@ -26,46 +26,44 @@ if TYPE_CHECKING:
 
 UNITS = "eV,angstrom"
 ASE = "ASE's convention"
-T = TypeVar("T")
 
 
 @reader(".extxyz", ".xyz", units=UNITS, convention=ASE)
 def read_extxyz(path: Path, options: ReadOptions) -> Dataset:
     """Extended XYZ; plain XYZ is extended XYZ that declares nothing."""
-    frames = _named_faults(_extxyz_frames(path, options), path, "extended XYZ")
-    return dataset_of_frames(path.name, map(frame_of, frames), options, UNITS)
+    frames = _named_faults(map(frame_of, _extxyz_frames(path, options)), path, "extended XYZ")
+    return dataset_of_frames(path.name, frames, options, UNITS)
 
 
 @reader(".traj", units=UNITS, convention=ASE)
 def read_traj(path: Path, options: ReadOptions) -> Dataset:
     """ASE trajectory."""
-    return dataset_of_frames(
-        path.name, map(frame_of, _named_faults(_traj_frames(path), path, "an ASE trajectory")), options, UNITS
-    )
+    frames = _named_faults(map(frame_of, _traj_frames(path)), path, "an ASE trajectory")
+    return dataset_of_frames(path.name, frames, options, UNITS)
 
 
 @reader(".db", units=UNITS, convention=ASE)
 def read_db(path: Path, options: ReadOptions) -> Dataset:
     """ASE database in SQLite."""
-    rows = _named_faults(_database_rows(path, "db"), path, "an ASE database")
-    return dataset_of_frames(path.name, map(_frame_of_row, rows), options, UNITS)
+    frames = _named_faults(map(_frame_of_row, _database_rows(path, "db")), path, "an ASE database")
+    return dataset_of_frames(path.name, frames, options, UNITS)
 
 
 @reader(".json", units=UNITS, convention=ASE)
 def read_json(path: Path, options: ReadOptions) -> Dataset:
     """ASE database in JSON."""
-    rows = _named_faults(_database_rows(path, "json"), path, "an ASE database in JSON")
-    return dataset_of_frames(path.name, map(_frame_of_row, rows), options, UNITS)
+    frames = _named_faults(map(_frame_of_row, _database_rows(path, "json")), path, "an ASE database in JSON")
+    return dataset_of_frames(path.name, frames, options, UNITS)
 
 
 @reader(".aselmdb", units=UNITS, convention=ASE)
 def read_aselmdb(path: Path, options: ReadOptions) -> Dataset:
     """ASE rows as compressed JSON in LMDB, as fairchem writes them; needs the package lmdb."""
-    rows = _named_faults(_lmdb_rows(path), path, "ASE rows in LMDB")
-    return dataset_of_frames(path.name, map(_frame_of_row, rows), options, UNITS)
+    frames = _named_faults(map(_frame_of_row, _lmdb_rows(path)), path, "ASE rows in LMDB")
+    return dataset_of_frames(path.name, frames, options, UNITS)
 
 
-def _named_faults(items: Iterable[T], path: Path, what: str) -> Iterator[T]:
+def _named_faults(items: Iterable[Frame], path: Path, what: str) -> Iterator[Frame]:
     """``items``; whatever their reader raises becomes an UnreadableFile with the file and how far it came."""
     index = 0
     iterator = iter(items)

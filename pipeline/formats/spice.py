@@ -51,7 +51,9 @@ def read_spice(path: Path, options: ReadOptions) -> Dataset:
                 if options.units is None:
                     _refuse_other_units(path, group, found)
                 _add_molecule(path, group, found, choice, columns)
-    except (OSError, KeyError, RuntimeError, TypeError) as error:
+    except (BadParams, UnreadableFile):
+        raise
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError, MemoryError) as error:
         where = f" at group {group!r}" if group else ""
         raise UnreadableFile(f"{path}: not readable as SPICE's HDF5{where}: {type(error).__name__}: {error}") from error
     choice.refuse_unseen(found)
@@ -65,7 +67,7 @@ def has_molecules(path: Path) -> bool:
             first = next(iter(file.values()), None)
             ours = file.attrs.get("format") == "hydrogate" or "structures" in file
             return isinstance(first, h5py.Group) and not ours
-    except (OSError, KeyError):
+    except (OSError, KeyError, RuntimeError, ValueError):
         return False
 
 

@@ -359,3 +359,17 @@ def test_fingerprints_without_cells_stay_as_they_were(few: Dataset) -> None:
     assert boxed.structure_fingerprint(3) == few.structure_fingerprint(3)
     pbc[3] = True
     assert boxed.structure_fingerprint(3) != few.structure_fingerprint(3)
+
+
+def test_the_documentation_lists_every_format() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs/formats.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:3] == "| `"]
+    listed = {row[0].strip("`"): row for row in rows}
+    assert set(listed) == set(FORMATS)
+    for name, item in FORMATS.items():
+        suffixes = item.suffixes or FORMATS["hdf5"].suffixes
+        assert listed[name][1] == " ".join(f"`{suffix}`" for suffix in suffixes)
+        if name not in ("hdf5", "sdf"):
+            assert f"`{item.units}`" in listed[name][3]
+    for system in UNIT_SYSTEMS:
+        assert f"`{system}`" in text
