@@ -16,6 +16,7 @@ import numpy as np
 from ase.calculators.calculator import all_properties
 
 from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.declared import BadParams
 from hydrogate.pipeline.formats.frames import Frame, dataset_of_frames, frame_of
 from hydrogate.pipeline.formats.options import NONE, ReadOptions, reader
 from hydrogate.pipeline.hdf5 import UnreadableFile
@@ -45,14 +46,14 @@ def read_traj(path: Path, options: ReadOptions) -> Dataset:
 @reader(".db", units=UNITS, convention=ASE)
 def read_db(path: Path, options: ReadOptions) -> Dataset:
     """ASE database in SQLite."""
-    frames = _named_faults(map(_frame_of_row, _database_rows(path, "db")), path, "an ASE database")
+    frames = _named_faults(map(_frame_of_row, _database_rows(path, "db", options)), path, "an ASE database")
     return dataset_of_frames(path.name, frames, options, UNITS)
 
 
 @reader(".json", units=UNITS, convention=ASE)
 def read_json(path: Path, options: ReadOptions) -> Dataset:
     """ASE database in JSON."""
-    frames = _named_faults(map(_frame_of_row, _database_rows(path, "json")), path, "an ASE database in JSON")
+    frames = _named_faults(map(_frame_of_row, _database_rows(path, "json", options)), path, "an ASE database in JSON")
     return dataset_of_frames(path.name, frames, options, UNITS)
 
 
@@ -72,7 +73,7 @@ def _named_faults(items: Iterable[Frame], path: Path, what: str) -> Iterator[Fra
             item = next(iterator)
         except StopIteration:
             return
-        except UnreadableFile:
+        except (BadParams, UnreadableFile):
             raise
         # A damaged file makes ASE raise anything: KeyError, struct.error, AttributeError, AssertionError, …
         except Exception as error:
@@ -120,7 +121,7 @@ def _traj_frames(path: Path) -> "Iterator[Atoms]":
         yield from trajectory
 
 
-def _database_rows(path: Path, kind: str) -> "Iterator[AtomsRow]":
+def _database_rows(path: Path, kind: str, options: ReadOptions) -> "Iterator[AtomsRow]":
     from ase.db import connect
 
     if kind == "db":
@@ -134,7 +135,21 @@ def _database_rows(path: Path, kind: str) -> "Iterator[AtomsRow]":
         if path.stat().st_size % page:
             raise UnreadableFile(f"{path}: {path.stat().st_size} bytes are no whole pages: truncated; copy it again")
     with connect(path, type=kind, use_lock_file=False) as database:  # type: ignore[no-untyped-call]
+        if options.units is None:
+            _refuse_other_units(path, database.metadata, options)
         yield from database.select()
+
+
+def _refuse_other_units(path: Path, metadata: Mapping[str, Any], options: ReadOptions) -> None:
+    """Raise BadParams where the database states units, as SchNetPack's do, and they are not eV and Å."""
+    of_properties = metadata.get("_property_unit_dict", {})
+    stated = {"distance": str(metadata.get("_distance_unit", "Ang"))}
+    for quantity in ("energy", "forces"):
+        key = options.keys.get(quantity, quantity)
+        stated[quantity] = str(of_properties.get(key, "eV" if quantity == "energy" else "eV/Ang"))
+    plain = {name: unit.lower().replace("angstrom", "ang") for name, unit in stated.items()}
+    if plain != {"distance": "ang", "energy": "ev", "forces": "ev/ang"}:
+        raise BadParams(f"{path}: says that its units are {stated}: declare them with --units")
 
 
 def _lmdb_rows(path: Path) -> "Iterator[AtomsRow]":

@@ -102,12 +102,12 @@ class Columns:
         UnreadableFile
             A number is no element's, or an array has another shape.
         """
-        n, count = len(numbers), len(positions)
-        self._refuse_other_shapes(where, {"positions": (positions, (count, n, 3))})
         if numbers.dtype.kind not in "iu" or numbers.ndim != 1:
             raise UnreadableFile(
                 f"{self._source}: {where}: atomic numbers are {numbers.dtype} of shape {numbers.shape}"
             )
+        n, count = len(numbers), positions.shape[0] if positions.ndim else 0
+        self._refuse_other_shapes(where, {"positions": (positions, (count, n, 3))})
         if n and not 1 <= int(numbers.min()) <= int(numbers.max()) < len(chemical_symbols):
             outside = numbers.min() if numbers.min() < 1 else numbers.max()
             raise UnreadableFile(f"{self._source}: {where}: {outside} is the atomic number of no element")
@@ -202,22 +202,34 @@ def _scaled(values: NDArray[Any], factor: float) -> NDArray[np.float32]:
     return (values.astype(np.float64) * factor).reshape(-1, 3).astype(np.float32)
 
 
-def integer(source: str, where: str, named: Named) -> int:
-    """A charge or multiplicity as a whole number.
+def charge_of(source: str, where: str, named: Named) -> int:
+    """A total charge, e.
 
     Raises
     ------
     UnreadableFile
-        It is none.
+        It is no whole number.
     """
-    try:
-        value = float(_plain(named.value).item())
-        whole = int(np.int16(round(value)))
-    except (ValueError, TypeError, OverflowError):
-        whole, value = 0, float("nan")
-    if value != whole:
-        raise UnreadableFile(f"{source}: {where}: {named.key} is {named.value!r}, expected a whole number")
-    return whole
+    return _whole(source, where, named, "a whole number", -np.iinfo(np.int16).max)
+
+
+def multiplicity_of(source: str, where: str, named: Named) -> int:
+    """A spin multiplicity.
+
+    Raises
+    ------
+    UnreadableFile
+        It is no whole number from 1, such as the 0 of a file that counts unpaired electrons.
+    """
+    return _whole(source, where, named, "the multiplicity 2S + 1", 1)
+
+
+def _whole(source: str, where: str, named: Named, expected: str, least: int) -> int:
+    values = _plain(named.value)
+    value = float(values.item()) if values.size == 1 and values.dtype.kind in "fiu" else float("nan")
+    if not least <= value <= np.iinfo(np.int16).max or not value.is_integer():
+        raise UnreadableFile(f"{source}: {where}: {named.key} is {named.value!r}, expected {expected}")
+    return int(value)
 
 
 def dataset_of_frames(source: str, frames: Iterable[Frame], options: ReadOptions, convention: str) -> Dataset:
@@ -237,14 +249,14 @@ def dataset_of_frames(source: str, frames: Iterable[Frame], options: ReadOptions
         where = f"frame {index}"
         n = len(frame.numbers)
         find = partial(choice.find, where=where, found=frame.found)
-        charge, spin = (find(quantity, fits=_is_integral) for quantity in ("charge", "spin"))
-        total = integer(source, where, charge) if charge else 0
+        charge, spin = (_of_all_atoms(find(quantity, fits=_is_integral), n) for quantity in ("charge", "spin"))
+        total = charge_of(source, where, charge) if charge else 0
         energy = find("energy", fits=_is_scalar)
         if _is_isolated_atom(frame, total, energy):
             if energy is None:
                 raise UnreadableFile(f"{source}: {where} is an isolated atom without an energy")
             number = int(frame.numbers[0])
-            multiplicity = integer(source, where, spin) if spin else 1 + (number - total) % 2
+            multiplicity = multiplicity_of(source, where, spin) if spin else 1 + (number - total) % 2
             columns.add_isolated_atom(where, number, multiplicity, _number(source, where, energy))
             continue
         forces = find("forces", fits=_has_shape((n, 3)))
@@ -257,7 +269,7 @@ def dataset_of_frames(source: str, frames: Iterable[Frame], options: ReadOptions
             energy=None if energy is None else np.array([_number(source, where, energy)]),
             forces=None if forces is None else _signed(forces)[None],
             charge=total,
-            spin=integer(source, where, spin) if spin else None,
+            spin=multiplicity_of(source, where, spin) if spin else None,
             smiles=str(smiles.value) if smiles else "",
             source=source,
             source_index=index,
@@ -271,7 +283,12 @@ def dataset_of_frames(source: str, frames: Iterable[Frame], options: ReadOptions
 
 def _signed(forces: Named) -> NDArray[Any]:
     values = _plain(forces.value)
-    return -values if forces.sign < 0 and values.dtype.kind == "f" else values
+    return values.astype(np.float64) * forces.sign if values.dtype.kind in "fiu" else values
+
+
+def _of_all_atoms(named: Named | None, n: int) -> Named | None:
+    """``named`` unless it is a value an atom, such as a spin density: that is another quantity of the same name."""
+    return None if named is not None and n != 1 and _plain(named.value).shape[:1] == (n,) else named
 
 
 def _is_isolated_atom(frame: Frame, charge: int, energy: Named | None) -> bool:

@@ -167,7 +167,8 @@ class KeyChoice:
         found: Mapping[str, Any],
         fits: Callable[[Any], bool],
     ) -> None:
-        if quantity not in _LOOKS_LIKE or quantity in self._seen:
+        # Where those before have it, refuse_mixture says more.
+        if quantity not in _LOOKS_LIKE or self._labelled.get(quantity):
             return
         # Most frames have the keys of the one before.
         if self._cleared.get(quantity) == tuple(found):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.declared import BadParams
-from hydrogate.pipeline.formats.frames import Columns, integer
+from hydrogate.pipeline.formats.frames import Columns, charge_of, multiplicity_of
 from hydrogate.pipeline.formats.keys import KeyChoice
 from hydrogate.pipeline.formats.options import UNIT_SYSTEMS, ReadOptions, reader
 from hydrogate.pipeline.hdf5 import UnreadableFile
@@ -68,8 +68,8 @@ def _read(path: Path, file: Any, options: ReadOptions, columns: Columns) -> Data
         positions,
         energy=energies,
         forces=None if forces is None else forces.sign * forces.value,
-        charge=integer(path.name, where, charge) if charge else 0,
-        spin=integer(path.name, where, spin) if spin else None,
+        charge=charge_of(path.name, where, charge) if charge else 0,
+        spin=multiplicity_of(path.name, where, spin) if spin else None,
         smiles="",
         source=path.name,
         source_index=0,

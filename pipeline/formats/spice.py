@@ -10,7 +10,7 @@ import numpy as np
 
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.declared import BadParams
-from hydrogate.pipeline.formats.frames import Columns, integer
+from hydrogate.pipeline.formats.frames import Columns, charge_of, multiplicity_of
 from hydrogate.pipeline.formats.keys import KeyChoice
 from hydrogate.pipeline.formats.options import ReadOptions, reader
 from hydrogate.pipeline.hdf5 import UnreadableFile
@@ -96,8 +96,8 @@ def _add_molecule(path: Path, group: str, found: Mapping[str, Any], choice: KeyC
         positions,
         energy=None if energy is None else energy.value[...],
         forces=None if forces is None else forces.sign * forces.value[...],
-        charge=integer(path.name, where, charge) if charge else charge_of_smiles(text),
-        spin=integer(path.name, where, spin) if spin else None,
+        charge=charge_of(path.name, where, charge) if charge else charge_of_smiles(text),
+        spin=multiplicity_of(path.name, where, spin) if spin else None,
         smiles=_CLASS_OF_ATOM.sub("]", text),
         source=f"{path.name}/{group}",
         source_index=0,

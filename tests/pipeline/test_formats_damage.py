@@ -199,6 +199,8 @@ def test_without_lmdb_the_package_is_named(one: Dataset, written: Written, monke
         ("coords", lambda a: a[0], r"positions is float64 of shape \(9, 3\)"),
         ("coords", lambda a: a.astype("U8"), "positions is <U8"),
         ("nuclear_charges", lambda a: a[:-1], r"positions is float64 of shape \(3, 9, 3\), expected .* \(3, 8, 3\)"),
+        ("nuclear_charges", lambda a: a[0], r"atomic numbers are u?int\d+ of shape \(\)"),
+        ("coords", lambda a: a[0, 0, 0], r"positions is float64 of shape \(\)"),
         ("nuclear_charges", lambda a: a * 0.5, "atomic numbers are float64"),
         ("nuclear_charges", lambda a: a * 0, "0 is the atomic number of no element"),
         ("nuclear_charges", lambda a: a * 0 + 119, "119 is the atomic number of no element"),

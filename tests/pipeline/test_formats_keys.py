@@ -7,6 +7,8 @@ import h5py
 import numpy as np
 import pytest
 from ase import Atoms, units
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.db import connect
 
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.declared import BadParams
@@ -153,7 +155,10 @@ def test_labels_missing_in_some_frames(few_atoms: list[Atoms], few: Dataset, wri
         ("forces", np.zeros(9), r"frame 3: forces is float64 of shape \(1, 9\)"),
         ("charge", 0.37, "frame 3: charge is 0.37, expected a whole number"),
         ("charge", 1e9, "frame 3: charge is 1000000000.0, expected a whole number"),
-        ("spin", "singlet", "frame 3: spin is 'singlet', expected a whole number"),
+        ("charge", True, "frame 3: charge is True, expected a whole number"),
+        ("spin", "singlet", r"frame 3: spin is 'singlet', expected the multiplicity 2S \+ 1"),
+        ("spin", 0, r"frame 3: spin is 0, expected the multiplicity 2S \+ 1"),
+        ("spin", 0.5, r"frame 3: spin is 0.5, expected the multiplicity"),
         ("REF_energy", "failed", "frame 3: REF_energy is 'failed', expected one number"),
         ("REF_energy", [1.0, 2.0], r"frame 3: REF_energy is .*, expected one number"),
     ],
@@ -259,3 +264,40 @@ def test_other_keys_in_npz(old: str, new: str, words: str, few: Dataset, written
     data = read(path, keys={quantity: sign + new}, unit_system="kcal/mol,angstrom")
     np.testing.assert_allclose(data.energy, few.energy[:3])
     np.testing.assert_allclose(np.abs(data.forces), np.abs(few.subset(range(3)).forces), atol=1e-5)
+
+
+def test_the_energy_of_an_isolated_atom_does_not_hide_another_key(few_atoms: list[Atoms], written: Written) -> None:
+    atom = Atoms("C")
+    atom.calc = SinglePointCalculator(atom, energy=-50.0)
+    for atoms in few_atoms:
+        atoms.info["dft_energy"] = atoms.calc.results.pop("energy")
+    with pytest.raises(BadParams, match=r"frame 1 has no 'energy'.*did you mean --keys energy=dft_energy"):
+        read(written([atom, *few_atoms], ".traj"))
+
+
+def test_spins_and_charges_of_atoms_are_not_those_of_the_structure(few_atoms: list[Atoms], written: Written) -> None:
+    for atoms in few_atoms:
+        del atoms.info["spin"]
+        atoms.arrays["spin"] = np.full(len(atoms), 0.25)
+    assert set(read(written(few_atoms, ".extxyz")).spin_multiplicity) == {1}
+
+
+def test_whole_numbers_change_their_sign_too(few_atoms: list[Atoms], written: Written) -> None:
+    for atoms in few_atoms:
+        del atoms.calc.results["forces"]
+        atoms.arrays["gradient"] = np.ones((len(atoms), 3), dtype=int)
+    assert set(read(written(few_atoms, ".extxyz"), keys={"forces": "-gradient"}).forces.ravel()) == {-1.0}
+
+
+def test_units_that_a_database_states_otherwise(few: Dataset, few_atoms: list[Atoms], written: Written) -> None:
+    path = written(few_atoms, ".db")
+    properties = {"energy": "eV", "forces": "eV/Ang"}
+    for distance, energy, holds in (("Ang", "eV", True), ("Bohr", "eV", False), ("Ang", "kcal/mol", False)):
+        with connect(path, use_lock_file=False) as database:
+            database.metadata = {"_distance_unit": distance, "_property_unit_dict": {**properties, "energy": energy}}
+        if holds:
+            np.testing.assert_allclose(read(path).energy, few.energy)
+        else:
+            with pytest.raises(BadParams, match=r"says that its units are .*--units"):
+                read(path)
+        assert len(read(path, unit_system="eV,angstrom")) == 12
