@@ -15,7 +15,7 @@ from scipy.spatial.distance import pdist
 from hydrogate.pipeline.sdf import Molecule, force_field
 
 if TYPE_CHECKING:
-    from rdkit import Chem
+    from hydrogate.pipeline.sdf import Mol
 
 # Å: contract check min_distance refuses below the first and warns below the second.
 NEAREST, NEAREST_UNREMARKABLE = 0.6, 0.8
@@ -37,7 +37,7 @@ def generator(molecule: Molecule, seed: int) -> np.random.Generator:
     return np.random.default_rng(list(digest))
 
 
-def rattle(mol: "Chem.Mol", count: int, sigma: float, rng: np.random.Generator) -> list[NDArray[np.float64]]:
+def rattle(mol: "Mol", count: int, sigma: float, rng: np.random.Generator) -> list[NDArray[np.float64]]:
     """``count`` geometries of ``mol`` (n, 3), each coordinate moved by a Gaussian of ``sigma`` Å.
 
     A draw that brings two atoms within 0.8 Å (down to 0.6 Å where ``mol`` has them near) or changes a bond by more than
@@ -81,7 +81,7 @@ class ForceField(Calculator):
 
     implemented_properties = ["energy", "forces"]  # noqa: RUF012  (ASE's own declaration)
 
-    def __init__(self, mol: "Chem.Mol") -> None:
+    def __init__(self, mol: "Mol") -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._field = force_field(mol)
 
@@ -95,7 +95,7 @@ class ForceField(Calculator):
         self.results["forces"] = -np.reshape(self._field.CalcGrad(flat), (-1, 3)) * unit
 
 
-def langevin(mol: "Chem.Mol", count: int, temperature: float, rng: np.random.Generator) -> list[NDArray[np.float64]]:
+def langevin(mol: "Mol", count: int, temperature: float, rng: np.random.Generator) -> list[NDArray[np.float64]]:
     """``count`` geometries (n, 3) of a Langevin run at ``temperature`` K with MMFF, ``STEPS_BETWEEN`` fs apart.
 
     Raises

@@ -23,6 +23,7 @@ from hydrogate.pipeline.records import raw_records, resolve_input, source_names
 
 if TYPE_CHECKING:
     from rdkit import Chem
+    from rdkit.Chem import Mol as Mol
     from rdkit.ForceField.rdForceField import ForceField
 
 # Å: what a drawing's z coordinates differ by.
