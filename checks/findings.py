@@ -64,6 +64,15 @@ class Finding:
         remedy = f" {self.remedy}" if self.remedy and self.verdict is Verdict.FAIL else ""
         return f"contract {self.contract}, check {self.check}: {self.message}{remedy}"
 
+    def observed_text(self) -> str:
+        """The quantities and their unit in words; a check's only quantity goes without its name."""
+        parts = [f"{_label(name)}{value:.4g}" for name, value in self.observed.items()]
+        return f"{', '.join(parts)} {self.unit}".strip() if parts else ""
+
+    def allowed_text(self) -> str:
+        """The bounds in words."""
+        return ", ".join(f"{_label(name)}{bound}" for name, bound in self.allowed.items())
+
     def refuses(self, strict: bool = False) -> bool:
         """Whether this finding alone keeps the contract from holding; ``strict`` refuses ``not_run`` too."""
         if self.severity is Severity.WARN:
@@ -71,6 +80,10 @@ class Finding:
         if self.verdict is Verdict.NOT_RUN:
             return strict
         return self.verdict is not Verdict.PASS
+
+
+def _label(name: str) -> str:
+    return "" if name in ("value", "worst") else f"{name} "
 
 
 @dataclass(frozen=True)

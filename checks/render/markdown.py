@@ -18,8 +18,12 @@ def report_markdown(report: Report, strict: bool = False) -> str:
     lines += [f"- {escape_markdown(str(f))}" for f in report.findings if f.verdict is not Verdict.PASS]
     lines += ["", "| check | verdict | severity | observed | allowed |", "| --- | --- | --- | --- | --- |"]
     for finding in report.findings:
-        observed = ", ".join(f"{name} {value:.4g}" for name, value in finding.observed.items())
-        allowed = ", ".join(f"{name} {bound}" for name, bound in finding.allowed.items())
-        cells = (finding.check, str(finding.verdict), str(finding.severity), f"{observed} {finding.unit}", allowed)
+        cells = (
+            finding.check,
+            str(finding.verdict),
+            str(finding.severity),
+            finding.observed_text(),
+            finding.allowed_text(),
+        )
         lines.append("| " + " | ".join(escape_markdown(cell) for cell in cells) + " |")
     return "\n".join(lines) + "\n"

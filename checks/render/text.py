@@ -22,10 +22,8 @@ def report_text(report: Report, strict: bool = False) -> RenderableType:
     for heading in ("check", "verdict", "observed", "allowed"):
         table.add_column(heading, overflow="fold")
     for finding in report.findings:
-        observed = ", ".join(f"{name} {value:.4g}" for name, value in finding.observed.items())
-        allowed = ", ".join(f"{name} {bound}" for name, bound in finding.allowed.items())
         verdict = Text(_verdict(finding), style=_STYLES[finding.verdict])
-        table.add_row(finding.check, verdict, f"{observed} {finding.unit}".strip(), allowed)
+        table.add_row(finding.check, verdict, finding.observed_text(), finding.allowed_text())
     told = [
         Text.from_markup(f"[{_STYLES[finding.verdict]}]●[/] {escape(str(finding))}")
         for finding in report.findings
