@@ -41,8 +41,8 @@ def rattle(mol: "Mol", count: int, sigma: float, rng: np.random.Generator) -> li
     """``count`` geometries of ``mol`` (n, 3), each coordinate moved by a Gaussian of ``sigma`` Å.
 
     A draw that brings two atoms within 0.8 Å (down to 0.6 Å where ``mol`` has them near) or changes a bond by more than
-    ``BOND_CHANGE`` standard deviations is drawn again, at most ``REDRAWS`` times; then the least distorted draw is taken, and contract
-    check ``min_distance`` judges it.
+    ``BOND_CHANGE`` standard deviations is drawn again, at most ``REDRAWS`` times; then the least distorted draw is
+    taken, and contract check ``min_distance`` judges it.
     """
     positions = mol.GetConformer().GetPositions()
     ends = np.array([(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()], dtype=np.int64).reshape(-1, 2)
