@@ -46,7 +46,8 @@ def strangeness(subject: Subject) -> NDArray[np.float64]:
     pairs = subject.siblings
     disagreement = np.zeros(len(data))
     np.maximum.at(disagreement, pairs.second, np.abs(pairs.energy_difference - pairs.work))
-    return np.max([_robust_z(score) for score in (*scores, disagreement)], axis=0)
+    strangest: NDArray[np.float64] = np.max([_robust_z(score) for score in (*scores, disagreement)], axis=0)
+    return strangest
 
 
 def _robust_z(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -98,10 +99,9 @@ def energy_force_consistency(subject: Subject, bounds: Bounds) -> Quantities:
     rows = np.sort(random.choice(len(data), min(wanted["structures"], len(data)), replace=False))
     displaced, work = [], []
     for row in rows.tolist():
-        atoms = data.to_atoms(row)
-        step = random.normal(0.0, wanted["step"], (len(atoms), 3))
+        step = random.normal(0.0, wanted["step"], (int(data.sizes[row]), 3))
         for sign in (1.0, -1.0):
-            moved = atoms.copy()
+            moved = data.to_atoms(row)
             moved.positions += sign * step
             displaced.append(moved)
         work.append(2.0 * float((data.forces[data.atoms_of(row)] * step).sum()))
