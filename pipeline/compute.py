@@ -1,6 +1,5 @@
 """Per-structure work over processes, through Dask's scheduler."""
 
-import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -26,19 +25,19 @@ def over_processes(
     Exception
         Whatever ``function`` raised.
     """
+    import dask
     from distributed import Client, LocalCluster, as_completed
 
     if not chunks:
         return
     count = min(workers or os.cpu_count() or 1, len(chunks))
-    cluster = LocalCluster(
-        n_workers=count,
-        threads_per_worker=1,
-        processes=True,
-        dashboard_address=None,
-        silence_logs=logging.ERROR,
-    )
-    with cluster, Client(cluster) as client:
+    # What goes wrong in a task comes back with its result; a worker's own log is about its connections.
+    quiet = dask.config.set({"logging.distributed": "critical"})
+    with (
+        quiet,
+        LocalCluster(n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
         futures = client.map(function, chunks, pure=False)
         index_of = {future.key: index for index, future in enumerate(futures)}
         for future, result in as_completed(futures, with_results=True):
