@@ -6,6 +6,7 @@ else runs on the machine, because every operation waits for the slower thread. E
 
 import math
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -108,6 +109,9 @@ def _work(
 ) -> Exception | None:
     """What each process does; a failure that all meet alike is returned, because a raised one loses its type."""
     torch.set_num_threads(1)
+    if parent is not None:
+        # A gradient of one row may be laid out either way; the data-parallel wrapper warns that it had to choose.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     try:
         training = Training(fabric, split, params, angular_floor, state_path, parent)
         training.choose_function()
