@@ -97,7 +97,8 @@ def _judge_quantities(rule: Rule, bounds: Bounds, measured: Quantities) -> Findi
     sentences = {name: _sentence(rule, name, observed[name], limits[name], measured) for name in observed}
     if measured.undecided:
         text = f"undecided: {measured.undecided}; {'; '.join(sentences.values())}."
-        return _finding(rule, bounds, Verdict.UNDECIDED, text, **known)
+        severity = Severity.WARN if measured.only_warns else bounds.severity
+        return _finding(rule, bounds, Verdict.UNDECIDED, text, severity=severity, **known)
     undefined = [name for name, value in observed.items() if np.isnan(value)]
     if undefined or not observed or not measured.n:
         text = f"undecided: nothing to measure {', '.join(filter(None, undefined)) or rule.check} on."

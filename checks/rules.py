@@ -51,13 +51,15 @@ class Rows:
 class Quantities:
     """Values of the whole data set, by the name of their bound; ``n`` rows stand behind them.
 
-    ``undecided`` says why there is too little to judge; the values are reported all the same.
+    ``undecided`` says why there is too little to judge; the values are reported all the same. ``only_warns`` where a
+    small data set is no fault: a statement about a population says nothing of three molecules.
     """
 
     values: Mapping[str, float]
     n: int
     noun: str = "structures"
     undecided: str = ""
+    only_warns: bool = False
 
 
 Measurement: TypeAlias = Rows | Quantities

@@ -76,7 +76,7 @@ def hydrogen_fraction(subject: Subject, bounds: Bounds) -> Quantities:
     """Hydrogen atoms over atoms, over the data set."""
     numbers = subject.data.numbers
     value = float((numbers == 1).mean()) if len(numbers) else float("nan")
-    return Quantities({"": value}, len(subject.data), undecided=_too_few(subject, bounds))
+    return Quantities({"": value}, len(subject.data), undecided=_too_few(subject, bounds), only_warns=True)
 
 
 def _too_few(subject: Subject, bounds: Bounds) -> str:
@@ -97,7 +97,7 @@ def element_fraction(subject: Subject, bounds: Bounds) -> Quantities:
     named = {symbol: float(counts[atomic_numbers[symbol]]) for symbol in bounds.limits if symbol != "other"}
     counts[[1, *(atomic_numbers[symbol] for symbol in named)]] = 0.0
     values = {**named, "other": float(counts.max())}
-    return Quantities(values, len(subject.data), undecided=_too_few(subject, bounds))
+    return Quantities(values, len(subject.data), undecided=_too_few(subject, bounds), only_warns=True)
 
 
 @rule("structures", unit="Å", remedy="Sample further geometries (regenerate.sampling: rattle or md).")

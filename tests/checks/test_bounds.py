@@ -90,3 +90,16 @@ def test_yaml_that_is_no_declaration_is_refused(tmp_path: Path, content: str, wo
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadParams, match=r"gone\.yaml: no such file"):
         load_yaml(tmp_path / "gone.yaml")
+
+
+@pytest.mark.parametrize("contract", CONTRACTS)
+def test_the_pipeline_declares_the_shipped_bounds_and_says_what_it_switches_off(contract: str) -> None:
+    params = load_yaml(Path(__file__).resolve().parents[2] / "params.yaml")
+    _, shipped = resolve_bounds(contract)
+    _, declared = resolve_bounds(contract, overrides=[("params.yaml", params["contracts"])])
+    assert set(params["contracts"][contract]) == set(shipped)
+    for name, bounds in shipped.items():
+        assert (declared[name].limits, declared[name].settings) == (bounds.limits, bounds.settings), name
+    off = {name for name, bounds in declared.items() if not bounds.enabled}
+    # Nothing to compare with: the sample is its own reference.
+    assert off <= {"element_drift", "force_scale_by_element", "distribution_drift"}

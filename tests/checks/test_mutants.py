@@ -224,3 +224,10 @@ def test_the_bug_is_named_in_words(structures: Dataset) -> None:
     assert f"{finding.n_bad} of {len(structures)} structures fail" in text
     assert "Read SDF files through pipeline/sdf.py." in text
     assert len(finding.examples) == 5
+
+
+def test_a_few_molecules_are_no_population_and_that_only_warns(structures: Dataset) -> None:
+    report = check(structures.subset(range(6)), "structures")
+    found = {finding.check: finding for finding in report.findings}
+    for name in ("hydrogen_fraction", "element_fraction"):
+        assert (found[name].verdict, found[name].severity) == (Verdict.UNDECIDED, Severity.WARN)
