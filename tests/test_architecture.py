@@ -1,10 +1,15 @@
 """The house against its picture: imports run one way, each heavy library has one home, stages do not meet."""
 
 import ast
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("checks", "models", "pipeline")
@@ -116,3 +121,14 @@ def test_metrics_are_in_git_and_data_is_not() -> None:
 def test_no_ignore_rule_can_swallow_a_package() -> None:
     for line in (ROOT / ".gitignore").read_text().splitlines():
         assert line.startswith(("/", "*", "__pycache__", ".")), f"anchor {line!r}"
+
+
+def test_what_is_imported_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = (line for name, lines in project["optional-dependencies"].items() if name != "dev" for line in lines)
+    declared = {canonicalize_name(Requirement(line).name) for line in (*project["dependencies"], *extras)}
+    distributions = packages_distributions()
+    for path in SOURCES:
+        for module in {name.split(".")[0] for name in imports_of(path)} - sys.stdlib_module_names - {"hydrogate"}:
+            names = {canonicalize_name(name) for name in distributions[module]}
+            assert names & declared, f"{path.relative_to(ROOT)} imports {module}, declared by none of {names}"
