@@ -8,6 +8,7 @@ Out: ``metrics/<contract>.json``.
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,9 +43,10 @@ def write_report(report: Report, root: Path = METRICS) -> Path:
     return path
 
 
-def judge_input(counts: InputCounts, data: Dataset, params: Params) -> Report:
-    """Contract ``input`` on what became of the records of the input files."""
-    return check(data, "input", overrides=overrides_of(params), counts=counts, great_expectations=False)
+def judge_input(counts: InputCounts, data: Dataset, params: Params, input_digest: str) -> Report:
+    """Contract ``input`` on what became of the records of the input files; ``input_digest`` is of the files."""
+    report = check(data, "input", overrides=overrides_of(params), counts=counts)
+    return replace(report, summary={**report.summary, "input_digest": input_digest})
 
 
 def overrides_of(params: Params) -> list[Override]:

@@ -24,6 +24,7 @@ from hydrogate.checks.render.decision import decision_text
 from hydrogate.pipeline.guard import read_report
 from hydrogate.pipeline.hdf5 import UnreadableFile, written_whole
 from hydrogate.pipeline.params import Params, load_params
+from hydrogate.pipeline.records import digest_of, resolve_input
 from hydrogate.pipeline.stage import REFUSED, stage_exit_status
 
 REPRO = "python3 -m nox -s repro"
@@ -63,6 +64,8 @@ def run(root: Path = Path(), stale: Callable[[Path], list[Stale]] | None = None)
     blockers += unreadable
     blockers += [Blocker(f"stale metrics: {what}", REPRO) for what in _disagreements(metrics)]
     blockers += _stale_blockers((stale or stale_stages)(root))
+    if params is not None:
+        blockers += _input_blockers(root, params)
     measured, malformed = _measured(metrics)
     judged: list[Judgement] = []
     if params is not None:
@@ -100,6 +103,21 @@ def _contract_blockers(root: Path) -> list[Blocker]:
         if not report.holds(strict=True):
             blockers.append(Blocker(_why_refused(report), _command_for(contract)))
     return blockers
+
+
+def _input_blockers(root: Path, params: Params) -> list[Blocker]:
+    """DVC watches `samples/` alone; the input may lie anywhere. Files that are not here are no change."""
+    spec = params.regenerate.input
+    try:
+        made_of = read_report("input", root / "metrics").summary.get("input_digest")
+        entries = [spec] if isinstance(spec, str) else spec
+        present = digest_of(resolve_input([str(root / entry) for entry in entries]).paths)
+    except UnreadableFile:
+        return []
+    if made_of in (None, present):
+        return []
+    why = f"stale metrics: the files that regenerate.input names ({spec}) are not those that the data were made of"
+    return [Blocker(why, "dvc repro --force regenerate && dvc repro")]
 
 
 def _stale_blockers(stale: Sequence[Stale]) -> list[Blocker]:

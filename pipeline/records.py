@@ -1,6 +1,7 @@
 """The text of SDF files: which files are meant, and each record of them, one at a time."""
 
 import gzip
+import hashlib
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -50,6 +51,15 @@ def resolve_input(spec: str | Sequence[str]) -> InputFiles:
         found |= {file.resolve(): file for file in wanted}
         ignored |= {file.resolve() for file in files} - {file.resolve() for file in wanted}
     return InputFiles(tuple(sorted(found.values(), key=Path.as_posix)), len(ignored))
+
+
+def digest_of(paths: Sequence[Path]) -> str:
+    """SHA-256 of the files' names and bytes: whether the input is still what the data set was made of."""
+    digest = hashlib.sha256()
+    for path, name in zip(paths, source_names(paths), strict=True):
+        with path.open("rb") as file:
+            digest.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()} ".encode())
+    return digest.hexdigest()
 
 
 def source_names(paths: Sequence[Path]) -> list[str]:

@@ -27,7 +27,7 @@ from hydrogate.pipeline.check import judge_input, write_report
 from hydrogate.pipeline.compute import over_processes
 from hydrogate.pipeline.hdf5 import write_dataset, written_whole
 from hydrogate.pipeline.params import Regenerate, load_params
-from hydrogate.pipeline.records import raw_records, resolve_input, source_names
+from hydrogate.pipeline.records import digest_of, raw_records, resolve_input, source_names
 from hydrogate.pipeline.sampling import generator, langevin, rattle
 from hydrogate.pipeline.sdf import (
     SetAside,
@@ -244,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if files.ignored:
         print(f"{files.ignored} files that are no .sdf or .sdf.gz lie beside the input and were left out")
     data, counts = run(files.paths, params.regenerate)
-    write_report(judge_input(counts, data, params))
+    write_report(judge_input(counts, data, params, digest_of(files.paths)))
     contact_sheet(data, Path("plots/structures.png"), seed=params.regenerate.seed)
     write_dataset(data, Path("data/structures.h5"))
     print(

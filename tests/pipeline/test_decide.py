@@ -14,6 +14,7 @@ from hydrogate.checks.findings import Finding, Report, Severity, Verdict
 from hydrogate.checks.render.decision import decision_text
 from hydrogate.pipeline import decide
 from hydrogate.pipeline.decide import Stale
+from hydrogate.pipeline.records import digest_of
 
 # DVC calls pygtrie in a way that pygtrie deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
@@ -403,3 +404,21 @@ def test_a_stage_that_has_never_run_is_stale(repository):
     (stale,) = decide.stale_stages(repository)
     assert stale.stage == "later"
     assert "source.txt modified" in stale.changes
+
+
+def test_an_input_outside_dvcs_sight_that_has_changed_blocks(project):
+    path = project / "mine.sdf"
+    path.write_text("as it was")
+    content = yaml.safe_load((project / "params.yaml").read_text())
+    content["regenerate"]["input"] = "mine.sdf"
+    (project / "params.yaml").write_text(yaml.safe_dump(content))
+    report = json.loads((project / "metrics/input.json").read_text())
+    report["summary"]["input_digest"] = digest_of([path])
+    (project / "metrics/input.json").write_text(json.dumps(report))
+    assert not decided(project)[0].blocked
+    path.write_text("as it is")
+    decision, _ = decided(project)
+    assert decision.blocked
+    assert "are not those that the data were made of" in decision.because
+    path.unlink()
+    assert not decided(project)[0].blocked
