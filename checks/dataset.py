@@ -105,6 +105,12 @@ class Dataset:
             self._cache["structure_of_atom"] = np.repeat(np.arange(len(self)), self.sizes)
         return self._cache["structure_of_atom"]  # type: ignore[no-any-return]
 
+    @property
+    def periodic(self) -> NDArray[np.bool_]:
+        """(M,) whether each structure repeats in any direction."""
+        directions = np.zeros((len(self), 3), dtype=bool) if self.pbc is None else self.pbc
+        return np.logical_or.reduce(directions, axis=1)  # type: ignore[no-any-return]
+
     def atoms_of(self, index: int) -> slice:
         """The slice of the flat arrays that structure ``index`` owns."""
         return slice(int(self.offset[index]), int(self.offset[index + 1]))

@@ -1,11 +1,14 @@
 """Contract ``labels``: what energies and forces must satisfy before anything is trained on them."""
 
 import numpy as np
+from ase.data import atomic_numbers, chemical_symbols
+from numpy.typing import NDArray
 
 from hydrogate.checks.bounds import Bounds
 from hydrogate.checks.dataset import Dataset
-from hydrogate.checks.observables import bond_forces, force_norms, per_structure
+from hydrogate.checks.observables import bond_forces, composition_fit, force_norms, per_structure
 from hydrogate.checks.observables import net_force as net_force_of
+from hydrogate.checks.observables import net_torque as net_torque_of
 from hydrogate.checks.rules import NotRun, Quantities, Rows, Subject, rule
 
 _UNITS = "Check the unit (eV/Å is meant) and that forces, not gradients, were stored."
@@ -102,6 +105,22 @@ def net_force(subject: Subject, bounds: Bounds) -> Quantities:
     return Quantities({"exact" if exact else "other": values.max() if len(values) else np.nan}, len(values))
 
 
+@rule("labels", unit="eV", remedy="Positions and forces are of two geometries, or two orders of the atoms.")
+def net_torque(subject: Subject, bounds: Bounds) -> Rows:
+    """|Σ r × F| about the centroid of each isolated structure."""
+    data = _labelled(subject)
+    isolated = np.flatnonzero(~data.periodic)
+    if not len(isolated):
+        raise NotRun("every structure is periodic")
+    values = net_torque_of(data)[isolated]
+    return Rows(
+        values,
+        lambda row: f"{data.name(int(isolated[row]))} is turned by its own forces, torque {values[row]:.4g} eV",
+        isolated,
+        "isolated structures",
+    )
+
+
 def _composition_residual(subject: Subject, bounds: Bounds) -> np.ndarray:
     data = _labelled(subject)
     fit = subject.composition
@@ -155,3 +174,57 @@ def hydrogen_forces(subject: Subject, bounds: Bounds) -> Quantities:
     scale = np.median(norms[~hydrogen] if (~hydrogen).any() else norms) if len(norms) else 0.0
     value = np.median(norms[hydrogen]) / scale if hydrogen.any() and scale > 0 else np.nan
     return Quantities({"": value}, int(hydrogen.sum()), "hydrogens")
+
+
+@rule(
+    "labels", remedy="Look at the structures of that value: labels that failed, or were written over by one constant."
+)
+def constant_labels(subject: Subject, bounds: Bounds) -> Quantities:
+    """Share of the structures, and of a sample of the atoms, that repeat the most frequent energy and force vector."""
+    data = _labelled(subject)
+    assert data.energy is not None
+    assert data.forces is not None
+    # One geometry written down twice rightly has one energy: a second place along some line tells geometries apart.
+    along = per_structure(data.positions.astype(np.float64) @ np.sqrt([2.0, 3.0, 5.0]), data)
+    several = data.sizes > 1
+    distinct = np.unique(np.column_stack([data.energy, along])[several], axis=0)[:, 0]
+    atoms = np.flatnonzero(several[data.structure_of_atom])
+    wanted = bounds.settings
+    if len(atoms) > wanted["atoms"]:
+        atoms = np.random.default_rng(wanted["seed"]).choice(atoms, wanted["atoms"], replace=False)
+    values = {"energy": _repeated(distinct), "forces": _repeated(data.forces[atoms])}
+    return Quantities(values, int(several.sum()))
+
+
+def _repeated(values: NDArray[np.floating]) -> float:
+    """Share of the rows of ``values`` that repeat the most frequent one; 0 where each is unique, NaN of none."""
+    counts = np.unique(values, axis=0, return_counts=True)[1]
+    return float((counts.max() - 1) / len(values)) if len(values) else float("nan")
+
+
+@rule(
+    "labels",
+    unit="eV",
+    remedy="The isolated atoms are of another unit, method or element than the labels: compute them with one method.",
+)
+def isolated_atom_energies(subject: Subject, bounds: Bounds) -> Quantities:
+    """What the composition fit finds each element to gain in the structures over its isolated atom; none left out."""
+    data = _labelled(subject)
+    isolated = data.isolated_atom_energies
+    if not isolated:
+        raise NotRun("the data set carries no energies of isolated atoms")
+    assert data.energy is not None
+    energies = {atomic_numbers[symbol]: energy for symbol, energy in isolated.items()}
+    present, counts = np.unique(data.numbers, return_counts=True)
+    without = [chemical_symbols[z] for z in present.tolist() if z not in energies]
+    if without:
+        return Quantities({"missing": float(len(without))}, len(data), f"structures (without {', '.join(without)})")
+    alone = np.zeros(len(chemical_symbols))
+    alone[list(energies)] = list(energies.values())
+    gain = data.energy - per_structure(alone[data.numbers], data)
+    values = {"missing": 0.0, "all": float(np.median(gain / np.maximum(data.sizes, 1))) if len(data) else np.nan}
+    fit = composition_fit(data, gain)
+    if fit.rank >= len(present):
+        often = counts >= bounds.settings["min_atoms"]
+        values |= {chemical_symbols[z]: fit.element_energies[z] for z in present[often].tolist()}
+    return Quantities(values, len(data))

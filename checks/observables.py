@@ -107,6 +107,15 @@ def net_force(data: Dataset) -> Floats:
     return total / np.sqrt(3.0 * np.maximum(data.sizes, 1))
 
 
+def net_torque(data: Dataset) -> Floats:
+    """(M,) |Σ r × F| about the centroid of each structure, eV; of no meaning where a structure is periodic."""
+    assert data.forces is not None
+    centroid = per_structure(data.positions, data) / np.maximum(data.sizes, 1)[:, None]
+    arm = data.positions - centroid[data.structure_of_atom]
+    torque: Floats = np.linalg.norm(per_structure(np.cross(arm, data.forces), data), axis=1)
+    return torque
+
+
 class BondForces(NamedTuple):
     """X-H bonds: length deviation from the mean of that X (Å), and the force on H along the bond (eV/Å), both (B,)."""
 
@@ -161,15 +170,27 @@ def sibling_work(data: Dataset) -> SiblingWork:
 
 
 class CompositionFit(NamedTuple):
-    """Energy per atom left over by a least-squares fit of element and charge energies: residual (M,) eV/atom, rank."""
+    """Energy per atom left over by a least-squares fit of element and charge energies: residual (M,) eV/atom, rank.
+
+    ``element_energies`` (eV) by atomic number; of least norm where the compositions do not determine them.
+    """
 
     residual: Floats
     rank: int
+    element_energies: dict[int, float]
 
 
-def composition_fit(data: Dataset) -> CompositionFit:
-    """Fit E = Σ_Z n_Z e_Z + q e_q over the structures; the charge column only where charges differ."""
-    assert data.energy is not None
+def composition_fit(data: Dataset, energy: Floats | None = None) -> CompositionFit:
+    """Fit E = Σ_Z n_Z e_Z + q e_q over the structures; the charge column only where charges differ.
+
+    Parameters
+    ----------
+    data : Dataset
+    energy : (M,), eV, optional
+        Fitted in place of the data set's own.
+    """
+    energy = data.energy if energy is None else energy
+    assert energy is not None
     elements = np.unique(data.numbers)
     columns = np.searchsorted(elements, data.numbers)
     counts = np.zeros((len(data), len(elements)))
@@ -177,8 +198,9 @@ def composition_fit(data: Dataset) -> CompositionFit:
     if len(np.unique(data.charge)) > 1:
         counts = np.column_stack([counts, data.charge.astype(np.float64)])
     weight = 1.0 / np.maximum(data.sizes, 1)
-    usable = np.isfinite(data.energy)
+    usable = np.isfinite(energy)
     solution, _, rank, _ = np.linalg.lstsq(
-        counts[usable] * weight[usable, None], data.energy[usable] * weight[usable], rcond=None
+        counts[usable] * weight[usable, None], energy[usable] * weight[usable], rcond=None
     )
-    return CompositionFit(data.energy * weight - counts @ solution * weight, int(rank))
+    fitted = dict(zip(elements.tolist(), solution.tolist(), strict=False))
+    return CompositionFit(energy * weight - counts @ solution * weight, int(rank), fitted)

@@ -54,13 +54,16 @@ def labelled(structures: Dataset) -> Dataset:
     """The same structures with energies and forces."""
     teacher = make_teacher("xtb")
     answers = teacher.label([structures.to_atoms(row) for row in range(len(structures))])
-    assert all(isinstance(answer, Labels) for answer in answers)
+    symbols = list(structures.species_percentages())
+    atoms = teacher.label([concatenate([Atoms(symbol)]).to_atoms(0) for symbol in symbols])
+    assert all(isinstance(answer, Labels) for answer in (*answers, *atoms))
     return replace(
         structures,
         energy=np.array([answer.energy for answer in answers]),
         forces=np.concatenate([answer.forces for answer in answers]).astype(np.float32),
         teacher=teacher.identity(),
         n_read=len(structures),
+        isolated_atom_energies={symbol: float(atom.energy) for symbol, atom in zip(symbols, atoms, strict=True)},
         _cache={},
     )
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hydrogate.checks import Dataset, Report, Severity, Verdict, check
+from hydrogate.checks.bounds import resolve_bounds
 from hydrogate.checks.dataset import Quarantined
 from hydrogate.checks.rules import RULES
 from hydrogate.checks.symmetry import Potential
@@ -91,6 +92,14 @@ def shuffled_labels(data: Dataset) -> Dataset:
     return with_values(data, energy=data.energy[order], forces=forces)
 
 
+def turned(data: Dataset) -> Dataset:
+    """Forces that turn one structure and sum to zero."""
+    own = data.atoms_of(0)
+    arm = data.positions[own] - data.positions[own].mean(axis=0)
+    extra = np.cross([0.0, 0.0, 0.02], arm).astype(np.float32)
+    return with_values(data, forces=changed(data.forces, own, data.forces[own] + extra))
+
+
 MUTANTS: dict[tuple[str, str], Mutant] = {
     ("structures", "finite"): Mutant(
         lambda d: with_values(d, positions=changed(d.positions, (3, 0), np.nan)),
@@ -128,11 +137,16 @@ MUTANTS: dict[tuple[str, str], Mutant] = {
             "force_rms_per_structure",
             "restoring_forces",
             "net_force",
+            "net_torque",
             "sibling_work",
         ),
     ),
-    ("labels", "min_distance"): Mutant(two_atoms_together, also=("sibling_work", "hydrogen_bond_lengths")),
-    ("labels", "hydrogen_bond_lengths"): Mutant(hydrogen_at_origin, also=("sibling_work", "restoring_forces")),
+    ("labels", "min_distance"): Mutant(
+        two_atoms_together, also=("sibling_work", "hydrogen_bond_lengths", "net_torque")
+    ),
+    ("labels", "hydrogen_bond_lengths"): Mutant(
+        hydrogen_at_origin, also=("sibling_work", "restoring_forces", "net_torque")
+    ),
     ("labels", "complete"): Mutant(lambda d: with_values(d, n_read=d.n_read + 1)),
     ("labels", "force_magnitude"): Mutant(
         lambda d: with_values(d, forces=d.forces * np.float32(23.06)), also=("force_rms", "sibling_work", "net_force")
@@ -146,13 +160,20 @@ MUTANTS: dict[tuple[str, str], Mutant] = {
     ("labels", "restoring_forces"): Mutant(
         lambda d: with_values(d, forces=-d.forces), also=("sibling_work",)
     ),
-    ("labels", "sibling_work"): Mutant(permuted_forces, also=("restoring_forces", "hydrogen_forces")),
+    ("labels", "sibling_work"): Mutant(permuted_forces, also=("restoring_forces", "hydrogen_forces", "net_torque")),
     ("labels", "net_force"): Mutant(torn),
+    ("labels", "net_torque"): Mutant(turned),
+    ("labels", "constant_labels"): Mutant(
+        lambda d: with_values(d, energy=changed(d.energy, slice(0, 3), d.energy[0])), also=("sibling_work",)
+    ),
+    ("labels", "isolated_atom_energies"): Mutant(
+        lambda d: with_values(d, isolated_atom_energies={s: e / 27.2 for s, e in d.isolated_atom_energies.items()})
+    ),
     ("labels", "energy_residual"): Mutant(
         lambda d: with_values(d, energy=changed(d.energy, slice(0, 3), d.energy[:3] + 30.0))
     ),
     ("labels", "energy_residual_scale"): Mutant(
-        lambda d: with_values(d, energy=d.energy / 27.211386), also=("sibling_work",)
+        lambda d: with_values(d, energy=d.energy / 27.211386), also=("sibling_work", "isolated_atom_energies")
     ),
     ("labels", "force_scale_by_element"): Mutant(
         lambda d: with_values(d, forces=d.forces * np.float32(4.0)),
@@ -165,11 +186,11 @@ MUTANTS: dict[tuple[str, str], Mutant] = {
     ("labels", "energy_force_consistency"): Mutant(
         lambda d: with_values(d, forces=d.forces * np.float32(1.05)), also=("sibling_work",)
     ),
-    ("labels", "label_audit"): Mutant(shuffled_labels, also=("sibling_work",)),
+    ("labels", "label_audit"): Mutant(shuffled_labels, also=("sibling_work", "net_torque")),
     ("labels", "teacher_identity"): Mutant(lambda d: with_values(d, teacher={**d.teacher, "version": "0.0"})),
     ("labels", "hydrogen_forces"): Mutant(
         lambda d: with_values(d, forces=np.where((d.numbers == 1)[:, None], 0, d.forces).astype(np.float32)),
-        also=("force_magnitude", "restoring_forces", "sibling_work", "net_force"),
+        also=("force_magnitude", "restoring_forces", "sibling_work", "net_force", "net_torque"),
     ),
 }  # fmt: skip
 
@@ -204,8 +225,9 @@ def test_mutant_is_caught(good: Dataset, name: tuple[str, str], ask_again: Poten
     report = judged(mutant.spoil(good), good, contract, ask_again)
     found = {finding.check: finding for finding in report.findings}
     assert found[wanted].verdict is Verdict.FAIL
-    assert found[wanted].severity is Severity.ERROR
-    assert not report.holds()
+    _, declared = resolve_bounds(contract)
+    assert found[wanted].severity is declared[wanted].severity
+    assert report.holds() is (found[wanted].severity is Severity.WARN and not mutant.also)
     # What compares with a reference or with the teacher sees nearly everything, and is looked at in its own mutants.
     comparing = {"element_drift", "force_scale_by_element", "distribution_drift", "label_audit"}
     fired = {f.check for f in report.findings if f.refuses()}
