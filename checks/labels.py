@@ -10,6 +10,7 @@ from hydrogate.checks.observables import bond_forces, composition_fit, force_nor
 from hydrogate.checks.observables import net_force as net_force_of
 from hydrogate.checks.observables import net_torque as net_torque_of
 from hydrogate.checks.rules import NotRun, Quantities, Rows, Subject, rule
+from hydrogate.checks.structures import refuse_absent_hydrogen
 
 _UNITS = "Check the unit (eV/Å is meant) and that forces, not gradients, were stored."
 
@@ -57,23 +58,32 @@ def force_rms_per_structure(subject: Subject, bounds: Bounds) -> Rows:
     """A structure's RMS force over the median of the data set."""
     data = _labelled(subject)
     rms = np.sqrt(per_structure(force_norms(data) ** 2, data) / np.maximum(3 * data.sizes, 1))
-    median = np.median(rms) if len(rms) else np.nan
+    # On an atom alone there is no force.
+    several = np.flatnonzero((data.sizes != 1) | data.periodic)
+    median = np.median(rms[several]) if len(several) else np.nan
     relative = rms / median if median > 0 else np.full(len(rms), np.nan)
     return Rows(
-        relative, lambda row: f"{data.name(row)} has RMS force {rms[row]:.4g} eV/Å, {relative[row]:.3g} of the median"
+        relative[several],
+        lambda row: (
+            f"{data.name(int(several[row]))} has RMS force {rms[several[row]]:.4g} eV/Å, "
+            f"{relative[several[row]]:.3g} of the median"
+        ),
+        several,
     )
 
 
 @rule("labels", remedy="The sign is wrong, or forces and atoms are in a different order: store F = −∇E.")
 def restoring_forces(subject: Subject, bounds: Bounds) -> Quantities:
     """Correlation of (X-H length minus its mean for that X) with the force on H along the bond, pooled."""
-    bonds = bond_forces(_labelled(subject), subject.geometry)
+    data = _labelled(subject)
+    refuse_absent_hydrogen(data, bounds)
+    bonds = bond_forces(data, subject.geometry)
     n = len(bonds.force)
     few = n < bounds.settings["min_bonds"]
     undecided = f"{n} X-H bonds, at least {bounds.settings['min_bonds']} needed" if few else ""
     spread = n > 1 and bonds.deviation.std() > 0 and bonds.force.std() > 0
     value = float(np.corrcoef(bonds.deviation, bonds.force)[0, 1]) if spread else float("nan")
-    return Quantities({"": value}, n, "X-H bonds", undecided)
+    return Quantities({"": value}, n, "X-H bonds", undecided, bounds.settings["too_few_only_warn"])
 
 
 @rule("labels", remedy="Energies and forces disagree: a unit, a sign, an order of atoms, or labels of two methods.")
@@ -169,6 +179,7 @@ def teacher_identity(subject: Subject, bounds: Bounds) -> Quantities:
 def hydrogen_forces(subject: Subject, bounds: Bounds) -> Quantities:
     """Median |F| on hydrogen over the median |F| on heavy atoms."""
     data = _labelled(subject)
+    refuse_absent_hydrogen(data, bounds)
     norms, hydrogen = force_norms(data), data.numbers == 1
     # Not over all atoms: where most are hydrogen, their own zeros would be the scale.
     scale = np.median(norms[~hydrogen] if (~hydrogen).any() else norms) if len(norms) else 0.0

@@ -12,6 +12,8 @@ from hydrogate.checks.dataset import Dataset
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 _PAIRS_AT_A_TIME = 2_000_000
+# Å; what is farther apart in a periodic structure is not looked at: 1.4 times the covalent radii of H and Fr make 4.1.
+PERIODIC_CUTOFF = 5.0
 
 
 class Geometry(NamedTuple):
@@ -20,7 +22,8 @@ class Geometry(NamedTuple):
     Parameters
     ----------
     min_distance : (M,) Å
-        Least distance of two atoms; infinity for a single atom, NaN where a position is not finite.
+        Least distance of two atoms, or of an atom and a periodic image; infinity for a single atom and, in a periodic
+        structure, beyond ``PERIODIC_CUTOFF``; NaN where a position is not finite or a cell has no volume.
     hydrogen : (B,) int
         Each hydrogen, as an atom of the data set.
     partner : (B,) int
@@ -28,6 +31,8 @@ class Geometry(NamedTuple):
     length : (B,) Å
     relative_length : (B,)
         ``length`` over the sum of the covalent radii (ASE's); infinity for a hydrogen alone.
+    shift : (B, 3) Å, optional
+        Lattice vector to be added to the vector from the partner to the hydrogen; None where nothing is periodic.
     """
 
     min_distance: Floats
@@ -35,11 +40,15 @@ class Geometry(NamedTuple):
     partner: Ints
     length: Floats
     relative_length: Floats
+    shift: Floats | None = None
 
 
-def _blocks(data: Dataset) -> Iterator[tuple[Ints, Ints]]:
-    """Structures of one size together: their indices (m,), their atoms (m, n); at most a few million pairs each."""
-    sizes = data.sizes
+def _blocks(data: Dataset, but: NDArray[np.bool_] | None = None) -> Iterator[tuple[Ints, Ints]]:
+    """Structures of one size together: their indices (m,), their atoms (m, n); at most a few million pairs each.
+
+    ``but`` (M,) leaves structures out.
+    """
+    sizes = data.sizes if but is None else np.where(but, 0, data.sizes)
     for size in np.unique(sizes[sizes > 0]).tolist():
         members = np.flatnonzero(sizes == size)
         step = max(1, _PAIRS_AT_A_TIME // (size * size))
@@ -49,10 +58,11 @@ def _blocks(data: Dataset) -> Iterator[tuple[Ints, Ints]]:
 
 
 def geometry(data: Dataset) -> Geometry:
-    """One pass over the pairs of atoms of every structure."""
+    """One pass over the pairs of atoms of every structure; the nearest image where it is periodic."""
+    periodic = data.periodic
     min_distance = np.full(len(data), np.inf)
     found: list[tuple[Ints, Ints, Floats, Floats]] = []
-    for members, atoms in _blocks(data):
+    for members, atoms in _blocks(data, periodic):
         positions = data.positions[atoms].astype(np.float64)
         numbers = data.numbers[atoms]
         distance = np.linalg.norm(positions[:, :, None] - positions[:, None, :], axis=-1)
@@ -76,12 +86,51 @@ def geometry(data: Dataset) -> Geometry:
                 relative[here, partner],
             )
         )
-    if not found:
-        none = np.empty(0)
-        return Geometry(min_distance, none.astype(np.int64), none.astype(np.int64), none, none)
-    columns = [np.concatenate(column) for column in zip(*found, strict=True)]
+    none = np.empty(0)
+    if not periodic.any():
+        columns = [np.concatenate(column) for column in zip(*found, strict=True)] if found else []
+        if not columns:
+            return Geometry(min_distance, none.astype(np.int64), none.astype(np.int64), none, none)
+        order = np.argsort(columns[0], kind="stable")
+        return Geometry(min_distance, *(column[order] for column in columns))
+    images = [(*hydrogens, np.zeros((len(hydrogens[0]), 3))) for hydrogens in found]
+    for member in np.flatnonzero(periodic).tolist():
+        min_distance[member], hydrogens = _nearest_images(data, member)
+        images.append(hydrogens)
+    columns = [np.concatenate(column) for column in zip(*images, strict=True)]
     order = np.argsort(columns[0], kind="stable")
     return Geometry(min_distance, *(column[order] for column in columns))
+
+
+def _nearest_images(data: Dataset, member: int) -> tuple[float, tuple[Ints, Ints, Floats, Floats, Floats]]:
+    """The least distance in one periodic structure, and of its hydrogens all that :class:`Geometry` holds."""
+    from ase.neighborlist import primitive_neighbor_list
+
+    own = data.to_atoms(member)
+    numbers, first = own.numbers, int(data.offset[member])
+    hydrogen = np.flatnonzero(numbers == 1)
+    partner, shift = hydrogen.copy(), np.zeros((len(hydrogen), 3))
+    lattice = own.cell.array[own.pbc]
+    if not np.isfinite(own.positions).all() or np.linalg.matrix_rank(np.nan_to_num(lattice)) != own.pbc.sum():
+        nothing = np.full(len(hydrogen), np.nan)
+        return np.nan, (hydrogen + first, partner + first, nothing, nothing, shift)
+    # A direction that does not repeat needs a vector all the same.
+    cell = own.cell.complete().array
+    one, two, distance, cells = primitive_neighbor_list(  # type: ignore[no-untyped-call]
+        "ijdS", own.pbc, cell, own.positions, PERIODIC_CUTOFF
+    )
+    least = float(distance.min()) if len(distance) else np.inf
+    relative = distance / (covalent_radii[numbers[one]] + covalent_radii[numbers[two]])
+    if np.any(numbers > 1):
+        relative[numbers[two] == 1] = np.inf
+    length, relative_length = np.full(len(hydrogen), np.inf), np.full(len(hydrogen), np.inf)
+    bonded = np.flatnonzero((numbers[one] == 1) & np.isfinite(relative))
+    nearest = bonded[np.lexsort((relative[bonded], one[bonded]))]
+    with_partner, at = np.unique(one[nearest], return_index=True)
+    chosen, place = nearest[at], np.searchsorted(hydrogen, with_partner)
+    partner[place], length[place], relative_length[place] = two[chosen], distance[chosen], relative[chosen]
+    shift[place] = -cells[chosen] @ cell
+    return least, (hydrogen + first, partner + first, length, relative_length, shift)
 
 
 def per_structure(values: NDArray[np.generic], data: Dataset, how: np.ufunc = np.add) -> Floats:
@@ -128,7 +177,8 @@ def bond_forces(data: Dataset, shape: Geometry) -> BondForces:
     assert data.forces is not None
     bond = np.isfinite(shape.length) & (shape.length > 0)
     hydrogen, partner, length = shape.hydrogen[bond], shape.partner[bond], shape.length[bond]
-    away = (data.positions[hydrogen] - data.positions[partner]).astype(np.float64) / length[:, None]
+    away = (data.positions[hydrogen] - data.positions[partner]).astype(np.float64)
+    away = (away if shape.shift is None else away + shape.shift[bond]) / length[:, None]
     element = data.numbers[partner]
     mean = np.bincount(element, weights=length, minlength=1) / np.maximum(np.bincount(element, minlength=1), 1)
     return BondForces(length - mean[element], np.einsum("ij,ij->i", data.forces[hydrogen].astype(np.float64), away))
@@ -145,16 +195,33 @@ class SiblingWork(NamedTuple):
 
 
 def sibling_work(data: Dataset) -> SiblingWork:
-    """Each structure against its parent, where both have the same atoms in the same order (trapezoidal rule)."""
+    """Each structure against its parent, where both have the same atoms in the same order (trapezoidal rule).
+
+    Of periodic structures those in the parent's own cell, each atom displaced to its nearest image.
+    """
     assert data.forces is not None
     assert data.energy is not None
-    child = np.flatnonzero((data.parent != np.arange(len(data))) & (data.sizes == data.sizes[data.parent]))
+    further = (data.parent != np.arange(len(data))) & (data.sizes == data.sizes[data.parent])
+    if data.cell is not None and data.pbc is not None:
+        further &= np.all(data.cell == data.cell[data.parent], axis=(1, 2))
+        further &= np.all(data.pbc == data.pbc[data.parent], axis=1)
+    child = np.flatnonzero(further)
     parent = data.parent[child]
     sizes = data.sizes[child]
     start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     within = np.arange(start[-1]) - np.repeat(start[:-1], sizes)
     one, two = np.repeat(data.offset[parent], sizes) + within, np.repeat(data.offset[child], sizes) + within
     displacement = (data.positions[two] - data.positions[one]).astype(np.float64)
+    if data.cell is not None and data.pbc is not None:
+        from ase.geometry import find_mic
+
+        for row in np.flatnonzero(data.periodic[child]).tolist():
+            atoms = slice(start[row], start[row + 1])
+            if np.isfinite(displacement[atoms]).all():
+                own = child[row]
+                displacement[atoms], _ = find_mic(  # type: ignore[no-untyped-call]
+                    displacement[atoms], data.cell[own], data.pbc[own]
+                )
     mean_force = 0.5 * (data.forces[one] + data.forces[two]).astype(np.float64)
     if not len(child):
         none = np.empty(0)

@@ -5,7 +5,7 @@ from ase.data import atomic_numbers
 
 from hydrogate.checks.bounds import Bounds
 from hydrogate.checks.chemistry import expected_hydrogens_of_smiles, molecule_key, perceives
-from hydrogate.checks.dataset import SPLITS, UNKNOWN_HYDROGENS
+from hydrogate.checks.dataset import SPLITS, UNKNOWN_HYDROGENS, Dataset
 from hydrogate.checks.observables import per_structure
 from hydrogate.checks.rules import NotRun, Quantities, Rows, Subject, rule
 
@@ -21,6 +21,8 @@ def finite(subject: Subject, bounds: Bounds) -> Rows:
     if data.energy is not None:
         bad += ~np.isfinite(data.energy)
     bad += data.sizes < 1
+    if data.cell is not None:
+        bad += ~np.isfinite(data.cell).all(axis=(1, 2))
     return Rows(
         bad, lambda row: f"{data.name(row)} has {int(bad[row])} values that are not finite or no element, or no atoms"
     )
@@ -48,14 +50,20 @@ def explicit_hydrogens(subject: Subject, bounds: Bounds) -> Rows:
     for row in np.flatnonzero((expected == UNKNOWN_HYDROGENS) & (data.smiles != "")).tolist():
         expected[row] = expected_hydrogens_of_smiles(data.smiles[row])
     difference = np.abs(explicit - expected).astype(np.float64)
-    unknown = np.flatnonzero(expected == UNKNOWN_HYDROGENS)
+    unknown = np.flatnonzero((expected == UNKNOWN_HYDROGENS) & ~data.periodic)
+    if len(data) and not len(unknown) and (expected == UNKNOWN_HYDROGENS).all():
+        raise NotRun("periodic structures without a bond block or SMILES do not tell how much hydrogen is expected")
+    difference[expected == UNKNOWN_HYDROGENS] = 0.0
     perceived = {row: perceives(data.to_atoms(row)) for row in unknown.tolist()}
     electrons = per_structure(data.numbers, data).astype(np.int64) - data.charge
     odd = (electrons - (data.spin_multiplicity - 1)) % 2 != 0
     failures = [row for row, sound in perceived.items() if not sound]
+    carbons = per_structure(data.numbers == 6, data)
+    bare = (explicit == 0) & (carbons >= bounds.settings["min_carbons_of_bare"])
     wide = len(failures) > bounds.settings["max_perception_failures"] * max(len(unknown), 1)
+    wide = wide and len(unknown) >= bounds.settings["min_perceptions"]
     for row, sound in perceived.items():
-        suspect = not sound and (wide or odd[row] or not explicit[row])
+        suspect = not sound and (wide or odd[row] or bare[row])
         difference[row] = float("nan") if suspect else 0.0
 
     def describe(row: int) -> str:
@@ -122,10 +130,12 @@ def xh_spread(subject: Subject, bounds: Bounds) -> Quantities:
 def min_distance(subject: Subject, bounds: Bounds) -> Rows:
     """No two atoms of a structure closer than the bound."""
     data, values = subject.data, subject.geometry.min_distance
-    several = np.flatnonzero(data.sizes > 1)
+    # An atom alone in its cell still has its images.
+    several = np.flatnonzero((data.sizes > 1) | data.periodic)
 
     def describe(row: int) -> str:
-        return f"{data.name(int(several[row]))} has two atoms {values[several[row]]:.3f} Å apart"
+        images = " (an image of a cell counts)" if data.periodic[several[row]] else ""
+        return f"{data.name(int(several[row]))} has two atoms {values[several[row]]:.3f} Å apart{images}"
 
     return Rows(values[several], describe, several)
 
@@ -134,16 +144,25 @@ def min_distance(subject: Subject, bounds: Bounds) -> Rows:
 def hydrogen_bond_lengths(subject: Subject, bounds: Bounds) -> Rows:
     """Distance of each hydrogen to its nearest heavy atom over the sum of covalent radii; no H alone."""
     data, shape = subject.data, subject.geometry
+    refuse_absent_hydrogen(data, bounds)
     structure = data.structure_of_atom[shape.hydrogen]
+    judged = np.flatnonzero((data.sizes[structure] > 1) | (not bounds.settings["may_be_alone"]))
 
     def describe(row: int) -> str:
-        atom = int(shape.hydrogen[row] - data.offset[structure[row]])
+        bond = judged[row]
+        atom = int(shape.hydrogen[bond] - data.offset[structure[bond]])
         return (
-            f"{data.name(int(structure[row]))} has H atom {atom} at {shape.length[row]:.3f} Å from its nearest heavy "
-            f"atom, {shape.relative_length[row]:.2f} of the sum of covalent radii"
+            f"{data.name(int(structure[bond]))} has H atom {atom} at {shape.length[bond]:.3f} Å from its nearest heavy "
+            f"atom, {shape.relative_length[bond]:.2f} of the sum of covalent radii"
         )
 
-    return Rows(shape.relative_length, describe, structure, "hydrogens")
+    return Rows(shape.relative_length[judged], describe, structure[judged], "hydrogens")
+
+
+def refuse_absent_hydrogen(data: Dataset, bounds: Bounds) -> None:
+    """Raise NotRun where nothing holds hydrogen and the bounds say that this may be so."""
+    if bounds.settings["may_be_absent"] and not (data.numbers == 1).any():
+        raise NotRun("no structure holds hydrogen, which this profile allows")
 
 
 @rule("structures", remedy="Split by molecule (regenerate.split), never by geometry.")
