@@ -1,10 +1,16 @@
 """The one home of RDKit in the checks: what a SMILES says, and whether bonds can be perceived in bare atoms."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
+import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from rdkit import Chem
 
 # Of 305 known drugs quercetin needs the longest, 0.1 s; beyond the bound a key may miss a tautomer.
 MAX_TAUTOMERS = 1000
@@ -100,3 +106,98 @@ def perceives(atoms: Atoms) -> bool:
         except (ValueError, RuntimeError):
             return False
         return bool(Chem.SanitizeMol(mol, catchErrors=True) == Chem.SanitizeFlags.SANITIZE_NONE)
+
+
+def sp3_carbon_bonds(
+    smiles: str, numbers: NDArray[np.uint8], hydrogens: NDArray[np.int64], pairs: NDArray[np.int64]
+) -> NDArray[np.int64] | None:
+    """The C-C bonds that ``smiles`` makes sp3-sp3, on these atoms.
+
+    Parameters
+    ----------
+    smiles : str
+    numbers, hydrogens : (n,)
+        Atomic number of each atom, and how many hydrogens it holds.
+    pairs : (b, 2)
+        Bonded atoms.
+
+    Returns
+    -------
+    (k, 2) atoms, or None where ``smiles`` cannot be read or does not describe these atoms: other elements, a bond
+    between heavy atoms that is none, or other numbers of hydrogens on them. Bonds too many are no fault: across a ring
+    of five with sulfur two atoms come as near as bonded ones.
+    """
+    from rdkit import Chem
+
+    with _quiet():
+        written = Chem.MolFromSmiles(smiles)
+    if written is None:
+        return None
+    heavy = np.flatnonzero(numbers > 1)
+    place = {atom: index for index, atom in enumerate(heavy.tolist())}
+    found = Chem.RWMol()
+    for atom in heavy.tolist():
+        found.AddAtom(_atom_with_hydrogens(int(numbers[atom]), int(hydrogens[atom])))
+    for one, two in pairs.tolist():
+        if one in place and two in place:
+            found.AddBond(place[one], place[two], Chem.BondType.SINGLE)
+    skeleton = Chem.RWMol()
+    index_of: dict[int, int] = {}
+    for atom in written.GetAtoms():
+        if atom.GetAtomicNum() > 1:
+            bare = _atom_with_hydrogens(atom.GetAtomicNum(), atom.GetTotalNumHs(includeNeighbors=True))
+            index_of[atom.GetIdx()] = skeleton.AddAtom(bare)
+    ends = [(bond.GetBeginAtom(), bond.GetEndAtom(), bond.GetBondType()) for bond in written.GetBonds()]
+    for begin, end, _ in ends:
+        if begin.GetIdx() in index_of and end.GetIdx() in index_of:
+            skeleton.AddBond(index_of[begin.GetIdx()], index_of[end.GetIdx()], Chem.BondType.SINGLE)
+    if skeleton.GetNumAtoms() != len(heavy):
+        return None
+    match = found.GetSubstructMatch(skeleton)
+    if len(match) != len(heavy):
+        return None
+    sp3 = Chem.HybridizationType.SP3
+    wanted = [
+        (begin, end)
+        for begin, end, order in ends
+        if order == Chem.BondType.SINGLE
+        and begin.GetAtomicNum() == end.GetAtomicNum() == 6
+        and begin.GetHybridization() == end.GetHybridization() == sp3
+    ]
+    on_atoms = [[heavy[match[index_of[atom.GetIdx()]]] for atom in bond] for bond in wanted]
+    return np.array(on_atoms, dtype=np.int64).reshape(-1, 2)
+
+
+def _atom_with_hydrogens(number: int, hydrogens: int) -> "Chem.Atom":
+    """A bare atom; what a substructure match compares beside the element is the isotope, here for its hydrogens."""
+    from rdkit import Chem
+
+    atom = Chem.Atom(number)
+    atom.SetNoImplicit(True)
+    atom.SetIsotope(hydrogens + 1)
+    return atom
+
+
+def nearest_similarities(queries: Sequence[str], others: Sequence[str]) -> NDArray[np.float64]:
+    """(q,) largest Tanimoto similarity of each SMILES to any of ``others``: Morgan fingerprints, radius 2, 2,048 bits.
+
+    Raises
+    ------
+    ValueError
+        RDKit cannot read a SMILES.
+    """
+    from rdkit import Chem, DataStructs
+    from rdkit.Chem import rdFingerprintGenerator
+
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
+
+    def fingerprint(smiles: str) -> DataStructs.ExplicitBitVect:
+        mol = Chem.MolFromSmiles(smiles)
+        if mol is None:
+            raise ValueError(f"SMILES {smiles!r} cannot be read by RDKit")
+        bits: DataStructs.ExplicitBitVect = generator.GetFingerprint(mol)
+        return bits
+
+    with _quiet():
+        known = [fingerprint(smiles) for smiles in others]
+        return np.array([max(DataStructs.BulkTanimotoSimilarity(fingerprint(one), known)) for one in queries])

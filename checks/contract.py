@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from hydrogate.checks import audit, input, labels, predictions, reference, structures
+from hydrogate.checks import audit, bonding, duplicates, input, labels, predictions, reference, splits, structures
 from hydrogate.checks.bounds import Bounds, Override, resolve_bounds
 from hydrogate.checks.dataset import Dataset, concatenate
 from hydrogate.checks.findings import Finding, Report, Verdict
@@ -18,7 +18,7 @@ from hydrogate.checks.schemas import atom_table, failing_atoms, failing_checks, 
 from hydrogate.checks.symmetry import Potential
 
 # Importing these modules declares their checks.
-CONTRACT_MODULES = (input, structures, labels, predictions, reference, audit)
+CONTRACT_MODULES = (input, structures, bonding, duplicates, splits, labels, predictions, reference, audit)
 
 
 def check(
@@ -33,6 +33,7 @@ def check(
     potential: Potential | None = None,
     relabel: Potential | None = None,
     compared_with: Dataset | None = None,
+    student: Mapping[str, Any] | None = None,
     great_expectations: bool = False,
 ) -> Report:
     """Hold ``data`` against ``contract``.
@@ -47,7 +48,7 @@ def check(
         A shipped profile of bounds; default the one the overrides name, else druglike.
     overrides : sequence of (source, mapping)
         ``contracts`` sections of the caller's files, the last one strongest.
-    counts, held_out, teacher, potential, relabel, compared_with
+    counts, held_out, teacher, potential, relabel, compared_with, student
         What single checks need; see :class:`hydrogate.checks.rules.Subject`. A check without its input is not_run.
     great_expectations : bool
         Judge the data-set quantities with Great Expectations too (extra ``gx``; seconds to import).
@@ -60,7 +61,7 @@ def check(
     dataset = data if isinstance(data, Dataset) else from_atoms(data)
     chosen, declared = resolve_bounds(contract, profile=profile, overrides=overrides)
     rules = _rules_of(contract, declared)
-    subject = Subject(dataset, counts, held_out, teacher, potential, relabel, compared_with)
+    subject = Subject(dataset, counts, held_out, teacher, potential, relabel, compared_with, student)
     judged = {rule.check: judge(rule, declared[rule.check], subject) for rule in rules}
     findings = {name: finding for name, (finding, _) in judged.items()}
     measured = {name: measurement for name, (_, measurement) in judged.items() if measurement is not None}

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 UNKNOWN_HYDROGENS = -1
 SPLITS = ("train", "valid", "test")
 # These enter the fingerprint only where they hold something: a data set without them keeps the one it had.
-_LATER = ("cell", "pbc", "isolated_atom_energies")
+_LATER = ("cell", "pbc", "isolated_atom_energies", "heavy_atoms_moved")
 
 
 class Quarantined(NamedTuple):
@@ -66,6 +66,9 @@ class Dataset:
         Which directions are periodic; None where ``cell`` is.
     isolated_atom_energies : mapping of str to float, eV, optional
         Energy of each element's isolated atom, where the data came with them.
+    heavy_atoms_moved : (M,) float32, Å, optional
+        How far the farthest heavy atom is from its place in the input; NaN for a geometry that was sampled from
+        another. None where nobody recorded it.
     """
 
     numbers: NDArray[np.uint8]
@@ -88,6 +91,7 @@ class Dataset:
     cell: NDArray[np.float64] | None = None
     pbc: NDArray[np.bool_] | None = None
     isolated_atom_energies: Mapping[str, float] | None = None
+    heavy_atoms_moved: NDArray[np.float32] | None = None
     _cache: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -163,6 +167,7 @@ class Dataset:
             forces=None if self.forces is None else self.forces[atoms],
             cell=None if self.cell is None else self.cell[chosen],
             pbc=None if self.pbc is None else self.pbc[chosen],
+            heavy_atoms_moved=None if self.heavy_atoms_moved is None else self.heavy_atoms_moved[chosen],
             _cache={},
             **per_structure,
         )
@@ -216,7 +221,7 @@ def concatenate(structures: Sequence[Atoms], **columns: Any) -> Dataset:
 
     Charge and spin multiplicity come from ``info["charge"]`` and ``info["spin"]`` (default 0 and, by electron count,
     1 or 2), cell and periodicity from the Atoms where any has them; ``columns`` sets any other per-structure field by
-    name, as well as ``energy`` and ``forces`` (a sequence of (n, 3) arrays).
+    name, as well as ``energy``, ``heavy_atoms_moved`` and ``forces`` (a sequence of (n, 3) arrays).
     """
     count = len(structures)
     sizes = [len(atoms) for atoms in structures]
@@ -227,6 +232,7 @@ def concatenate(structures: Sequence[Atoms], **columns: Any) -> Dataset:
     spin = [int(a.info.get("spin", 1 + odd)) for a, odd in zip(structures, (electrons % 2).tolist(), strict=True)]
     forces = columns.pop("forces", None)
     energy = columns.pop("energy", None)
+    moved = columns.pop("heavy_atoms_moved", None)
     periodic = any(a.pbc.any() or a.cell.any() for a in structures)
 
     def column(name: str, default: Sequence[Any], dtype: Any) -> NDArray[Any]:
@@ -251,5 +257,6 @@ def concatenate(structures: Sequence[Atoms], **columns: Any) -> Dataset:
         forces=None if forces is None else np.concatenate([np.asarray(f, dtype=np.float32) for f in forces]),
         cell=np.stack([a.cell.array for a in structures]) if periodic else None,
         pbc=np.stack([a.pbc for a in structures]) if periodic else None,
+        heavy_atoms_moved=None if moved is None else np.asarray(moved, dtype=np.float32),
     )
     return replace(data, **columns) if columns else data

@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 
 from hydrogate.checks.bounds import Bounds
 from hydrogate.checks.dataset import Dataset
-from hydrogate.checks.observables import CompositionFit, Geometry, SiblingWork, composition_fit, geometry, sibling_work
+from hydrogate.checks.observables import (
+    Bonds,
+    CompositionFit,
+    Geometry,
+    SiblingWork,
+    bonds,
+    composition_fit,
+    geometry,
+    sibling_work,
+)
 from hydrogate.checks.symmetry import Potential
 
 if TYPE_CHECKING:
@@ -84,6 +93,9 @@ class Subject:
         The teacher behind labels, to be asked again; NaN where it fails.
     reference : Dataset, optional
         A data set to compare distributions with.
+    student : mapping, optional
+        What the student can represent: ``elements`` (atomic numbers), ``charges`` (e), ``spin_multiplicities``,
+        ``cutoff`` (Å), ``reads_charge`` (whether total charge and spin are inputs of it).
     """
 
     data: Dataset
@@ -93,11 +105,17 @@ class Subject:
     potential: Potential | None = None
     relabel: Potential | None = None
     reference: Dataset | None = None
+    student: Mapping[str, Any] | None = None
 
     @cached_property
     def geometry(self) -> Geometry:
         """The pass over all pairs, made once for the checks that share it."""
         return geometry(self.data)
+
+    @cached_property
+    def bonds(self) -> Bonds:
+        """The bonds that distances show, made once."""
+        return bonds(self.data)
 
     @cached_property
     def siblings(self) -> SiblingWork:

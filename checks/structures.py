@@ -4,8 +4,8 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from hydrogate.checks.bounds import Bounds
-from hydrogate.checks.chemistry import expected_hydrogens_of_smiles, molecule_key, perceives
-from hydrogate.checks.dataset import SPLITS, UNKNOWN_HYDROGENS, Dataset
+from hydrogate.checks.chemistry import expected_hydrogens_of_smiles, perceives
+from hydrogate.checks.dataset import UNKNOWN_HYDROGENS, Dataset
 from hydrogate.checks.observables import per_structure
 from hydrogate.checks.rules import NotRun, Quantities, Rows, Subject, rule
 
@@ -165,25 +165,46 @@ def refuse_absent_hydrogen(data: Dataset, bounds: Bounds) -> None:
         raise NotRun("no structure holds hydrogen, which this profile allows")
 
 
-@rule("structures", remedy="Split by molecule (regenerate.split), never by geometry.")
-def split_leakage(subject: Subject, bounds: Bounds) -> Rows:
-    """No molecule and no augmentation parent on both sides of a split."""
+@rule(
+    "structures",
+    unit="atoms",
+    remedy="Look at the structure: atoms that were lost, or a structure that is no single molecule.",
+)
+def size(subject: Subject, bounds: Bounds) -> Rows:
+    """Atoms of each structure."""
     data = subject.data
-    if not (data.split != "").any():
-        raise NotRun("the data set has no split")
-    if not (data.smiles != "").all():
-        raise NotRun("some structures have no SMILES, so that their molecule cannot be told")
-    key_of = {smiles: molecule_key(smiles) for smiles in dict.fromkeys(data.smiles.tolist())}
-    keys = [key_of[smiles] for smiles in data.smiles.tolist()]
-    sides: dict[str, set[str]] = {}
-    for key, split in zip(keys, data.split.tolist(), strict=True):
-        sides.setdefault(key, set()).add(split)
-    unknown = set(data.split.tolist()) - set(SPLITS)
-    crosses = np.array([len(sides[key]) > 1 for key in keys], dtype=np.float64)
-    crosses += data.split != data.split[data.parent]
-    crosses += np.isin(data.split, list(unknown))
+    return Rows(data.sizes, lambda row: f"{data.name(row)} has {data.sizes[row]} atoms")
+
+
+@rule("structures", remedy="Correct the charge or the spin multiplicity, or look for an atom that is missing.")
+def charge_parity(subject: Subject, bounds: Bounds) -> Rows:
+    """Electrons, charge and spin multiplicity agree: as many electrons as unpaired ones at least, and as even."""
+    data = subject.data
+    electrons = per_structure(data.numbers, data).astype(np.int64) - data.charge
+    unpaired = data.spin_multiplicity.astype(np.int64) - 1
+    bad = ((electrons - unpaired) % 2 != 0) | (unpaired < 0) | (electrons < unpaired)
 
     def describe(row: int) -> str:
-        return f"{data.name(row)} is in split {data.split[row]!r}, its molecule also in {sorted(sides[keys[row]])}"
+        return (
+            f"{data.name(row)} has {electrons[row]} electrons at charge {data.charge[row]}, which cannot have spin "
+            f"multiplicity {data.spin_multiplicity[row]}"
+        )
 
-    return Rows(crosses, describe)
+    return Rows(bad, describe)
+
+
+@rule(
+    "structures",
+    unit="Å",
+    remedy="Hold the atoms of the file fixed while hydrogens are placed, as pipeline/sdf.py does.",
+)
+def heavy_atoms_moved(subject: Subject, bounds: Bounds) -> Rows:
+    """How far a heavy atom came from its place in the file where hydrogens were placed in given coordinates."""
+    data = subject.data
+    moved = data.heavy_atoms_moved
+    if moved is None:
+        raise NotRun("nobody recorded where the heavy atoms were in the input (regenerate does, unless it embeds anew)")
+    given = np.flatnonzero(~np.isnan(moved))
+    return Rows(
+        moved[given], lambda row: f"{data.name(int(given[row]))} has a heavy atom {moved[given[row]]:.3g} Å away", given
+    )

@@ -97,7 +97,8 @@ class Support:
 class Student(nn.Module, ABC):
     """A potential: energies of a batch, smooth in the positions.
 
-    A subclass sets ``name``, ``cutoff`` (Å) and `interaction_energy`; nothing else is its business.
+    A subclass sets ``name``, ``cutoff`` (Å) and `interaction_energy`, and ``reads_charge`` where total charge and spin
+    multiplicity are inputs of it; nothing else is its business.
 
     Parameters
     ----------
@@ -108,6 +109,7 @@ class Student(nn.Module, ABC):
 
     name: str
     cutoff: float
+    reads_charge: bool = False
     reference_energies: Tensor
     energy_scale: Tensor
 

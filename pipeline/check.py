@@ -1,14 +1,14 @@
 """Stages ``check_<contract>``: judge, write the findings, exit 0 whatever was found; the guard refuses.
 
 In:  ``data/structures.h5``, ``data/labelled.h5`` or ``data/predictions.h5`` (with ``data/labelled.h5`` and
-     ``data/student.safetensors``), and ``contracts`` in ``params.yaml``.
+     ``data/student.safetensors``); in ``params.yaml`` ``contracts`` and, for what the student can be taught, ``train``.
 Out: ``metrics/<contract>.json``.
 """
 
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,6 +78,21 @@ def relabel(teacher: "Teacher", structures: Sequence[Atoms]) -> list[tuple[float
     ]
 
 
+def student_support(params: Params, data: Dataset) -> dict[str, Any]:
+    """What the declared student will know once it is taught the train split of ``data``."""
+    from hydrogate.models.potential import Support
+    from hydrogate.models.students import make_student
+
+    taught = data.subset((data.split == "train").nonzero()[0])
+    support = Support(
+        tuple(np.unique(taught.numbers).tolist()),
+        tuple(np.unique(taught.charge).tolist()),
+        tuple(np.unique(taught.spin_multiplicity).tolist()),
+    )
+    student = make_student(params.train.student, params.train.size, support)
+    return {**asdict(support), "cutoff": student.cutoff, "reads_charge": student.reads_charge}
+
+
 def run(contract: str, params: Params, data_root: Path = Path("data")) -> Report:
     """Judge what the pipeline has made.
 
@@ -90,6 +105,7 @@ def run(contract: str, params: Params, data_root: Path = Path("data")) -> Report
     match contract:
         case "structures":
             data = read_dataset(data_root / "structures.h5")
+            inputs = {"student": student_support(params, data)}
         case "labels":
             from hydrogate.models.teachers import make_teacher
 

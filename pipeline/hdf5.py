@@ -1,8 +1,9 @@
 """The project's own file format: one HDF5 file, flat arrays and offsets, written whole or not at all.
 
 Layout: ``atoms/{numbers, positions, forces}``, ``structures/{offset, charge, …, energy}``, where a structure has a cell
-also ``structures/{cell, pbc}``, and ``quarantine/{source, source_index, reason}``. Each array carries its ``unit``; the
-file carries a schema version, the teacher and a fingerprint of its content.
+also ``structures/{cell, pbc}``, where it was recorded ``structures/heavy_atoms_moved``, and ``quarantine/{source,
+source_index, reason}``. Each array carries its ``unit``; the file carries a schema version, the teacher and a
+fingerprint of its content.
 """
 
 import json
@@ -19,7 +20,14 @@ import numpy as np
 from hydrogate.checks.dataset import Dataset, Quarantined
 
 SCHEMA_VERSION = 1
-UNITS = {"positions": "angstrom", "forces": "eV/angstrom", "energy": "eV", "charge": "e", "cell": "angstrom"}
+UNITS = {
+    "positions": "angstrom",
+    "forces": "eV/angstrom",
+    "energy": "eV",
+    "charge": "e",
+    "cell": "angstrom",
+    "heavy_atoms_moved": "angstrom",
+}
 _ATOMS = {"numbers": np.uint8, "positions": np.float32, "forces": np.float32}
 _STRUCTURES = {
     "offset": np.int64,
@@ -35,8 +43,9 @@ _STRUCTURES = {
     "energy": np.float64,
     "cell": np.float64,
     "pbc": np.bool_,
+    "heavy_atoms_moved": np.float32,
 }
-_OPTIONAL = ("forces", "energy", "cell", "pbc")
+_OPTIONAL = ("forces", "energy", "cell", "pbc", "heavy_atoms_moved")
 
 
 class UnreadableFile(ValueError):

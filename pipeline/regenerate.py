@@ -58,11 +58,15 @@ class _Job(NamedTuple):
 
 
 class _Made(NamedTuple):
-    """A molecule with its geometries (k, n, 3) in Å, the first its own; and what the split and the counts need."""
+    """A molecule with its geometries (k, n, 3) in Å, the first its own; and what the split and the counts need.
+
+    ``heavy_atoms_moved`` (Å) compares the first with the file; NaN where the file's geometry was thrown away.
+    """
 
     atoms: Atoms
     geometries: NDArray[np.float32]
     columns: dict[str, str | int]
+    heavy_atoms_moved: float
     explicit_hydrogens: int
     molecule: str
     group: str
@@ -99,10 +103,18 @@ def _make(job: _Job) -> _Made | SetAside:
             "source": record.source,
             "source_index": record.index,
         },
+        heavy_atoms_moved=float("nan") if params.reembed else _heavy_atoms_moved(record.mol, mol),
         explicit_hydrogens=record.explicit_hydrogens,
         molecule=molecule_key(record.smiles),
         group=split_key(record.smiles, params.split.by),
     )
+
+
+def _heavy_atoms_moved(given: "Chem.Mol", made: "Chem.Mol") -> float:
+    """Å by which the farthest heavy atom of ``given`` is elsewhere in ``made``; hydrogens are added at the end."""
+    heavy = [atom.GetIdx() for atom in given.GetAtoms() if atom.GetAtomicNum() > 1]
+    change = made.GetConformer().GetPositions()[heavy] - given.GetConformer().GetPositions()[heavy]
+    return float(np.linalg.norm(change, axis=1).max(initial=0.0))
 
 
 def run(paths: Sequence[Path], params: Regenerate, *, processes: int = 0) -> tuple[Dataset, InputCounts]:
@@ -163,15 +175,18 @@ def _over_records(jobs: Sequence[_Job], processes: int) -> list[_Made | SetAside
 def _dataset(made: Sequence[_Made], splits: dict[str, str]) -> Dataset:
     structures: list[Atoms] = []
     columns: dict[str, list[str | int]] = {"parent": [], "split": [], **{name: [] for name in made[0].columns}}
+    moved: list[float] = []
     for one in made:
         parent = len(structures)
+        moved += [one.heavy_atoms_moved, *[float("nan")] * (len(one.geometries) - 1)]
         for positions in one.geometries:
             atoms = one.atoms.copy()  # type: ignore[no-untyped-call]
             atoms.positions = positions
             structures.append(atoms)
             for name, value in {"parent": parent, "split": splits[one.molecule], **one.columns}.items():
                 columns[name].append(value)
-    return concatenate(structures, **columns)
+    recorded = {} if np.isnan(moved).all() else {"heavy_atoms_moved": moved}
+    return concatenate(structures, **columns, **recorded)
 
 
 def contact_sheet(data: Dataset, path: Path, *, count: int = SHEET, seed: int = 0) -> None:

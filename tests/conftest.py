@@ -29,7 +29,8 @@ SMILES = (
 def structures() -> Dataset:
     """108 unlabelled structures of 36 molecules: three rattled geometries each, the first of them the parent."""
     atoms: list[Atoms] = []
-    columns: dict[str, list[object]] = {"smiles": [], "parent": [], "source_index": [], "split": []}
+    names = ("smiles", "parent", "source_index", "split", "heavy_atoms_moved")
+    columns: dict[str, list[object]] = {name: [] for name in names}
     for index, smiles in enumerate(SMILES):
         molecule = Chem.AddHs(Chem.MolFromSmiles(smiles))
         assert rdDistGeom.EmbedMolecule(molecule, randomSeed=index) == 0
@@ -43,6 +44,7 @@ def structures() -> Dataset:
             columns["smiles"].append(smiles)
             columns["parent"].append(root)
             columns["source_index"].append(index)
+            columns["heavy_atoms_moved"].append(np.nan if geometry else 0.0)
             columns["split"].append("test" if index % 5 == 0 else "valid" if index % 5 == 1 else "train")
     hydrogens = [int((a.numbers == 1).sum()) for a in atoms]
     data = concatenate(atoms, expected_hydrogens=hydrogens, source=["good.sdf"] * len(atoms), **columns)

@@ -43,6 +43,11 @@ def join(parts: list[Dataset]) -> Dataset:
     if any(part.cell is not None for part in parts):
         columns["cell"] = np.concatenate([_or_zeros(part.cell, (len(part), 3, 3), np.float64) for part in parts])
         columns["pbc"] = np.concatenate([_or_zeros(part.pbc, (len(part), 3), np.bool_) for part in parts])
+    if any(part.heavy_atoms_moved is not None for part in parts):
+        recorded = [
+            np.full(len(part), np.nan) if part.heavy_atoms_moved is None else part.heavy_atoms_moved for part in parts
+        ]
+        columns["heavy_atoms_moved"] = np.concatenate(recorded).astype(np.float32)
     starts = np.cumsum([0, *(len(part) for part in parts)])
     ends = np.cumsum([0, *(len(part.numbers) for part in parts)])
     return Dataset(

@@ -1,11 +1,13 @@
 """One mutant a contract check: it spoils a good data set, its check fires, and nothing else that is not declared."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from hydrogate.checks import Dataset, Report, Severity, Verdict, check
 from hydrogate.checks.bounds import resolve_bounds
@@ -13,12 +15,20 @@ from hydrogate.checks.dataset import Quarantined
 from hydrogate.checks.rules import RULES
 from hydrogate.checks.symmetry import Potential
 
+# A hundred structures are no population; each element of the good data set stands in three of train.
+COVERAGE = {"train": {"min": 3}, "valid": {"min": 0}, "test": {"min": 0}, "min_structures": 100}
+
 
 class Mutant(NamedTuple):
-    """How a data set is spoiled, and the other checks of error severity that rightly fire too."""
+    """How a data set is spoiled, and the other checks of error severity that rightly fire too.
+
+    ``bounds`` are those of a check that refuses nothing as shipped.
+    """
 
     spoil: Callable[[Dataset], Dataset]
     also: tuple[str, ...] = ()
+    severity: Severity = Severity.ERROR
+    bounds: Mapping[str, Mapping[str, object]] = MappingProxyType({})
 
 
 def with_values(data: Dataset, **arrays: object) -> Dataset:
@@ -31,17 +41,42 @@ def changed(array: np.ndarray, where: object, value: object) -> np.ndarray:
     return copy
 
 
-def without_hydrogens(data: Dataset) -> Dataset:
-    """The bug that this project exists for."""
-    heavy = data.numbers != 1
-    sizes = np.add.reduceat(heavy, data.offset[:-1])
+def keeping(data: Dataset, atoms: np.ndarray) -> Dataset:
+    sizes = np.add.reduceat(atoms, data.offset[:-1])
     return with_values(
         data,
-        numbers=data.numbers[heavy],
-        positions=data.positions[heavy],
+        numbers=data.numbers[atoms],
+        positions=data.positions[atoms],
         offset=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-        forces=None if data.forces is None else data.forces[heavy],
+        forces=None if data.forces is None else data.forces[atoms],
     )
+
+
+def without_hydrogens(data: Dataset) -> Dataset:
+    """The bug that this project exists for."""
+    return keeping(data, data.numbers != 1)
+
+
+def atom_alone(data: Dataset) -> Dataset:
+    return keeping(data, (data.structure_of_atom != 3) | (np.arange(len(data.numbers)) == data.offset[3]))
+
+
+def torn_molecule(data: Dataset) -> Dataset:
+    """The hydroxyl group of an ethanol, atoms 2 and 8, three Å farther out."""
+    away = data.positions[2] - data.positions[1]
+    return with_values(
+        data, positions=changed(data.positions, [2, 8], data.positions[[2, 8]] + 3 * away / np.linalg.norm(away))
+    )
+
+
+def turned_copy(data: Dataset) -> Dataset:
+    """Structure 1 is structure 0, turned and moved."""
+    turned = Rotation.from_euler("xyz", [50, 20, 70], degrees=True).apply(data.positions[data.atoms_of(0)]) + 4.0
+    return with_values(data, positions=changed(data.positions, data.atoms_of(1), turned))
+
+
+def bromine_in_one(data: Dataset) -> Dataset:
+    return with_values(data, numbers=changed(data.numbers, int(np.flatnonzero(data.numbers == 17)[0]), 35))
 
 
 def relaxed_hydrogens(data: Dataset) -> Dataset:
@@ -103,7 +138,7 @@ def turned(data: Dataset) -> Dataset:
 MUTANTS: dict[tuple[str, str], Mutant] = {
     ("structures", "finite"): Mutant(
         lambda d: with_values(d, positions=changed(d.positions, (3, 0), np.nan)),
-        also=("min_distance", "hydrogen_bond_lengths"),
+        also=("min_distance", "hydrogen_bond_lengths", "connected", "student_fit"),
     ),
     ("structures", "quarantine_share"): Mutant(
         lambda d: with_values(
@@ -111,24 +146,50 @@ MUTANTS: dict[tuple[str, str], Mutant] = {
         )
     ),
     ("structures", "explicit_hydrogens"): Mutant(
-        without_hydrogens, also=("hydrogen_fraction", "element_fraction", "xh_spread", "hydrogen_bond_lengths")
+        without_hydrogens, also=("hydrogen_fraction", "element_fraction", "xh_spread", "hydrogen_bond_lengths",
+              "bond_lengths_match_orders", "charge_parity")
     ),
     ("structures", "hydrogen_fraction"): Mutant(
         lambda d: with_values(d, numbers=np.where(d.numbers == 1, 9, d.numbers).astype(np.uint8)),
-        also=("explicit_hydrogens", "element_fraction", "xh_spread", "hydrogen_bond_lengths"),
+        also=("explicit_hydrogens", "element_fraction", "xh_spread", "hydrogen_bond_lengths",
+              "bond_lengths_match_orders"),
     ),
     ("structures", "element_fraction"): Mutant(
         lambda d: with_values(d, numbers=np.where(d.numbers == 6, 14, d.numbers).astype(np.uint8)),
-        also=("xh_spread", "hydrogen_bond_lengths"),
+        also=("xh_spread", "hydrogen_bond_lengths", "bond_lengths_match_orders", "student_fit"),
     ),
     ("structures", "element_drift"): Mutant(
         lambda d: with_values(d, numbers=np.where(d.numbers == 8, 16, d.numbers).astype(np.uint8)),
-        also=("hydrogen_bond_lengths",),
+        also=("hydrogen_bond_lengths", "bond_lengths_match_orders"),
     ),
     ("structures", "xh_spread"): Mutant(relaxed_hydrogens),
-    ("structures", "min_distance"): Mutant(two_atoms_together, also=("hydrogen_bond_lengths",)),
-    ("structures", "hydrogen_bond_lengths"): Mutant(hydrogen_at_origin),
+    ("structures", "min_distance"): Mutant(
+        two_atoms_together, also=("hydrogen_bond_lengths", "bond_lengths_match_orders", "connected")
+    ),
+    ("structures", "hydrogen_bond_lengths"): Mutant(hydrogen_at_origin, also=("connected", "student_fit")),
+    ("structures", "size"): Mutant(atom_alone, also=("explicit_hydrogens",)),
+    ("structures", "charge_parity"): Mutant(
+        lambda d: with_values(d, charge=changed(d.charge, 0, 1)), also=("student_fit",)
+    ),
+    ("structures", "heavy_atoms_moved"): Mutant(
+        lambda d: with_values(d, heavy_atoms_moved=changed(d.heavy_atoms_moved, 3, 0.3))
+    ),
+    ("structures", "connected"): Mutant(torn_molecule),
+    ("structures", "bond_lengths_match_orders"): Mutant(
+        lambda d: with_values(d, positions=d.positions * np.float32(0.94))
+    ),
+    ("structures", "student_fit"): Mutant(bromine_in_one, also=("element_coverage",)),
+    ("structures", "duplicates"): Mutant(turned_copy),
     ("structures", "split_leakage"): Mutant(leaking_split),
+    ("structures", "element_coverage"): Mutant(bromine_in_one, also=("student_fit",)),
+    ("structures", "element_pair_coverage"): Mutant(
+        lambda d: with_values(d, numbers=changed(d.numbers, 0, 16)), severity=Severity.WARN
+    ),
+    ("structures", "split_similarity"): Mutant(
+        lambda d: with_values(d, smiles=changed(d.smiles, slice(0, 3), d.smiles[6])),
+        also=("split_leakage",),
+        bounds={"split_similarity": {"largest": {"max": 0.99}}},
+    ),
     ("labels", "finite"): Mutant(
         lambda d: with_values(d, forces=changed(d.forces, (3, 0), np.inf)),
         also=(
@@ -204,10 +265,32 @@ def good(request: pytest.FixtureRequest) -> Dataset:
     return request.getfixturevalue("structures" if request.param == "structures" else "labelled")
 
 
-def judged(data: Dataset, good: Dataset, contract: str, ask_again: Potential) -> Report:
+def judged(
+    data: Dataset,
+    good: Dataset,
+    contract: str,
+    ask_again: Potential,
+    bounds: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
+) -> Report:
     """``data`` against ``contract`` with all that its checks can use; ``good`` is the reference."""
     relabel = ask_again if contract == "labels" else None
-    return check(data, contract, teacher=good.teacher, relabel=relabel, compared_with=good)
+    student = {
+        "elements": np.unique(good.numbers),
+        "charges": [0],
+        "spin_multiplicities": [1],
+        "cutoff": 5.0,
+        "reads_charge": False,
+    }
+    overrides = [("test", {"structures": {"element_coverage": COVERAGE, **bounds}})] if contract == "structures" else []
+    return check(
+        data,
+        contract,
+        overrides=overrides,
+        teacher=good.teacher,
+        relabel=relabel,
+        compared_with=good,
+        student=student,
+    )
 
 
 @pytest.mark.parametrize("good", ["structures", "labels"], indirect=True)
@@ -222,7 +305,7 @@ def test_the_good_data_set_holds_strictly(good: Dataset, ask_again: Potential) -
 def test_mutant_is_caught(good: Dataset, name: tuple[str, str], ask_again: Potential) -> None:
     contract, wanted = name
     mutant = MUTANTS[name]
-    report = judged(mutant.spoil(good), good, contract, ask_again)
+    report = judged(mutant.spoil(good), good, contract, ask_again, mutant.bounds)
     found = {finding.check: finding for finding in report.findings}
     assert found[wanted].verdict is Verdict.FAIL
     _, declared = resolve_bounds(contract)
