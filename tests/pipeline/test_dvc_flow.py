@@ -28,6 +28,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
     # The stages are run by the interpreter that runs the tests.
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
+    # Whatever an experiment has left in params.yaml.
+    change(tmp_path, "regenerate", "input", value="samples")
     subprocess.run([*DVC, "init", "--no-scm", "--quiet"], check=True)
     return tmp_path
 
