@@ -46,10 +46,10 @@ class Regenerate(Section):
 
 
 class Label(Section):
-    """Energies and forces by the teacher. ``workers: 0`` is one a core; ``weights`` a local file, for Orb."""
+    """Labels by the teacher: ``method: null`` is its default, ``workers: 0`` one a core, ``weights`` a file, for Orb."""
 
     teacher: str
-    method: str
+    method: str | None
     weights: str | None
     workers: Annotated[int, Field(ge=0)]
 
