@@ -117,7 +117,10 @@ class Report:
         return ran and not self.refusals(strict)
 
     def to_dict(self, strict: bool = False) -> dict[str, Any]:
-        """As plain numbers and strings, the form of ``metrics/<contract>.json`` and of ``--format json``."""
+        """As JSON holds it: the form of ``metrics/<contract>.json`` and of ``--format json``.
+
+        ``checks`` holds what `dvc metrics diff` should show. The findings in full are a list, which DVC passes over.
+        """
         return {
             "contract": self.contract,
             "profile": self.profile,
@@ -126,7 +129,11 @@ class Report:
             "fingerprint": self.fingerprint,
             "summary": dict(self.summary),
             "switched_off": " ".join(self.switched_off),
-            "checks": {finding.check: _finding_to_dict(finding) for finding in self.findings},
+            "checks": {
+                f.check: {"verdict": str(f.verdict), "n_bad": f.n_bad, "observed": dict(f.observed)}
+                for f in self.findings
+            },
+            "findings": [_finding_to_dict(finding) for finding in self.findings],
         }
 
     @classmethod
@@ -141,7 +148,7 @@ class Report:
         findings = tuple(
             Finding(
                 contract=content["contract"],
-                check=name,
+                check=item["check"],
                 verdict=Verdict(item["verdict"]),
                 severity=Severity(item["severity"]),
                 **{key: item[key] for key in ("message", "remedy", "n", "n_bad", "unit", "observed", "allowed")},
@@ -149,7 +156,7 @@ class Report:
                 reason=item["reason"],
                 source=item["source"],
             )
-            for name, item in content["checks"].items()
+            for item in content["findings"]
         )
         off = tuple(content["switched_off"].split())
         return cls(content["contract"], content["profile"], content["fingerprint"], findings, off, content["summary"])
@@ -157,6 +164,7 @@ class Report:
 
 def _finding_to_dict(finding: Finding) -> dict[str, Any]:
     item: dict[str, Any] = {
+        "check": finding.check,
         "verdict": str(finding.verdict),
         "severity": str(finding.severity),
         "n": finding.n,

@@ -125,7 +125,8 @@ def test_params_in_the_folder_override_and_the_named_file_overrides_them(call, g
     (tmp_path / "params.yaml").write_text(loose)
     result = call("check", str(good), "--format", "json")
     assert result.status == 1
-    assert json.loads(result.out)["checks"]["xh_spread"]["source"] == "profile druglike, params.yaml"
+    sources = {finding["check"]: finding["source"] for finding in json.loads(result.out)["findings"]}
+    assert sources["xh_spread"] == "profile druglike, params.yaml"
     (tmp_path / "mine.yaml").write_text(loose.replace("0.9", "0.001"))
     assert call("check", str(good), "--params", "mine.yaml").status == 0
 

@@ -155,7 +155,7 @@ def test_a_warning_does_not_block(project):
 
 
 def test_a_contract_of_which_no_check_ran_blocks(project):
-    change(project, "labels", checks={})
+    change(project, "labels", checks={}, findings=[])
     assert "contract labels: no check ran" in decided(project)[0].because
 
 
