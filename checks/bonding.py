@@ -11,26 +11,26 @@ from hydrogate.checks.observables import fragments
 from hydrogate.checks.rules import NotRun, Quantities, Rows, Subject, rule
 
 
-def _isolated(subject: Subject) -> Dataset:
-    """The data set, where no bond can cross a cell's boundary."""
-    data = subject.data
-    if data.pbc is not None and data.pbc.any():
-        raise NotRun("some structures are periodic, and bonds across a cell's boundary are not looked for")
-    return data
+def _isolated(subject: Subject) -> np.ndarray:
+    """The structures in which no bond can cross a cell's boundary."""
+    rows = np.flatnonzero(~subject.data.periodic)
+    if not len(rows) and len(subject.data):
+        raise NotRun("all structures are periodic, and bonds across a cell's boundary are not looked for")
+    return rows
 
 
-@rule("structures", remedy="Split the structure, declare the fragments in its SMILES, or raise the bound for clusters.")
+@rule("structures", remedy="Split the structure, declare the fragments in its SMILES, or use profile clusters.")
 def connected(subject: Subject, bounds: Bounds) -> Rows:
     """Fragments of each structure, those beyond the first that its SMILES declares not counted."""
-    data = _isolated(subject)
-    found = fragments(data, subject.bonds)
-    declared = np.array([smiles.count(".") + 1 for smiles in data.smiles.tolist()], dtype=np.int64)
+    data, rows = subject.data, _isolated(subject)
+    found = fragments(data, subject.bonds)[rows]
+    declared = np.array([smiles.count(".") + 1 for smiles in data.smiles[rows].tolist()], dtype=np.int64)
 
     def describe(row: int) -> str:
-        written = f", its SMILES declares {declared[row]}" if data.smiles[row] else ""
-        return f"{data.name(row)} has {found[row]} fragments{written}"
+        written = f", its SMILES declares {declared[row]}" if data.smiles[rows[row]] else ""
+        return f"{data.name(int(rows[row]))} has {found[row]} fragments{written}"
 
-    return Rows(np.maximum(found - declared + 1, np.minimum(found, 1)), describe)
+    return Rows(np.maximum(found - declared + 1, np.minimum(found, 1)), describe, rows)
 
 
 @rule(
@@ -39,8 +39,8 @@ def connected(subject: Subject, bounds: Bounds) -> Rows:
 )
 def bond_lengths_match_orders(subject: Subject, bounds: Bounds) -> Quantities:
     """C-C bonds that the SMILES makes sp3-sp3 are as long as such bonds are; the SMILES describes these atoms."""
-    data, bonded = _isolated(subject), subject.bonds
-    written = np.flatnonzero((data.smiles != "") & (data.parent == np.arange(len(data))))
+    data, bonded, rows = subject.data, subject.bonds, _isolated(subject)
+    written = rows[(data.smiles[rows] != "") & (data.parent[rows] == rows)]
     if not len(written):
         raise NotRun("no structure has a SMILES, so that no bond orders are written down")
     random = np.random.default_rng(bounds.settings["seed"])
@@ -91,7 +91,7 @@ def student_fit(subject: Subject, bounds: Bounds) -> Rows:
     refuse(np.flatnonzero(~known), "a spin multiplicity that the student does not know")
     if not student["reads_charge"]:
         refuse(_same_atoms_other_charge(data), "the atoms of another structure at another charge or spin")
-    for row in np.flatnonzero(fragments(data, subject.bonds) > 1).tolist():
+    for row in np.flatnonzero((fragments(data, subject.bonds) > 1) & ~data.periodic).tolist():
         positions = data.positions[data.atoms_of(row)]
         if connected_components(cdist(positions, positions) < student["cutoff"], directed=False)[0] > 1:
             reasons[row].append(f"fragments beyond the student's cutoff of {student['cutoff']:g} Å")

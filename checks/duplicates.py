@@ -1,8 +1,9 @@
 """Check ``duplicates`` of contract ``structures``: one geometry of one molecule twice, whatever its order or place.
 
-Structures of one composition, charge and spin are compared. A geometry's interatomic distances, sorted, depend neither
-on its place nor on the order of its atoms, and their RMS difference is at most twice the RMSD; their means over a few
-quantile blocks differ by no more. So a tree over those means loses no pair, and only its few neighbours are aligned.
+Structures of one composition, charge, spin and cell are compared. A geometry's interatomic distances, sorted, depend
+neither on its place nor on the order of its atoms, and their RMS difference is at most twice the RMSD; their means over
+a few quantile blocks differ by no more. So a tree over those means loses no pair, and only its few neighbours are
+aligned.
 """
 
 import numpy as np
@@ -50,7 +51,8 @@ def _suspects(data: Dataset, reach: float) -> set[tuple[int, int]]:
         numbers = np.sort(data.numbers[atoms], axis=1)
         states = np.column_stack([data.charge[members], data.spin_multiplicity[members], numbers]).astype(np.int32)
         for row, state in zip(members.tolist(), states, strict=True):
-            groups.setdefault(state.tobytes(), []).append(row)
+            cell = b"" if data.cell is None else data.cell[row].tobytes()
+            groups.setdefault(state.tobytes() + cell, []).append(row)
         fingerprints[members] = _fingerprints(data.positions[atoms].astype(np.float64))
     # Positions are stored in float32: a turned copy differs by the rounding.
     radius = 2.0 * reach + ROUNDING

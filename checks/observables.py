@@ -145,9 +145,9 @@ class Bonds(NamedTuple):
 
 
 def bonds(data: Dataset) -> Bonds:
-    """The pairs within ``BONDED`` times the sum of covalent radii, in the order of their first atom; no periodicity."""
+    """The pairs within ``BONDED`` times the sum of covalent radii, by their first atom; none of periodic structures."""
     found: list[tuple[Ints, Ints, Floats]] = []
-    for _, atoms in blocks(data):
+    for _, atoms in blocks(data, data.periodic):
         one, two = np.triu_indices(atoms.shape[1], 1)
         first, second = atoms[:, one].ravel(), atoms[:, two].ravel()
         length = np.linalg.norm(data.positions[first].astype(np.float64) - data.positions[second], axis=1)
