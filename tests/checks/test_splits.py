@@ -1,0 +1,67 @@
+"""What the splits hold of each other's elements, bonds and molecules."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase.build import molecule
+
+from hydrogate.checks import Dataset, Finding, Severity, Verdict, check
+from hydrogate.checks.dataset import concatenate
+
+
+def found(data: Dataset, name: str, **bounds: object) -> Finding:
+    overrides = [("test", {"structures": {name: bounds}})]
+    report = check(data, "structures", overrides=overrides)
+    return next(finding for finding in report.findings if finding.check == name)
+
+
+def test_the_rarest_element_of_each_split_is_counted_and_named(structures: Dataset) -> None:
+    finding = found(structures, "element_coverage", min_structures=100)
+    assert finding.verdict is Verdict.FAIL
+    assert finding.observed == {"train": 3.0, "valid": 0.0, "test": 0.0}
+    assert "F in valid" in finding.message
+
+
+def test_a_few_structures_are_no_population(structures: Dataset) -> None:
+    finding = found(structures, "element_coverage")
+    assert (finding.verdict, finding.severity) == (Verdict.UNDECIDED, Severity.WARN)
+    assert "108 structures, at least 400 needed" in finding.message
+
+
+def test_only_the_splits_that_there_are_count(structures: Dataset) -> None:
+    data = structures.subset(np.flatnonzero(structures.split != "valid"))
+    assert set(found(data, "element_coverage", min_structures=1).observed) == {"train", "test"}
+
+
+@pytest.mark.parametrize("name", ["element_coverage", "element_pair_coverage", "split_similarity"])
+def test_train_alone_is_no_split(structures: Dataset, name: str) -> None:
+    assert found(structures.subset(np.flatnonzero(structures.split == "train")), name).verdict is Verdict.NOT_RUN
+    assert found(replace(structures, split=np.full(108, "", dtype=object)), name).verdict is Verdict.NOT_RUN
+
+
+def test_a_bond_that_train_never_shows_is_named() -> None:
+    data = concatenate(
+        [molecule("CH3CH2OH"), molecule("CH3SH"), molecule("CH4")],
+        split=["train", "test", "valid"],
+        smiles=["CCO", "CS", "C"],
+    )
+    finding = found(data, "element_pair_coverage")
+    assert (finding.verdict, finding.severity) == (Verdict.FAIL, Severity.WARN)
+    assert finding.observed == {"value": 2.0}
+    assert "missing from train: H-S, C-S" in finding.message
+
+
+def test_similarity_is_reported_and_refuses_nothing() -> None:
+    data = concatenate([molecule("CH3CH2OH")] * 3, split=["train", "test", "test"], smiles=["CCO", "CCO", "C1CC1"])
+    finding = found(data, "split_similarity")
+    assert (finding.verdict, finding.n) == (Verdict.PASS, 2)
+    assert finding.observed == {"mean": 0.5, "largest": 1.0}
+    assert found(data, "split_similarity", largest={"max": 0.9}).verdict is Verdict.FAIL
+
+
+def test_a_smiles_that_cannot_be_read_is_no_similarity() -> None:
+    data = concatenate([molecule("CH4")] * 2, split=["train", "test"], smiles=["C", "no smiles"])
+    finding = found(data, "split_similarity")
+    assert finding.verdict is Verdict.ERROR
+    assert "'no smiles' cannot be read" in finding.message
