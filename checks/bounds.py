@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from hydrogate.checks.declared import BadParams, did_you_mean
+from hydrogate.checks.declared import BadParams, Section, did_you_mean
 from hydrogate.checks.findings import Severity
 
 CONTRACTS = ("input", "structures", "labels", "predictions")
@@ -87,6 +87,19 @@ def profile_names() -> list[str]:
     return list(_defaults()["profiles"])
 
 
+class Fit(Section):
+    """Which data a profile may be proposed for."""
+
+    periodic: bool = False
+    min_fragments: int = 1
+    max_atoms: int | None = None
+
+
+def fit_of(profile: str) -> Fit:
+    """What ``profile`` is for."""
+    return Fit.model_validate(_defaults()["profiles"][profile].get("fits", {}))
+
+
 def resolve_bounds(
     contract: str, *, profile: str | None = None, overrides: Sequence[Override] = ()
 ) -> tuple[str, dict[str, Bounds]]:
@@ -105,9 +118,12 @@ def resolve_bounds(
     base = _defaults()["profiles"]["druglike"][contract]
     blocks = {check: dict(block) for check, block in base.items()}
     sources = {check: ["profile druglike"] for check in blocks}
-    shipped = [(f"profile {chosen}", _defaults()["profiles"][chosen])] if chosen != "druglike" else []
+    shipped: list[Override] = []
+    if chosen != "druglike":
+        only = {name: section for name, section in _defaults()["profiles"][chosen].items() if name in CONTRACTS}
+        shipped = [(f"profile {chosen}", only)]
     for source, override in [*shipped, *overrides]:
-        _refuse_unknown(override, [*CONTRACTS, "profile"], f"{source}: contracts")
+        _refuse_unknown(override, [*CONTRACTS, "profile", "waivers"], f"{source}: contracts")
         section = {} if override.get(contract) is None else override[contract]
         _refuse_unknown(section, blocks, f"{source}: contracts.{contract}")
         for check, block in section.items():

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ from hydrogate.checks.dataset import Dataset, concatenate
 from hydrogate.checks.findings import Finding, Report, Verdict
 from hydrogate.checks.input import InputCounts
 from hydrogate.checks.judge import judge
+from hydrogate.checks.profiles import profiles_that_hold
 from hydrogate.checks.rules import RULES, Measurement, Quantities, Rows, Rule, Subject
 from hydrogate.checks.schemas import atom_table, failing_atoms, failing_checks, structure_table
 from hydrogate.checks.symmetry import Potential
+from hydrogate.checks.waivers import Waiver, finding_of_waivers, read_waivers, waive
 
 # Importing these modules declares their checks.
 CONTRACT_MODULES = (input, structures, bonding, duplicates, splits, labels, predictions, reference, audit)
@@ -61,23 +64,27 @@ def check(
     dataset = data if isinstance(data, Dataset) else from_atoms(data)
     chosen, declared = resolve_bounds(contract, profile=profile, overrides=overrides)
     rules = _rules_of(contract, declared)
+    waivers = [waiver for waiver in read_waivers(overrides) if waiver.contract == contract]
     subject = Subject(dataset, counts, held_out, teacher, potential, relabel, compared_with, student)
     judged = {rule.check: judge(rule, declared[rule.check], subject) for rule in rules}
     findings = {name: finding for name, (finding, _) in judged.items()}
     measured = {name: measurement for name, (_, measurement) in judged.items() if measurement is not None}
+    fingerprint = counts.fingerprint() if counts else dataset.fingerprint()
     _compare_engines(findings, _pandera_verdicts(dataset, measured, declared), declared, "pandera")
     if great_expectations:
         from hydrogate.checks.distributions import gx_verdicts
 
         quantities = {name: m for name, m in measured.items() if isinstance(m, Quantities) and not m.undecided}
         _compare_engines(findings, gx_verdicts(quantities, declared), declared, "Great Expectations")
+    _apply_waivers(findings, waivers, measured, declared, dataset, fingerprint)
     return Report(
         contract=contract,
         profile=chosen,
-        fingerprint=counts.fingerprint() if counts else dataset.fingerprint(),
+        fingerprint=fingerprint,
         findings=tuple(findings.values()),
         switched_off=tuple(name for name, bounds in declared.items() if not bounds.enabled),
         summary=_summary(dataset),
+        holds_under=profiles_that_hold(contract, chosen, declared, overrides, subject, findings),
     )
 
 
@@ -93,6 +100,27 @@ def from_atoms(structures: Sequence[Atoms]) -> Dataset:
         energy=[results.get("energy", float("nan")) for results in stored],
         forces=[results.get("forces", empty) for results, empty in zip(stored, nothing, strict=True)],
     )
+
+
+def _apply_waivers(
+    findings: dict[str, Finding],
+    waivers: Sequence[Waiver],
+    measured: Mapping[str, Measurement],
+    declared: Mapping[str, Bounds],
+    data: Dataset,
+    fingerprint: str,
+) -> None:
+    """Take what is waived for a warning, after the engines have agreed on what was found."""
+    today = date.today()
+    used: list[Waiver] = []
+    for name, finding in list(findings.items()):
+        valid = [waiver for waiver in waivers if waiver.check == name and waiver.expires >= today]
+        if valid and name in measured:
+            rule = RULES[finding.contract, name]
+            findings[name], of_this = waive(rule, declared[name], data, fingerprint, finding, measured[name], valid)
+            used += of_this
+    if waivers and (said := finding_of_waivers(waivers[0].contract, waivers, used, fingerprint, today)):
+        findings[said.check] = said
 
 
 def _rules_of(contract: str, declared: Mapping[str, Bounds]) -> list[Rule]:

@@ -98,6 +98,8 @@ class Report:
         Checks that the parameters switch off, in sight of a reviewer.
     summary : mapping
         What was judged: structures, atoms, species in percent.
+    holds_under : tuple of str
+        Other shipped profiles, made for such data, under which nothing refuses; empty where the contract holds.
     """
 
     contract: str
@@ -106,6 +108,7 @@ class Report:
     findings: tuple[Finding, ...]
     switched_off: tuple[str, ...] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)
+    holds_under: tuple[str, ...] = ()
 
     def refusals(self, strict: bool = False) -> tuple[Finding, ...]:
         """The findings for which the contract does not hold."""
@@ -116,12 +119,19 @@ class Report:
         ran = any(finding.verdict in (Verdict.PASS, Verdict.FAIL) for finding in self.findings)
         return ran and not self.refusals(strict)
 
+    def hint(self) -> str:
+        """The profile that fits the data better, in one sentence; empty where there is none."""
+        if not self.holds_under:
+            return ""
+        options = " or ".join(f"--profile {name}" for name in self.holds_under)
+        return f"under {options} this contract holds"
+
     def to_dict(self, strict: bool = False) -> dict[str, Any]:
         """As JSON holds it: the form of ``metrics/<contract>.json`` and of ``--format json``.
 
         ``checks`` holds what `dvc metrics diff` should show. The findings in full are a list, which DVC passes over.
         """
-        return {
+        content = {
             "contract": self.contract,
             "profile": self.profile,
             "verdict": "pass" if self.holds(strict) else "fail",
@@ -135,6 +145,7 @@ class Report:
             },
             "findings": [_finding_to_dict(finding) for finding in self.findings],
         }
+        return content | ({"holds_under": " ".join(self.holds_under)} if self.holds_under else {})
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Report":
@@ -158,8 +169,15 @@ class Report:
             )
             for item in content["findings"]
         )
-        off = tuple(content["switched_off"].split())
-        return cls(content["contract"], content["profile"], content["fingerprint"], findings, off, content["summary"])
+        return cls(
+            contract=content["contract"],
+            profile=content["profile"],
+            fingerprint=content["fingerprint"],
+            findings=findings,
+            switched_off=tuple(content["switched_off"].split()),
+            summary=content["summary"],
+            holds_under=tuple(content.get("holds_under", "").split()),
+        )
 
 
 def _finding_to_dict(finding: Finding) -> dict[str, Any]:

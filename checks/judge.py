@@ -26,9 +26,14 @@ def judge(rule: Rule, bounds: Bounds, subject: Subject) -> tuple[Finding, Measur
     except Exception as error:  # whatever broke, the contract must say so and must not hold
         message = f"the check itself broke: {type(error).__name__}: {error}."
         return _finding(rule, bounds, Verdict.ERROR, message), None
+    return judged(rule, bounds, measurement), measurement
+
+
+def judged(rule: Rule, bounds: Bounds, measurement: Measurement) -> Finding:
+    """The finding of what was measured."""
     if isinstance(measurement, Rows):
-        return _judge_rows(rule, bounds, measurement), measurement
-    return _judge_quantities(rule, bounds, measurement), measurement
+        return _judge_rows(rule, bounds, measurement)
+    return _judge_quantities(rule, bounds, measurement)
 
 
 def _finding(rule: Rule, bounds: Bounds, verdict: Verdict, message: str, **rest: object) -> Finding:

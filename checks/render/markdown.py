@@ -16,6 +16,7 @@ def report_markdown(report: Report, strict: bool = False) -> str:
     conclusion = "holds" if report.holds(strict) else "does **not** hold"
     lines = [f"## Contract {report.contract} {conclusion}", ""]
     lines += [f"- {escape_markdown(str(f))}" for f in report.findings if f.verdict is not Verdict.PASS]
+    lines += ["", report.hint().capitalize() + "."] if report.hint() else []
     lines += ["", "| check | verdict | severity | observed | allowed |", "| --- | --- | --- | --- | --- |"]
     for finding in report.findings:
         cells = (

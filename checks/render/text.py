@@ -44,4 +44,5 @@ def _conclusion(report: Report, strict: bool) -> Text:
     if report.holds(strict):
         return Text(f"{judged}{off}\ncontract {report.contract} holds", style="green")
     refusals = ", ".join(finding.check for finding in report.refusals(strict)) or "no check ran"
-    return Text(f"{judged}{off}\ncontract {report.contract} does NOT hold: {refusals}", style="bold red")
+    conclusion = Text(f"{judged}{off}\ncontract {report.contract} does NOT hold: {refusals}", style="bold red")
+    return conclusion.append(f"\n{report.hint()}", style="yellow") if report.hint() else conclusion

@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from hydrogate.checks.bounds import CONTRACTS, Limits, profile_names, resolve_bounds
 from hydrogate.checks.declared import BadParams, load_yaml
 from hydrogate.checks.rules import RULES
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("contract", CONTRACTS)
@@ -16,6 +19,20 @@ def test_every_bound_has_a_rule_and_a_reason_and_every_rule_a_bound(contract: st
     assert set(bounds) == {check for of, check in RULES if of == contract}
     assert all(block.reason for block in bounds.values())
     assert all(block.limits for block in bounds.values())
+
+
+def test_no_key_of_the_defaults_is_written_twice() -> None:
+    class Strict(yaml.SafeLoader):
+        """YAML lets the last of two equal keys win without a word."""
+
+    def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[str, object]:
+        keys = [loader.construct_object(key) for key, _ in node.value]
+        assert len(set(keys)) == len(keys), f"line {node.start_mark.line + 1}: {keys}"
+        return loader.construct_mapping(node, deep=True)
+
+    Strict.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
+    for path in (ROOT / "checks" / "defaults.yaml", ROOT / "params.yaml"):
+        assert yaml.load(path.read_text(encoding="utf-8"), Strict)  # noqa: S506, a safe loader
 
 
 def test_the_last_override_wins_and_the_source_is_named() -> None:
@@ -94,7 +111,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("contract", CONTRACTS)
 def test_the_pipeline_declares_the_shipped_bounds_and_says_what_it_switches_off(contract: str) -> None:
-    params = load_yaml(Path(__file__).resolve().parents[2] / "params.yaml")
+    params = load_yaml(ROOT / "params.yaml")
     _, shipped = resolve_bounds(contract)
     _, declared = resolve_bounds(contract, overrides=[("params.yaml", params["contracts"])])
     assert set(params["contracts"][contract]) == set(shipped)

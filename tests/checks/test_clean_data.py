@@ -5,8 +5,11 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.collections import g2, s22
+from rich.console import Console
 
 from hydrogate.checks import Dataset, Report, check, concatenate
+from hydrogate.checks.render.markdown import report_markdown
+from hydrogate.checks.render.text import report_text
 from hydrogate.checks.symmetry import Potential
 
 
@@ -122,3 +125,51 @@ def near(structures: list[Atoms], times: int = 2) -> list[Atoms]:
 def test_labels_hold_under_the_profile_that_fits(structures: list[Atoms], profile: str, ask_again: Potential) -> None:
     report = check(labelled_by(ask_again, structures), "labels", profile=profile)
     assert report.holds(), refusals(report)
+
+
+@pytest.mark.parametrize(
+    ("structures", "wrong", "right"),
+    [
+        pytest.param(SMALL["NaCl"], "druglike", ("small",), id="a salt"),
+        pytest.param(CLUSTERS["S22"], "druglike", ("clusters",), id="dimers"),
+        pytest.param(CLUSTERS["S22"], "small", ("clusters",), id="dimers taken for molecules"),
+        pytest.param(PERIODIC["all"], "druglike", ("periodic",), id="crystals"),
+        pytest.param(PERIODIC["copper"], "clusters", ("periodic",), id="a metal"),
+    ],
+)
+def test_the_refusal_under_the_wrong_profile_names_the_right_one(
+    structures: list[Atoms], wrong: str, right: tuple[str, ...]
+) -> None:
+    report = check(structures, "structures", profile=wrong)
+    assert report.refusals()
+    assert report.holds_under == right
+    hint = f"under --profile {right[0]} this contract holds"
+    with (console := Console(width=300)).capture() as printed:
+        console.print(report_text(report))
+    assert hint in printed.get()
+    assert "this contract holds" in report_markdown(report)
+    assert Report.from_dict(report.to_dict()).holds_under == right
+
+
+def bare(structures: list[Atoms]) -> list[Atoms]:
+    return [atoms[atoms.numbers != 1] for atoms in structures]
+
+
+@pytest.mark.parametrize(
+    ("structures", "profile"),
+    [
+        pytest.param(bare([molecule("C6H6"), molecule("CH3CH2OH")]), "druglike", id="small molecules"),
+        pytest.param(bare(CLUSTERS["S22"]), "druglike", id="dimers"),
+        pytest.param(bare(CLUSTERS["S22"]), "clusters", id="dimers under their profile"),
+        pytest.param([molecule("H2O"), Atoms("CCC", [[0, 0, 0], [0.1, 0, 0], [3, 0, 0]])], "small", id="an overlap"),
+    ],
+)
+def test_no_profile_is_named_that_would_let_a_fault_pass(structures: list[Atoms], profile: str) -> None:
+    report = check(structures, "structures", profile=profile)
+    assert report.refusals()
+    assert report.holds_under == ()
+    assert report.hint() == ""
+
+
+def test_nothing_is_said_of_other_profiles_where_the_contract_holds(structures: Dataset) -> None:
+    assert check(structures, "structures").holds_under == ()

@@ -1,0 +1,61 @@
+"""When a contract refuses: the other shipped profiles under which the same data would hold."""
+
+from collections.abc import Mapping, Sequence
+
+from hydrogate.checks.bounds import Bounds, Override, fit_of, profile_names, resolve_bounds
+from hydrogate.checks.findings import Finding
+from hydrogate.checks.judge import judge
+from hydrogate.checks.observables import fragments
+from hydrogate.checks.rules import RULES, Subject
+
+
+def profiles_that_hold(
+    contract: str,
+    profile: str,
+    declared: Mapping[str, Bounds],
+    overrides: Sequence[Override],
+    subject: Subject,
+    findings: Mapping[str, Finding],
+) -> tuple[str, ...]:
+    """The shipped profiles made for such data under which nothing refuses; () where ``profile`` itself holds.
+
+    Only checks whose bounds differ are judged again, and those only where the profile changes every bound that refuses.
+
+    Parameters
+    ----------
+    contract, profile : str
+        What was judged, under what.
+    declared : mapping of str to Bounds
+        The bounds that were used.
+    overrides : sequence of (source, mapping)
+        The caller's own bounds, which stay strongest.
+    subject : Subject
+    findings : mapping of str to Finding
+        What was found, by check.
+    """
+    refusing = {name for name, finding in findings.items() if finding.refuses()}
+    holding: list[str] = []
+    for other in profile_names() if refusing else []:
+        if other == profile:
+            continue
+        _, bounds = resolve_bounds(contract, profile=other, overrides=overrides)
+        changed = {name for name in declared if _differ(declared[name], bounds[name])}
+        if refusing <= changed and _fits(other, subject):
+            enabled = [name for name in changed if bounds[name].enabled]
+            if not any(judge(RULES[contract, name], bounds[name], subject)[0].refuses() for name in enabled):
+                holding.append(other)
+    return tuple(holding)
+
+
+def _differ(one: Bounds, two: Bounds) -> bool:
+    return any(getattr(one, name) != getattr(two, name) for name in ("enabled", "severity", "limits", "settings"))
+
+
+def _fits(profile: str, subject: Subject) -> bool:
+    """Whether the data are of the kind that ``profile`` was made for: molecules without hydrogen are no crystals."""
+    data, fit = subject.data, fit_of(profile)
+    if not len(data) or bool(data.periodic.all()) != fit.periodic or bool(data.periodic.any()) != fit.periodic:
+        return False
+    if fit.max_atoms is not None and data.sizes.max() > fit.max_atoms:
+        return False
+    return fit.min_fragments < 2 or int(fragments(data, subject.bonds).max()) >= fit.min_fragments

@@ -1,0 +1,224 @@
+"""Waivers: known findings warn, new ones refuse, expired ones refuse, unsigned ones are refused when they are read."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hydrogate.checks import Dataset, Finding, Report, Severity, Verdict, check
+from hydrogate.checks.declared import BadParams
+from hydrogate.checks.render.text import report_text
+from hydrogate.checks.waivers import read_waivers
+
+FOREVER = "2999-12-31"
+
+
+def waiver(**changes: Any) -> dict[str, Any]:
+    """A sound waiver of squeezed structures of old files, with ``changes``; None leaves a key out."""
+    sound = {
+        "contract": "structures",
+        "check": "min_distance",
+        "pattern": "old*.sdf",
+        "reason": "published that way",
+        "author": "A. Curator",
+        "expires": FOREVER,
+    }
+    return {key: value for key, value in {**sound, **changes}.items() if value is not None}
+
+
+def judged(data: Dataset, *waivers: dict[str, Any], contract: str = "structures") -> Report:
+    return check(data, contract, overrides=[("params.yaml", {"waivers": list(waivers)})])
+
+
+def found(report: Report, name: str = "min_distance") -> Finding:
+    return next(finding for finding in report.findings if finding.check == name)
+
+
+@pytest.fixture
+def legacy(structures: Dataset) -> Dataset:
+    """Structures 0 to 2 are of an old file, and two of them have two atoms in one place; nothing else is spoiled."""
+    source = structures.source.copy()
+    source[:3] = "old-2019.sdf"
+    positions = structures.positions.copy()
+    for row in (0, 1):
+        hydrogen = int(structures.offset[row + 1]) - 1
+        nearest = hydrogen - 1
+        positions[hydrogen] = positions[nearest] + np.float32([0.5, 0, 0])
+    data = replace(structures, source=source, positions=positions, n_read=len(structures), _cache={})
+    # As many records as structures, so that nobody counts a record twice.
+    return replace(data, source_index=np.arange(len(data)), _cache={})
+
+
+def test_without_a_waiver_the_findings_refuse(legacy: Dataset) -> None:
+    report = judged(legacy)
+    assert found(report).refuses()
+    assert found(report).n_bad == 2
+
+
+def test_known_findings_warn_and_say_who_waived_them(legacy: Dataset) -> None:
+    report = judged(legacy, waiver())
+    finding = found(report)
+    assert (finding.verdict, finding.severity, finding.n_bad) == (Verdict.FAIL, Severity.WARN, 2)
+    assert "waived: A. Curator until 2999-12-31: published that way" in finding.message
+    assert "old-2019.sdf" in finding.examples[0]
+    assert not finding.refuses(strict=True)
+    assert "waivers" not in {f.check for f in report.findings}
+    assert Report.from_dict(report.to_dict()) == report
+
+
+def test_a_new_finding_of_the_same_check_refuses_and_the_known_ones_are_counted_apart(legacy: Dataset) -> None:
+    positions = legacy.positions.copy()
+    positions[legacy.offset[7]] = positions[legacy.offset[7] + 1] + np.float32([0.3, 0, 0])
+    finding = found(judged(replace(legacy, positions=positions, _cache={}), waiver()))
+    assert (finding.severity, finding.n_bad, finding.n) == (Severity.ERROR, 1, len(legacy))
+    assert "structure 7" in finding.message
+    assert "2 further ones are waived: A. Curator" in finding.message
+    assert all("old-2019.sdf" not in example for example in finding.examples)
+
+
+@pytest.mark.parametrize(
+    ("named", "left"),
+    [
+        (["old-2019.sdf record 0", "old-2019.sdf record 1"], 0),
+        (["old-2019.sdf record 0"], 1),
+    ],
+)
+def test_structures_are_named_as_findings_print_them(legacy: Dataset, named: list[str], left: int) -> None:
+    finding = found(judged(legacy, waiver(pattern=None, structures=named)))
+    assert finding.refuses() is (left > 0)
+    assert finding.n_bad == (left or 2)
+
+
+def test_two_waivers_add_up(legacy: Dataset) -> None:
+    one, two = (waiver(pattern=None, structures=[f"old-2019.sdf record {row}"]) for row in (0, 1))
+    assert not found(judged(legacy, one, two)).refuses()
+
+
+def test_rows_of_atoms_are_waived_by_their_structure(legacy: Dataset) -> None:
+    hydrogens = np.flatnonzero(legacy.numbers == 1)[:2]
+    assert legacy.structure_of_atom[hydrogens].tolist() == [0, 0]
+    positions = legacy.positions.copy()
+    positions[hydrogens] += np.float32([[40.0, 0, 0], [0, 40.0, 0]])
+    far = replace(legacy, positions=positions, _cache={})
+    lengths = waiver(check="hydrogen_bond_lengths")
+    before, after = (found(judged(far, *w), "hydrogen_bond_lengths") for w in ([], [lengths]))
+    assert before.refuses()
+    assert after.n_bad == before.n_bad == 2
+    assert not after.refuses()
+    assert "waived: " in after.message
+
+
+@pytest.mark.parametrize("changes", [{}, {"pattern": "nothing*"}])
+def test_an_expired_waiver_waives_nothing_and_refuses_itself(legacy: Dataset, changes: dict[str, str]) -> None:
+    report = judged(legacy, waiver(expires="2020-01-31", **changes))
+    assert found(report).refuses()
+    expired = found(report, "waivers")
+    assert expired.refuses()
+    assert "has expired" in expired.message
+    assert "A. Curator until 2020-01-31" in expired.message
+
+
+def test_an_expired_waiver_refuses_data_that_would_hold(structures: Dataset) -> None:
+    assert judged(structures).holds()
+    report = judged(structures, waiver(expires="2020-01-31"))
+    assert [finding.check for finding in report.refusals()] == ["waivers"]
+
+
+def test_a_waiver_of_another_contract_is_not_looked_at(structures: Dataset) -> None:
+    assert "waivers" not in {
+        f.check for f in judged(structures, waiver(contract="labels", expires="2020-01-31")).findings
+    }
+
+
+def test_a_waiver_without_an_effect_warns(structures: Dataset) -> None:
+    report = judged(structures, waiver())
+    assert report.holds(strict=False)
+    assert found(report, "waivers").severity is Severity.WARN
+    assert "has nothing to waive" in found(report, "waivers").message
+
+
+@pytest.fixture
+def spoiled(labelled: Dataset) -> Dataset:
+    return replace(labelled, forces=-labelled.forces, _cache={})
+
+
+def test_the_data_set_as_a_whole_is_waived_by_its_fingerprint_alone(spoiled: Dataset) -> None:
+    of_whole = {"contract": "labels", "check": "restoring_forces"}
+    named = judged(spoiled, waiver(**of_whole, pattern="*"), contract="labels")
+    assert found(named, "restoring_forces").refuses()
+    assert spoiled.fingerprint() in found(named, "waivers").message
+    right = waiver(**of_whole, pattern=None, fingerprint=spoiled.fingerprint())
+    report = judged(spoiled, right, contract="labels")
+    assert not found(report, "restoring_forces").refuses()
+    assert found(report, "sibling_work").refuses()
+    other = replace(spoiled, energy=spoiled.energy + 1.0, _cache={})
+    assert found(judged(other, right, contract="labels"), "restoring_forces").refuses()
+
+
+def test_a_fingerprint_beside_a_pattern_holds_the_waiver_to_one_data_set(legacy: Dataset) -> None:
+    assert not found(judged(legacy, waiver(fingerprint=legacy.fingerprint()))).refuses()
+    assert found(judged(legacy, waiver(fingerprint="0" * 64))).refuses()
+
+
+def test_a_check_that_broke_cannot_be_waived(structures: Dataset) -> None:
+    broken = replace(structures, n_read=5000, _cache={})
+    report = judged(broken, waiver(check="quarantine_share", pattern=None, fingerprint=broken.fingerprint()))
+    assert found(report, "quarantine_share").verdict is Verdict.ERROR
+    assert found(report, "quarantine_share").refuses()
+
+
+def test_great_expectations_and_waivers_agree(spoiled: Dataset) -> None:
+    of_whole = waiver(contract="labels", check="restoring_forces", pattern=None, fingerprint=spoiled.fingerprint())
+    report = check(spoiled, "labels", overrides=[("p", {"waivers": [of_whole]})], great_expectations=True)
+    assert Verdict.ERROR not in {finding.verdict for finding in report.findings}
+    assert found(report, "restoring_forces").severity is Severity.WARN
+
+
+def test_the_report_shows_what_is_waived(legacy: Dataset) -> None:
+    from rich.console import Console
+
+    console = Console(width=300)
+    with console.capture() as printed:
+        console.print(report_text(judged(legacy, waiver())))
+    assert "waived: A. Curator" in printed.get()
+
+
+def bad_waivers() -> Iterator[Any]:
+    for key in ("reason", "author", "expires", "check", "contract"):
+        yield pytest.param([waiver(**{key: None})], rf"contracts.waivers\[0\]: {key}: Field required", id=f"no {key}")
+    for key in ("reason", "author"):
+        yield pytest.param([waiver(**{key: "  "})], rf"\[0\]: {key}: ", id=f"blank {key}")
+    yield pytest.param(
+        [waiver(), waiver(check="min_distence")], r"\[1\]: check .*did you mean 'min_distance'", id="check"
+    )
+    yield pytest.param([waiver(contract="structure")], "did you mean 'structures'", id="contract")
+    yield pytest.param([waiver(contract="input", check="readable")], "input cannot be waived", id="input")
+    yield pytest.param([waiver(pattern=None)], "name what is waived", id="nothing named")
+    yield pytest.param([waiver(expires="soon")], "expires", id="expires")
+    yield pytest.param([waiver(structures=[3])], "structures", id="a number for a structure")
+    yield pytest.param([waiver(patern="x")], "unknown key patern; did you mean 'pattern'", id="key")
+    yield pytest.param(["min_distance"], "expected a mapping", id="no mapping")
+    yield pytest.param({"check": "min_distance"}, "expected a list", id="no list")
+
+
+@pytest.mark.parametrize(("section", "words"), list(bad_waivers()))
+def test_a_waiver_that_nobody_signed_or_that_means_nothing_is_refused(section: object, words: str) -> None:
+    with pytest.raises(BadParams, match=words):
+        read_waivers([("params.yaml", {"waivers": section})])
+
+
+def test_a_bad_waiver_is_refused_before_anything_is_judged(structures: Dataset) -> None:
+    with pytest.raises(BadParams, match=r"mine\.yaml: contracts\.waivers"):
+        check(structures, overrides=[("mine.yaml", {"waivers": [waiver(author=None)]})])
+
+
+def test_waivers_of_all_files_count() -> None:
+    files = [
+        ("params.yaml", {"waivers": [waiver()]}),
+        ("b", {}),
+        ("c", {"waivers": None}),
+        ("d", {"waivers": [waiver()]}),
+    ]
+    assert len(read_waivers(files)) == 2
