@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from rdkit import Chem
+from rdkit.Chem import rdForceFieldHelpers
 
 from hydrogate.checks import Dataset, check
 from hydrogate.checks.observables import geometry
@@ -72,6 +74,27 @@ def test_heavy_atoms_do_not_move_at_all(data: Dataset) -> None:
     for root, molecule in zip(range(0, 80, 4), molecules(), strict=True):
         given = molecule.mol.GetConformer().GetPositions().astype(np.float32)
         assert np.array_equal(data.positions[data.atoms_of(root)][: len(given)], given)
+
+
+def test_how_far_heavy_atoms_moved_is_recorded_of_the_given_geometries(data: Dataset) -> None:
+    assert data.heavy_atoms_moved is not None
+    assert (data.heavy_atoms_moved[::4] == 0).all()
+    assert np.isnan(data.heavy_atoms_moved.reshape(20, 4)[:, 1:]).all()
+    verdicts = {finding.check: finding for finding in check(data, "structures").findings}
+    assert (str(verdicts["heavy_atoms_moved"].verdict), verdicts["heavy_atoms_moved"].n) == ("pass", 20)
+
+
+def test_a_reader_that_moves_heavy_atoms_is_refused(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def careless(mol: Any, **_: Any) -> Any:
+        full = Chem.AddHs(mol, addCoords=True)
+        rdForceFieldHelpers.MMFFOptimizeMolecule(full)
+        return full
+
+    monkeypatch.setattr(regenerate, "add_hydrogens", careless)
+    moved, _ = regenerate.run([source], parameters())
+    finding = next(f for f in check(moved, "structures").findings if f.check == "heavy_atoms_moved")
+    assert str(finding.verdict) == "fail"
+    assert finding.n_bad == 20
 
 
 def test_the_data_set_holds_its_contract_where_it_is_large_enough(data: Dataset) -> None:
@@ -172,6 +195,7 @@ def test_reembedding_throws_the_geometry_away(tmp_path: Path) -> None:
     data, _ = regenerate.run([path], parameters(reembed=True, **sampling("none")))
     given = molecules()[0].mol.GetConformer().GetPositions()
     assert not np.allclose(data.positions[: len(given)], given, atol=0.1)
+    assert data.heavy_atoms_moved is None
     assert data.expected_hydrogens.tolist() == np.add.reduceat(data.numbers == 1, data.offset[:-1]).tolist()
 
 
