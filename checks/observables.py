@@ -200,9 +200,18 @@ def net_force(data: Dataset) -> Floats:
 def net_torque(data: Dataset) -> Floats:
     """(M,) |Σ r × F| about the centroid of each structure, eV; of no meaning where a structure is periodic."""
     assert data.forces is not None
-    centroid = per_structure(data.positions, data) / np.maximum(data.sizes, 1)[:, None]
-    arm = data.positions - centroid[data.structure_of_atom]
-    torque: Floats = np.linalg.norm(per_structure(np.cross(arm, data.forces), data), axis=1)
+    arm, force = data.positions, data.forces
+    total = per_structure(force, data)
+    centroid = per_structure(arm, data) / np.maximum(data.sizes, 1)[:, None]
+    # One component at a time, so that no array of all atoms in double precision is held three times over.
+    about_origin = [
+        per_structure(
+            arm[:, y].astype(np.float64) * force[:, z] - arm[:, z].astype(np.float64) * force[:, y],
+            data,
+        )
+        for y, z in ((1, 2), (2, 0), (0, 1))
+    ]
+    torque: Floats = np.linalg.norm(np.column_stack(about_origin) - np.cross(centroid, total), axis=1)
     return torque
 
 

@@ -131,6 +131,34 @@ def test_params_in_the_folder_override_and_the_named_file_overrides_them(call, g
     assert call("check", str(good), "--params", "mine.yaml").status == 0
 
 
+def test_the_refusal_names_the_profile_that_fits(call, tmp_path: Path) -> None:
+    other = molecule("H2O")
+    other.translate([0, 0, 3.0])
+    dimer = molecule("H2O") + other
+    write(tmp_path / "dimers.extxyz", [dimer])
+    refused = call("check", "dimers.extxyz")
+    assert refused.status == 1
+    assert "under --profile clusters this contract holds" in " ".join(refused.out.split())
+    assert call("check", "dimers.extxyz", "--profile", "clusters").status == 0
+
+
+def test_a_waiver_lets_known_structures_pass_and_says_so(call, bad: Path, tmp_path: Path) -> None:
+    content = json.loads(call("check", str(bad), "--contract", "labels", "--format", "json").out)
+    refusing = [name for name, item in content["checks"].items() if item["verdict"] == "fail"]
+    signed = f"fingerprint: {content['fingerprint']}, reason: known, author: A. Curator, expires: 2999-12-31"
+    waivers = [f"{{contract: labels, check: {name}, {signed}}}" for name in refusing]
+    (tmp_path / "mine.yaml").write_text(f"contracts: {{waivers: [{', '.join(waivers)}]}}")
+    result = call("check", str(bad), "--contract", "labels", "--params", "mine.yaml")
+    assert result.status == 0
+    assert "waived: A. Curator until 2999-12-31: known" in " ".join(result.out.split())
+    (tmp_path / "late.yaml").write_text((tmp_path / "mine.yaml").read_text().replace("2999", "2001"))
+    late = call("check", str(bad), "--contract", "labels", "--params", "late.yaml")
+    assert late.status == 1
+    assert "has expired" in " ".join(late.out.split())
+    (tmp_path / "mine.yaml").write_text("contracts: {waivers: [{contract: labels, check: net_torqe}]}")
+    assert call("check", str(bad), "--contract", "labels", "--params", "mine.yaml").status == 2
+
+
 def test_units_are_converted(call, labelled: Dataset, tmp_path: Path) -> None:
     foreign = []
     for row in range(len(labelled)):
