@@ -38,7 +38,7 @@ class Waiver(Section):
         SHA-256 of the data set (``hydrogate check --format json`` prints it). Alone it waives what the check finds of
         the data set as a whole; beside structures or a pattern it holds the waiver to this data set.
     expires : date
-        The last day on which the waiver holds.
+        The last day on which the waiver holds; in ``params.yaml`` in quotes, since DVC holds no dates.
     """
 
     contract: Words

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -212,6 +213,16 @@ def test_a_waiver_that_nobody_signed_or_that_means_nothing_is_refused(section: o
 def test_a_bad_waiver_is_refused_before_anything_is_judged(structures: Dataset) -> None:
     with pytest.raises(BadParams, match=r"mine\.yaml: contracts\.waivers"):
         check(structures, overrides=[("mine.yaml", {"waivers": [waiver(author=None)]})])
+
+
+def test_a_date_may_stand_with_and_without_quotes() -> None:
+    of_text, of_date = (read_waivers([("p", {"waivers": [waiver(expires=d)]})]) for d in (FOREVER, date(2999, 12, 31)))
+    assert of_text == of_date
+
+
+def test_the_last_day_still_counts(legacy: Dataset) -> None:
+    assert not found(judged(legacy, waiver(expires=date.today()))).refuses()
+    assert found(judged(legacy, waiver(expires=date.today() - timedelta(days=1)))).refuses()
 
 
 def test_waivers_of_all_files_count() -> None:
