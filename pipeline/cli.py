@@ -14,7 +14,7 @@ from rich.console import Console
 from hydrogate.checks.bounds import CONTRACTS, Override, profile_names
 from hydrogate.checks.declared import BadParams, did_you_mean, load_yaml
 from hydrogate.checks.findings import Report
-from hydrogate.pipeline.stage import REFUSED, stage_exit_status
+from hydrogate.pipeline.stage import REFUSED, progress_bar, stage_exit_status
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
@@ -111,6 +111,38 @@ def _print_report(report: Report, output_format: OutputFormat, strict: bool) -> 
             print(report_markdown(report, strict), end="")
         case OutputFormat.TEXT:
             Console().print(report_text(report, strict))
+
+
+@app.command(epilog="Example: hydrogate probe labelled.h5 --contract labels --sample 200")
+def probe(
+    paths: Annotated[list[Path], typer.Argument(help="Data files as for `hydrogate check`; they stay as they are.")],
+    contract: Annotated[str, typer.Option(help="structures or labels.")] = "labels",
+    size: Annotated[int, typer.Option("--sample", min=1, help="Spoil at most so many structures.")] = 500,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seed, equal accidents.")] = 0,
+    profile: Annotated[str | None, typer.Option(help=f"Shipped bounds: {', '.join(profile_names())}.")] = None,
+    params: Annotated[Path | None, typer.Option(help="A YAML file whose `contracts` override the bounds.")] = None,
+    units: Annotated[str | None, typer.Option(help="Units of the file's numbers, such as kcal/mol,angstrom.")] = None,
+    input_format: Annotated[str | None, typer.Option(help="The files' format, where the suffix does not tell.")] = None,
+    keys: Annotated[str | None, typer.Option(help="The files' own keys: energy=E,forces=-gradient,charge=Q.")] = None,
+    output_format: Annotated[OutputFormat, typer.Option("--format", help="How to print.")] = OutputFormat.TEXT,
+) -> None:
+    """Would the contract have caught it? Spoil copies of the data in every known way and say what passes."""
+    from hydrogate.checks.probe import count_trials
+    from hydrogate.checks.probe import probe as spoil
+    from hydrogate.checks.render.probe import probe_markdown, probe_text
+    from hydrogate.pipeline.formats import join, parse_keys, read
+
+    overrides = _overrides(params)
+    data = join([read(path, input_format, units, parse_keys(keys)) for path in paths])
+    with progress_bar("probe", total=count_trials(contract), unit="spoiled copies") as advance:
+        found = spoil(data, contract, sample=size, seed=seed, profile=profile, overrides=overrides, on_trial=advance)
+    match output_format:
+        case OutputFormat.JSON:
+            print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
+        case OutputFormat.MARKDOWN:
+            print(probe_markdown(found), end="")
+        case OutputFormat.TEXT:
+            Console().print(probe_text(found))
 
 
 @app.command(epilog="Example: hydrogate sample --count 100 --seed 1 --output samples/mine.sdf.gz")

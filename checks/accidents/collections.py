@@ -1,0 +1,40 @@
+"""Accidents to the data set as a whole: what is in it twice, on both sides of a split, or under another's name."""
+
+import numpy as np
+
+from hydrogate.checks.accidents.catalogue import NotApplicable, Rows, accident, changed, with_values
+from hydrogate.checks.dataset import Dataset
+
+
+@accident("structures", source="https://github.com/isayev/ASE_ANI/issues/13", largest_share=0.5)
+def conformers_across_split(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """Geometries of one molecule are on both sides of the split: it was drawn by structure."""
+    sides = np.unique(data.split)
+    if len(sides) < 2:
+        raise NotApplicable("the data set has no split")
+    families, size = np.unique(data.parent, return_counts=True)
+    rows = rows[np.isin(data.parent[rows], families[size > 1])]
+    step = rng.integers(1, len(sides), len(rows))
+    other = sides[(np.searchsorted(sides, data.split[rows]) + step) % len(sides)]
+    return with_values(data, split=changed(data.split, rows, other))
+
+
+@accident("structures", source="https://github.com/facebookresearch/fairchem/issues/942", largest_share=0.5)
+def duplicated_block(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """A block of the data set is in it a second time, at its end: two downloads concatenated."""
+    twice = np.concatenate([np.arange(len(data)), rows])
+    return with_values(data.subset(twice), parent=np.concatenate([data.parent, data.parent[rows]]))
+
+
+@accident("structures", source="https://github.com/isayev/ANI1_dataset/issues/8")
+def smiles_of_another(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """SMILES and InChIKey are those of another molecule of the data set."""
+    if len(np.unique(data.smiles)) < 2:
+        raise NotApplicable("the data set has no SMILES, or one alone")
+    donors = rng.permutation(len(data))
+    taken = [next(d for d in np.roll(donors, -int(row)) if data.smiles[d] != data.smiles[row]) for row in rows]
+    return with_values(
+        data,
+        smiles=changed(data.smiles, rows, data.smiles[taken]),
+        inchikey=changed(data.inchikey, rows, data.inchikey[taken]),
+    )

@@ -1,0 +1,86 @@
+"""Accidents to atoms and their places: hydrogen lost or misplaced, wrong units, wrong elements."""
+
+import numpy as np
+from ase.units import Bohr
+
+from hydrogate.checks.accidents.catalogue import Rows, accident, atoms_of, changed, with_values, without_atoms
+from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.observables import Ints, geometry
+
+_BOTH = ("structures", "labels")
+TORN_BY = 3.0  # Å
+
+
+def _hydrogens(data: Dataset, rows: Rows) -> tuple[Ints, Ints]:
+    """Each hydrogen of ``rows`` and the atom that it is bonded to, as atoms of the data set."""
+    own = atoms_of(data, rows)
+    shape = geometry(data.subset(rows))
+    return own[shape.hydrogen], own[shape.partner]
+
+
+@accident(*_BOTH, source="4,883 training structures without hydrogen, read from SDF files that keep it implicit")
+def hydrogens_stripped(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """Hydrogen is missing, and its labels with it: implicit in the file, and the reader took the atoms written down.
+
+    A molecule that is hydrogen alone keeps it: it is written down.
+    """
+    hydrogen, partner = _hydrogens(data, rows)
+    return without_atoms(data, hydrogen[data.numbers[partner] != 1])
+
+
+@accident(*_BOTH, source="https://github.com/michellab/BioSimSpace/issues/419")
+def polar_hydrogens_only(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """Hydrogens on carbon are missing: a file from docking, which keeps those on N and O alone."""
+    hydrogen, partner = _hydrogens(data, rows)
+    return without_atoms(data, hydrogen[data.numbers[partner] == 6])
+
+
+@accident(*_BOTH, source="https://github.com/keiserlab/e3fp/issues/59")
+def hydrogens_at_origin(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """Every hydrogen lies at the origin: RDKit's AddHs without addCoords."""
+    return with_values(data, positions=changed(data.positions, _hydrogens(data, rows)[0], 0.0))
+
+
+@accident(*_BOTH, source="https://github.com/openmm/spice-dataset/issues/105")
+def hydrogen_torn_off(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """One hydrogen of each structure is 3 Å farther out than it was labelled."""
+    hydrogen, partner = _hydrogens(data, rows)
+    _, first = np.unique(data.structure_of_atom[hydrogen], return_index=True)
+    hydrogen, partner = hydrogen[first], partner[first]
+    away = data.positions[hydrogen] - data.positions[partner]
+    length = np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-3)
+    return with_values(
+        data, positions=changed(data.positions, hydrogen, data.positions[hydrogen] + TORN_BY * away / length)
+    )
+
+
+@accident(*_BOTH, source="https://github.com/valence-labs/OpenQDC/pull/18")
+def positions_in_bohr(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """Positions in bohr are taken for Å."""
+    own = atoms_of(data, rows)
+    return with_values(data, positions=changed(data.positions, own, data.positions[own] / Bohr))
+
+
+@accident(*_BOTH, source="registry SDF files are drawings; https://github.com/MehmetAzizYirik/MAYGEN/issues/82")
+def flattened(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """The third coordinate is 0: a drawing taken for a geometry."""
+    return with_values(data, positions=changed(data.positions, (atoms_of(data, rows), 2), 0.0))
+
+
+@accident(*_BOTH, source="https://github.com/deepmodeling/dpdata/issues/778")
+def elements_exchanged(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """Carbon and nitrogen change names: the species of one file in the order of another."""
+    own = atoms_of(data, rows)
+    other = np.arange(256, dtype=np.uint8)
+    other[[6, 7]] = 7, 6
+    return with_values(data, numbers=changed(data.numbers, own, other[data.numbers[own]]))
+
+
+@accident(*_BOTH, source="https://github.com/rdkit/rdkit/issues/3854")
+def nan_in_one_atom(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """One atom of each structure has a force that is NaN, or a place where nothing is labelled."""
+    struck = data.offset[:-1][rows] + rng.integers(0, np.maximum(data.sizes[rows], 1))
+    struck = struck[data.sizes[rows] > 0]
+    if data.forces is None:
+        return with_values(data, positions=changed(data.positions, struck, np.nan))
+    return with_values(data, forces=changed(data.forces, struck, np.nan))

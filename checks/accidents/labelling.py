@@ -1,0 +1,169 @@
+"""Accidents to labels: units, signs, order, precision, two teachers, failed calculations."""
+
+import numpy as np
+from ase.units import Bohr, Hartree, kcal, mol
+from numpy.typing import NDArray
+
+from hydrogate.checks.accidents.catalogue import Rows, accident, atoms_of, changed, labels, with_values
+from hydrogate.checks.dataset import Dataset
+
+_SPICE_UNITS = "https://github.com/openmm/spice-dataset/issues/83"
+_LOAD_ATOMS = "https://github.com/jla-gardner/load-atoms/issues/78"
+SHIFT = 1.0  # eV
+
+
+def _scaled(data: Dataset, rows: Rows, factor: float) -> Dataset:
+    _, forces = labels(data)
+    own = atoms_of(data, rows)
+    return with_values(data, forces=changed(forces, own, forces[own] * np.float32(factor)))
+
+
+@accident("labels", source="kcal/mol/Å read as eV/Å; of rMD17, https://doi.org/10.6084/m9.figshare.12672038")
+def forces_in_kcal(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """Forces are 23.06 times too large: kcal/mol/Å taken for eV/Å."""
+    return _scaled(data, rows, mol / kcal)
+
+
+@accident("labels", source=_LOAD_ATOMS)
+def forces_divided_by_kcal(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """Forces are 532 times too large: kcal/mol/Å divided by its value in eV where it should be multiplied."""
+    return _scaled(data, rows, (mol / kcal) ** 2)
+
+
+@accident("labels", source=f"the reverse of {_SPICE_UNITS}")
+def forces_converted_twice(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """Forces are 51.42 times too large: converted from hartree/bohr a second time."""
+    return _scaled(data, rows, Hartree / Bohr)
+
+
+@accident("labels", source=_SPICE_UNITS)
+def forces_in_hartree_per_bohr(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """Forces are 51.42 times too small: hartree/bohr taken for eV/Å."""
+    return _scaled(data, rows, Bohr / Hartree)
+
+
+@accident("labels", source="meV/Å and eV/Å mistaken for each other, as papers report errors in the first")
+def forces_a_thousandth(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """Forces are 1,000 times too small."""
+    return _scaled(data, rows, 1e-3)
+
+
+@accident("labels", source="https://github.com/choderalab/modelforge/issues/298")
+def forces_a_tenth(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """Forces are 10 times too small: per Å taken for per nm."""
+    return _scaled(data, rows, 0.1)
+
+
+@accident("labels", source="https://github.com/openmm/spice-dataset/issues/94")
+def gradients_for_forces(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """The gradient is stored as the force: the sign is wrong."""
+    return _scaled(data, rows, -1.0)
+
+
+@accident("labels", source="https://github.com/QuantumMaterialsModelling/vasp-phonopy-sscha/issues/6")
+def forces_permuted(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """The forces of each structure are in another order of its atoms than its positions."""
+    _, forces = labels(data)
+    spoiled = forces.copy()
+    for row in rows.tolist():
+        spoiled[data.atoms_of(row)] = rng.permutation(forces[data.atoms_of(row)])
+    return with_values(data, forces=spoiled)
+
+
+@accident(
+    "labels",
+    source="labels stored with fewer digits, as here of energies: https://github.com/openmm/spice-dataset/issues/55",
+)
+def forces_in_half_precision(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """Forces went through float16 and keep three digits."""
+    _, forces = labels(data)
+    own = atoms_of(data, rows)
+    return with_values(data, forces=changed(forces, own, forces[own].astype(np.float16)))
+
+
+@accident(
+    "labels",
+    source="outliers clipped where they should be looked at; https://github.com/openmm/spice-dataset/issues/105",
+)
+def forces_clipped(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """Force components beyond the 99th percentile of the data set are cut off there."""
+    _, forces = labels(data)
+    own = atoms_of(data, rows)
+    limit = np.nanquantile(np.abs(forces), 0.99)
+    return with_values(data, forces=changed(forces, own, np.clip(forces[own], -limit, limit)))
+
+
+@accident("labels", source="rows of failed calculations left as they were allocated")
+def zeros_for_failed_labels(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """Energy and forces are 0 where the calculation failed."""
+    energy, forces = labels(data)
+    return with_values(
+        data, energy=changed(energy, rows, 0.0), forces=changed(forces, atoms_of(data, rows), np.float32(0.0))
+    )
+
+
+@accident("labels", source=_LOAD_ATOMS)
+def energies_in_kcal(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """Energies are in kcal/mol and taken for eV."""
+    energy, _ = labels(data)
+    return with_values(data, energy=changed(energy, rows, energy[rows] * mol / kcal))
+
+
+@accident("labels", source=_SPICE_UNITS)
+def energies_in_hartree(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """Energies are in hartree and taken for eV."""
+    energy, _ = labels(data)
+    return with_values(data, energy=changed(energy, rows, energy[rows] / Hartree))
+
+
+@accident("labels", source="https://github.com/openmm/spice-dataset/issues/55")
+def energies_in_single_precision(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """Total energies went through float32."""
+    energy, _ = labels(data)
+    return with_values(data, energy=changed(energy, rows, energy[rows].astype(np.float32)))
+
+
+@accident("labels", source="a column sorted without the others; https://github.com/choderalab/torsionfit/pull/13")
+def energies_shuffled(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """Energies are those of other structures of the data set."""
+    energy, _ = labels(data)
+    receivers = rng.permutation(rows)
+    donors = np.roll(receivers, 1) if len(rows) > 1 else (rows + rng.integers(1, max(len(data), 2))) % len(data)
+    return with_values(data, energy=changed(energy, receivers, energy[donors]))
+
+
+@accident("labels", source="https://github.com/chemsurajit/largeDFTdata/issues/2", largest_share=0.5)
+def energies_shifted(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """Energies are 1 eV higher in one part of the data set: another reference."""
+    energy, _ = labels(data)
+    return with_values(data, energy=changed(energy, rows, energy[rows] + SHIFT))
+
+
+@accident("labels", source="https://github.com/choderalab/modelforge/issues/33", largest_share=0.5)
+def two_teachers(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """One part of the data set has the labels of another teacher, imitated: forces differ by element, energies too.
+
+    Forces of each element times 0.8 to 1.2, without what would push or turn the molecule; energies by up to 1 eV an
+    atom of each element.
+    """
+    energy, forces = labels(data)
+    factor, offset = rng.uniform(0.8, 1.2, 256).astype(np.float32), rng.uniform(-1.0, 1.0, 256)
+    theirs, shift = forces.copy(), np.zeros(len(rows))
+    for k, row in enumerate(rows.tolist()):
+        own = data.atoms_of(row)
+        numbers = data.numbers[own]
+        theirs[own] = _isolated(data.positions[own], forces[own] * factor[numbers][:, None])
+        shift[k] = offset[numbers].sum()
+    return with_values(data, energy=changed(energy, rows, energy[rows] + shift), forces=theirs)
+
+
+def _isolated(positions: NDArray[np.float32], forces: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The nearest forces (n, 3) that neither push nor turn the molecule."""
+    arm = positions.astype(np.float64) - positions.mean(axis=0)
+    axes = np.eye(3)
+    rigid = [np.broadcast_to(axis, arm.shape).ravel() for axis in axes] + [np.cross(axis, arm).ravel() for axis in axes]
+    basis = np.array(rigid).T
+    flat = forces.astype(np.float64).ravel()
+    amount = np.linalg.lstsq(basis, flat, rcond=None)[0]
+    result: NDArray[np.float64] = (flat - basis @ amount).reshape(-1, 3)
+    return result

@@ -1,0 +1,82 @@
+"""Each accident changes what it strikes, leaves the rest alone, keeps a valid data set, and repeats for a seed."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from hydrogate.checks import Dataset
+from hydrogate.checks.accidents import ACCIDENTS, NotApplicable, changed_structures, hurt
+from hydrogate.checks.observables import net_force, net_torque
+
+ROWS = np.arange(0, 108, 7)
+
+
+def of(name: str, labelled: Dataset) -> tuple[Dataset, Dataset]:
+    return labelled, hurt(ACCIDENTS[name], labelled, ROWS, seed=1)
+
+
+@pytest.mark.parametrize("name", ACCIDENTS)
+def test_it_strikes_the_named_structures_and_no_other(name: str, labelled: Dataset) -> None:
+    good, spoiled = of(name, labelled)
+    before = good.fingerprint()
+    if name == "duplicated_block":
+        assert len(spoiled) == len(good) + len(ROWS)
+        assert not len(changed_structures(good, spoiled.subset(range(len(good)))))
+    else:
+        changed = changed_structures(good, spoiled)
+        assert len(changed)
+        assert set(changed.tolist()) <= set(ROWS.tolist())
+    assert good.fingerprint() == before
+
+
+@pytest.mark.parametrize("name", ACCIDENTS)
+def test_what_remains_is_a_data_set(name: str, labelled: Dataset) -> None:
+    good, spoiled = of(name, labelled)
+    for item in fields(Dataset):
+        ours, theirs = getattr(good, item.name), getattr(spoiled, item.name)
+        if isinstance(ours, np.ndarray):
+            assert theirs.dtype == ours.dtype, item.name
+            assert theirs.shape[1:] == ours.shape[1:], item.name
+    assert spoiled.offset[-1] == len(spoiled.numbers) == len(spoiled.positions) == len(spoiled.forces)
+    assert len(spoiled.energy) == len(spoiled.smiles) == len(spoiled.parent) == len(spoiled)
+    assert (np.diff(spoiled.offset) > 0).all()
+
+
+@pytest.mark.parametrize("name", ACCIDENTS)
+def test_a_seed_repeats_it(name: str, labelled: Dataset) -> None:
+    assert of(name, labelled)[1].fingerprint() == of(name, labelled)[1].fingerprint()
+
+
+@pytest.mark.parametrize("name", ACCIDENTS)
+def test_it_is_described(name: str) -> None:
+    accident = ACCIDENTS[name]
+    assert accident.says.endswith(".")
+    assert accident.source
+    assert set(accident.contracts) <= {"structures", "labels"}
+
+
+def test_without_labels_those_of_labels_say_so(structures: Dataset) -> None:
+    for accident in ACCIDENTS.values():
+        if accident.contracts == ("labels",):
+            with pytest.raises(NotApplicable, match="no energies and forces"):
+                hurt(accident, structures, ROWS)
+
+
+def test_one_structure_can_take_the_energy_of_another(labelled: Dataset) -> None:
+    spoiled = hurt(ACCIDENTS["energies_shuffled"], labelled, np.array([5]))
+    assert changed_structures(labelled, spoiled).tolist() == [5]
+
+
+def test_hydrogen_alone_is_written_down_and_stays(labelled: Dataset) -> None:
+    spoiled = hurt(ACCIDENTS["hydrogens_stripped"], labelled, ROWS)
+    assert [int((spoiled.numbers[spoiled.atoms_of(row)] == 1).sum()) for row in ROWS] == [0] * len(ROWS)
+    polar = hurt(ACCIDENTS["polar_hydrogens_only"], labelled, np.array([0]))
+    assert polar.formula(0) == "C2HO"
+
+
+def test_the_other_teacher_is_one_that_neither_pushes_nor_turns(labelled: Dataset) -> None:
+    spoiled = hurt(ACCIDENTS["two_teachers"], labelled, ROWS)
+    assert net_force(spoiled)[ROWS].max() < 1e-6
+    assert net_torque(spoiled)[ROWS].max() < 1e-4
+    assert np.abs(spoiled.forces - labelled.forces).max() > 0.1

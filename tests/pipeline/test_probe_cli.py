@@ -1,0 +1,63 @@
+"""`hydrogate probe` as a user meets it: 0 when it is done, whatever it found; 2 where there is nothing to probe."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hydrogate.checks import Dataset
+from hydrogate.pipeline import cli
+from hydrogate.pipeline.hdf5 import write_dataset
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    """Call ``hydrogate probe`` in an empty folder: exit status, what it printed, what it complained of."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["hydrogate", "probe", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    return run
+
+
+def test_the_matrix_is_printed_and_the_file_stays(call, labelled: Dataset, tmp_path: Path) -> None:
+    write_dataset(labelled, tmp_path / "good.h5")
+    before = (tmp_path / "good.h5").read_bytes()
+    status, out, _ = call("good.h5", "--sample", "60")
+    assert status == 0
+    assert "contract labels, profile druglike: would it have caught it?" in out
+    assert "gradients_for_forces" in out
+    assert (tmp_path / "good.h5").read_bytes() == before
+
+
+def test_json_is_the_whole_matrix_and_data_that_do_not_hold_are_no_refusal(
+    call, labelled: Dataset, tmp_path: Path
+) -> None:
+    write_dataset(replace(labelled, forces=-labelled.forces, _cache={}), tmp_path / "bad.h5")
+    status, out, err = call("bad.h5", "--format", "json", "--seed", "3")
+    content = json.loads(out)
+    assert (status, content["holds_before"], content["seed"]) == (0, False, 3)
+    assert content["accidents"]["nan_in_one_atom"]["weakest_caught"] == "one"
+    assert "spoiled copies" in err
+    assert call("bad.h5", "--format", "markdown")[1].startswith("## Would contract labels have caught it?")
+
+
+def test_what_cannot_be_probed_exits_2(call, structures: Dataset, tmp_path: Path) -> None:
+    write_dataset(structures, tmp_path / "s.h5")
+    for arguments, words in (
+        (["s.h5"], "carries no energies and forces"),
+        (["gone.h5"], "gone.h5: no such file"),
+        (["s.h5", "--contract", "structure"], "did you mean 'structures'"),
+        (["s.h5", "--contract", "input"], "cannot be probed"),
+    ):
+        status, _, err = call(*arguments)
+        assert status == 2
+        assert words in " ".join(err.split())
+        assert "Traceback" not in err
