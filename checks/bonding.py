@@ -40,11 +40,11 @@ def connected(subject: Subject, bounds: Bounds) -> Rows:
 def bond_lengths_match_orders(subject: Subject, bounds: Bounds) -> Quantities:
     """C-C bonds that the SMILES makes sp3-sp3 are as long as such bonds are; the SMILES describes these atoms."""
     data, bonded, rows = subject.data, subject.bonds, _isolated(subject)
-    written = rows[(data.smiles[rows] != "") & (data.parent[rows] == rows)]
+    written = rows[data.smiles[rows] != ""]
     if not len(written):
         raise NotRun("no structure has a SMILES, so that no bond orders are written down")
     random = np.random.default_rng(bounds.settings["seed"])
-    chosen = np.sort(random.choice(written, min(bounds.settings["molecules"], len(written)), replace=False))
+    chosen = np.sort(random.choice(written, min(bounds.settings["structures"], len(written)), replace=False))
     hydrogens = np.bincount(subject.geometry.partner, minlength=len(data.numbers))
     start = np.searchsorted(bonded.first, data.offset)
     lengths: list[np.ndarray] = []
@@ -61,13 +61,13 @@ def bond_lengths_match_orders(subject: Subject, bounds: Bounds) -> Quantities:
     values = {"unmatched": len(unmatched) / len(chosen)}
     if lengths:
         everything = np.concatenate(lengths)
-        # What chance (a rattled geometry) takes from a mean of n bonds is no fault of the molecule.
+        # What chance (a rattled geometry) takes from a mean of n bonds is no fault of the structure.
         chance = bounds.settings["standard_errors"] * everything.std()
         least = bounds.limits["mean"].min or 0.0
         short = [of_one.mean() < least - chance / np.sqrt(len(of_one)) for of_one in lengths]
-        values |= {"mean": float(everything.mean()), "short_molecules": float(np.mean(short))}
+        values |= {"mean": float(everything.mean()), "short": float(np.mean(short))}
     first = f" (first of which the SMILES does not describe: {data.name(unmatched[0])})" if unmatched else ""
-    return Quantities(values, len(chosen), f"molecules{first}")
+    return Quantities(values, len(chosen), f"structures{first}")
 
 
 @rule(

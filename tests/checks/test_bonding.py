@@ -63,7 +63,7 @@ def test_bond_lengths_agree_with_the_orders_of_clean_molecules() -> None:
     finding = found(of_molecules([embedded(smiles) for smiles in DRUGS]), "bond_lengths_match_orders")
     assert finding.verdict is Verdict.PASS
     assert 1.50 < finding.observed["mean"] < 1.55
-    assert finding.observed["unmatched"] == finding.observed["short_molecules"] == 0
+    assert finding.observed["unmatched"] == finding.observed["short"] == 0
 
 
 def test_all_bonds_written_single_are_caught() -> None:
@@ -78,7 +78,7 @@ def test_one_molecule_written_single_among_many_warns() -> None:
     finding = found(of_molecules(one + [embedded(smiles) for smiles in DRUGS[1:]] * 10), "bond_lengths_match_orders")
     assert (finding.verdict, finding.severity) == (Verdict.FAIL, Severity.WARN)
     assert finding.observed["mean"] > 1.47
-    assert finding.observed["short_molecules"] == pytest.approx(1 / 31)  # three of the five hold sp3-sp3 bonds
+    assert finding.observed["short"] == pytest.approx(1 / 31)  # three of the five hold sp3-sp3 bonds
 
 
 @pytest.mark.parametrize("smiles", ["CCN", "CCCO", "COC", "C=CO", "not a smiles"])
