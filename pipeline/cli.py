@@ -176,6 +176,71 @@ def show(
     console.print(f"Read as {format_of(path, input_format)}; its numbers taken in {taken}.", markup=False)
 
 
+@app.command(epilog="Example: hydrogate diff data/labelled.h5 new.extxyz --format markdown")
+def diff(
+    one: Annotated[Path, typer.Argument(help="A data set in any format that `hydrogate check` reads.")],
+    other: Annotated[Path, typer.Argument(help="The data set to compare with it.")],
+    units: Annotated[str | None, typer.Option(help="Units of the numbers of files that do not say them.")] = None,
+    input_format: Annotated[str | None, typer.Option(help="The files' format, where the suffix does not tell.")] = None,
+    keys: Annotated[str | None, typer.Option(help="The files' own keys: energy=E,forces=-gradient,charge=Q.")] = None,
+    output_format: Annotated[OutputFormat, typer.Option("--format", help="How to print.")] = OutputFormat.TEXT,
+) -> None:
+    """Compare two data sets: species, sizes, labels, molecules. Exits 0 whatever differs, 2 where one is unusable."""
+    from hydrogate.checks.difference import compare
+    from hydrogate.checks.render.difference import difference_dict, difference_markdown, difference_text
+    from hydrogate.pipeline.formats import format_of, parse_keys, read, units_of
+
+    named = parse_keys(keys)
+    says = [format_of(path, input_format) in ("hdf5", "sdf") for path in (one, other)]
+    # A format that says its keys and units itself is left to, beside one that does not.
+    declared = [(None, {}) if itself and not all(says) else (units, named) for itself in says]
+    data = [read(path, input_format, *given) for path, given in zip((one, other), declared, strict=True)]
+    taken = [units_of(path, input_format, given) for path, (given, _) in zip((one, other), declared, strict=True)]
+    difference = compare(*data, names=(str(one), str(other)), units=(taken[0], taken[1]))
+    match output_format:
+        case OutputFormat.JSON:
+            print(json.dumps(difference_dict(difference), indent=2, ensure_ascii=False, allow_nan=False))
+        case OutputFormat.MARKDOWN:
+            print(difference_markdown(difference), end="")
+        case OutputFormat.TEXT:
+            Console().print(difference_text(difference))
+
+
+class Proposed(StrEnum):
+    """The contracts that bounds are proposed for."""
+
+    STRUCTURES = "structures"
+    LABELS = "labels"
+    BOTH = "both"
+
+
+@app.command(epilog="Example: hydrogate profile trusted.extxyz -o contract.yaml --contract both")
+def profile(
+    paths: Annotated[list[Path], typer.Argument(help="Trusted data; several files are taken as one data set.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file of bounds to write.")],
+    contract: Annotated[Proposed, typer.Option(help="Whose bounds to propose.")] = Proposed.BOTH,
+    margin: Annotated[float, typer.Option(help="From 0, the observed values, to 1, the shipped bounds.")] = 0.5,
+    shipped: Annotated[
+        str | None, typer.Option("--profile", help=f"Shipped bounds to start from: {', '.join(profile_names())}.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    units: Annotated[str | None, typer.Option(help="Units of the file's numbers, such as kcal/mol,angstrom.")] = None,
+    input_format: Annotated[str | None, typer.Option(help="The files' format, where the suffix does not tell.")] = None,
+    keys: Annotated[str | None, typer.Option(help="The files' own keys: energy=E,forces=-gradient,charge=Q.")] = None,
+) -> None:
+    """Propose bounds from trusted data for `hydrogate check --params`: 0 written, 1 the data break what no data may."""
+    from hydrogate.pipeline.formats import join, parse_keys, read
+    from hydrogate.pipeline.profile import write_profile
+
+    contracts = ("structures", "labels") if contract is Proposed.BOTH else (contract.value,)
+    if output.exists() and not force:
+        raise BadParams(f"{output}: exists already; name another file with -o, or overwrite it with --force")
+    overrides = _overrides(None)
+    data = join([read(path, input_format, units, parse_keys(keys)) for path in paths])
+    for line in write_profile(data, output, contracts, ", ".join(map(str, paths)), shipped, overrides, margin):
+        print(line)
+
+
 @app.command(epilog="Example: hydrogate decide --require m4_cuda_optimization")
 def decide(
     require: Annotated[str | None, typer.Option(help="Exit 1 unless this milestone is reached.")] = None,

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.difference import teacher_name
 from hydrogate.checks.observables import force_norms
 
 
@@ -44,8 +45,7 @@ def _facts(data: Dataset) -> dict[str, str]:
         norms = force_norms(data)
         rms = float(np.sqrt(np.mean(data.forces.astype(np.float64) ** 2)))
         facts["forces"] = f"RMS component {rms:.3f}, |F| median {np.median(norms):.3f}, largest {norms.max():.3f} eV/Å"
-    teacher = data.teacher or {}
-    facts["teacher"] = " ".join(str(teacher[k]) for k in ("name", "method", "version") if k in teacher) or "none"
+    facts["teacher"] = teacher_name(data)
     facts["units"] = "positions Å, energy eV, forces eV/Å, charge e"
     facts["fingerprint"] = data.fingerprint()
     return facts
