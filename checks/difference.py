@@ -124,8 +124,10 @@ def compare(
         for index, data in enumerate((one, other))
     ]
     before, after = counts
+    first, second = sides
     return Difference(
-        *sides,
+        one=first,
+        other=second,
         told_by=told_by,
         new={key: after[key] for key in after if key not in before},
         lost={key: before[key] for key in before if key not in after},

@@ -154,7 +154,7 @@ def _propose(contract: str, bounds: Bounds, subject: Subject, margin: float) -> 
             if (shipped := getattr(limits, name)) is not None:
                 value = min(values) if name.endswith("min") else max(values)
                 proposed = shipped if kept else _end(name, value, limits, shipped, margin)
-                ends[quantity, name] = End(name, proposed, shipped, value)
+                ends[quantity, name] = End(name, float(proposed), float(shipped), value)
     note = "" if ends else "nothing finite was observed"
     return ProposedCheck(bounds.check, ends, f"{finding.n} {measured.noun}", note)
 

@@ -78,7 +78,8 @@ def _rows(difference: Difference) -> Iterator[_Row]:
 
 def _number(name: str, before: float | None, after: float | None) -> _Row:
     change = "" if before is None or after is None else f"{after - before:+.4g}"
-    return name, *("none" if value is None else f"{value:.6g}" for value in (before, after)), change
+    one, other = ("none" if value is None else f"{value:.6g}" for value in (before, after))
+    return name, one, other, change
 
 
 def _quantiles(name: str, before: Spread | None, after: Spread | None) -> Iterator[_Row]:
