@@ -90,7 +90,8 @@ def atoms_of(data: Dataset, rows: Rows) -> NDArray[np.int64]:
     sizes = data.sizes[rows]
     ends = np.cumsum(sizes)
     within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - sizes, sizes)
-    return np.repeat(data.offset[:-1][rows], sizes) + within
+    atoms: NDArray[np.int64] = np.repeat(data.offset[:-1][rows], sizes) + within
+    return atoms
 
 
 def labels(data: Dataset) -> tuple[NDArray[np.float64], NDArray[np.float32]]:

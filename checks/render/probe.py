@@ -14,17 +14,17 @@ _STYLES = {
     Outcome.PASSES: "bold red",
     Outcome.ABSENT: "dim",
 }
-_FIRST = 2
+_FIRST = 1
 
 
 def probe_text(probe: Probe) -> RenderableType:
     """What did not hold before, the matrix, then each accident that would pass."""
     title = f"contract {probe.contract}, profile {probe.profile}: would it have caught it?"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("accident", overflow="fold")
+    table.add_column("accident", no_wrap=True)
     for strength in STRENGTHS:
         table.add_column(strength, no_wrap=True)
-    for heading in ("caught first by", "weakest caught"):
+    for heading in ("caught first by", "weakest"):
         table.add_column(heading, overflow="fold")
     for line in probe.lines:
         cells = [Text(_cell(trial, name), style=_STYLES[trial.outcome]) for trial, name in _named(line)]
@@ -70,7 +70,7 @@ def _cell(trial: Trial, strength: str) -> str:
 def _first(line: Line) -> str:
     """The checks that refuse at the strongest, in the order of the contract."""
     names = line.trials[0].refused_by
-    more = f" and {len(names) - _FIRST} more" if len(names) > _FIRST else ""
+    more = f" +{len(names) - _FIRST}" if len(names) > _FIRST else ""
     return f"{', '.join(names[:_FIRST])}{more}" if names else "–"
 
 
@@ -96,7 +96,7 @@ def _strength(trial: Trial) -> str:
 
 
 def _advice(trial: Trial) -> str:
-    warned = f"Warned by {', '.join(trial.warned_by)}: severity error would refuse it. " if trial.warned_by else ""
+    warned = f"Warned by {', '.join(trial.warned_by)}, which refuses nothing. " if trial.warned_by else ""
     near = trial.nearest
     if near is not None:
         name = near.check if near.quantity in ("value", "worst") else f"{near.check}.{near.quantity}"
@@ -104,7 +104,10 @@ def _advice(trial: Trial) -> str:
             f"{warned}Tighten {name}: {near.clean:.4g} clean, {near.spoiled:.4g} spoiled, allowed {near.allowed} "
             f"({100 * near.way:.0f} % of the way)."
         )
-    return warned or "No bound comes near it: only the teacher asked again (check label_audit) or a reference can tell."
+    return (
+        warned.rstrip()
+        or "No bound comes near it: only the teacher asked again (check label_audit) or a reference can tell."
+    )
 
 
 def _summary(probe: Probe) -> str:
