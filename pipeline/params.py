@@ -46,7 +46,7 @@ class Regenerate(Section):
 
 
 class Label(Section):
-    """Labels by the teacher: ``method: null`` is its default, ``workers: 0`` one a core, ``weights`` a file, for Orb."""
+    """Labels by the teacher. ``method: null`` is its default, ``workers: 0`` one a core, ``weights`` a file (Orb)."""
 
     teacher: str
     method: str | None
