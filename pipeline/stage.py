@@ -24,6 +24,14 @@ def stage_exit_status(main: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted; what was computed is kept, run the same command to continue", file=sys.stderr)
         return 130
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("hydrogate"):
+            raise
+        remedy = (
+            "the bare install checks data; for the rest, pip install 'hydrogate[all]' (torch first, see the README)"
+        )
+        print(f"{error.name} is not installed: {remedy}", file=sys.stderr)
+        return UNUSABLE
     except (BadParams, ValueError, OSError, RuntimeError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return UNUSABLE
@@ -43,11 +51,11 @@ def progress_bar(task: str, *, total: int, done: int = 0, unit: str) -> Iterator
     )
 
     console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda count: None
+        print(f"{task}: {total} {unit}", file=sys.stderr)
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
-    with Progress(
-        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal
-    ) as bar:
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
         identifier = bar.add_task(task, total=total, completed=done)
         yield lambda count: bar.advance(identifier, count)
-    if not console.is_terminal:
-        print(f"{task}: {total} {unit}", file=sys.stderr)

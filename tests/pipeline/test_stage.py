@@ -1,0 +1,44 @@
+"""The exit status of a stage, and what is said with it."""
+
+import pytest
+
+from hydrogate.checks import ContractViolation
+from hydrogate.checks.declared import BadParams
+from hydrogate.pipeline.hdf5 import UnreadableFile
+from hydrogate.pipeline.stage import progress_bar, stage_exit_status
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "words"),
+    [
+        (ContractViolation("contract labels, check finite: …"), 1, "contract labels, check finite"),
+        (BadParams("params.yaml: train.epochs"), 2, "BadParams: params.yaml: train.epochs"),
+        (UnreadableFile("a.sdf: empty"), 2, "a.sdf: empty"),
+        (FileNotFoundError("a.h5: no such file"), 2, "a.h5: no such file"),
+        (KeyboardInterrupt(), 130, "run the same command to continue"),
+        (ModuleNotFoundError("No module named 'dvc'", name="dvc"), 2, "dvc is not installed"),
+    ],
+)
+def test_a_refusal_is_1_and_what_cannot_be_used_2(
+    fault: BaseException, status: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> int:
+        raise fault
+
+    assert stage_exit_status(main) == status
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fault", [ZeroDivisionError(), ModuleNotFoundError(name="hydrogate.nowhere")])
+def test_a_fault_of_the_program_keeps_its_traceback(fault: Exception) -> None:
+    def main() -> int:
+        raise fault
+
+    with pytest.raises(type(fault)):
+        stage_exit_status(main)
+
+
+def test_off_a_terminal_the_bar_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar("label", total=3, unit="structures") as advance:
+        advance(3)
+    assert capsys.readouterr().err == "label: 3 structures\n"
