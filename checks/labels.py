@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from hydrogate.checks.bounds import Bounds
 from hydrogate.checks.dataset import Dataset
-from hydrogate.checks.observables import bond_forces, composition_fit, force_norms, per_structure
+from hydrogate.checks.observables import SiblingWork, bond_forces, composition_fit, force_norms, per_structure
 from hydrogate.checks.observables import net_force as net_force_of
 from hydrogate.checks.observables import net_torque as net_torque_of
 from hydrogate.checks.rules import NotRun, Quantities, Rows, Subject, rule
@@ -86,19 +86,45 @@ def restoring_forces(subject: Subject, bounds: Bounds) -> Quantities:
     return Quantities({"": value}, n, "X-H bonds", undecided, bounds.settings["too_few_only_warn"])
 
 
-@rule("labels", remedy="Energies and forces disagree: a unit, a sign, an order of atoms, or labels of two methods.")
-def sibling_work(subject: Subject, bounds: Bounds) -> Quantities:
-    """Slope of ΔE on −½(F₁ + F₂)·Δx over pairs of near geometries of one molecule; needs no teacher."""
+def _near_siblings(subject: Subject, bounds: Bounds) -> SiblingWork:
     _labelled(subject)
     pairs = subject.siblings
     near = pairs.rms_displacement <= bounds.settings["max_rms_displacement"]
-    work, difference = pairs.work[near], pairs.energy_difference[near]
-    if not len(work):
+    if not near.any():
         raise NotRun("no molecule has two near geometries (regenerate.sampling: none)")
+    return SiblingWork(*(column[near] for column in pairs))
+
+
+@rule("labels", remedy="Energies and forces disagree: a unit, a sign, an order of atoms, or labels of two methods.")
+def sibling_work(subject: Subject, bounds: Bounds) -> Quantities:
+    """Slope of ΔE on −½(F₁ + F₂)·Δx over pairs of near geometries of one molecule; needs no teacher."""
+    pairs = _near_siblings(subject, bounds)
+    work, difference = pairs.work, pairs.energy_difference
     few = len(work) < bounds.settings["min_pairs"]
     undecided = f"{len(work)} pairs, at least {bounds.settings['min_pairs']} needed" if few else ""
     square = float(work @ work)
     return Quantities({"": float(work @ difference) / square if square > 0 else np.nan}, len(work), "pairs", undecided)
+
+
+@rule(
+    "labels",
+    unit="1/Å",
+    remedy="The two energies have different references, or one of the two labels failed: look at both.",
+)
+def sibling_residual(subject: Subject, bounds: Bounds) -> Rows:
+    """How far ΔE of two near geometries is from the work of their forces, over Σ |ΔF·Δx| |Δx| of their atoms."""
+    pairs = _near_siblings(subject, bounds)
+    data = subject.data
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = np.abs(pairs.energy_difference - pairs.work) / pairs.third_order
+
+    def describe(row: int) -> str:
+        return (
+            f"{data.name(int(pairs.second[row]))} differs from structure {pairs.first[row]} by "
+            f"{pairs.energy_difference[row]:.4g} eV, the work of their forces is {pairs.work[row]:.4g} eV"
+        )
+
+    return Rows(relative, describe, pairs.second, "pairs")
 
 
 @rule(

@@ -235,13 +235,17 @@ def bond_forces(data: Dataset, shape: Geometry) -> BondForces:
 
 
 class SiblingWork(NamedTuple):
-    """Pairs of geometries of one molecule, all (P,): ΔE and −½(F₁ + F₂)·Δx in eV, RMS displacement in Å."""
+    """Pairs of geometries of one molecule, all (P,): ΔE and −½(F₁ + F₂)·Δx in eV, RMS displacement in Å.
+
+    ``third_order`` is Σ |(F₂ − F₁)·Δx| |Δx| over the atoms, eV Å: what the error of the trapezoidal rule goes with.
+    """
 
     first: Ints
     second: Ints
     energy_difference: Floats
     work: Floats
     rms_displacement: Floats
+    third_order: Floats
 
 
 def sibling_work(data: Dataset) -> SiblingWork:
@@ -272,18 +276,19 @@ def sibling_work(data: Dataset) -> SiblingWork:
                 displacement[atoms], _ = find_mic(  # type: ignore[no-untyped-call]
                     displacement[atoms], data.cell[own], data.pbc[own]
                 )
-    mean_force = 0.5 * (data.forces[one] + data.forces[two]).astype(np.float64)
     if not len(child):
         none = np.empty(0)
-        return SiblingWork(parent, child, none, none, none)
+        return SiblingWork(parent, child, none, none, none, none)
+    mean_force = 0.5 * (data.forces[one] + data.forces[two]).astype(np.float64)
+    change = np.abs(((data.forces[two] - data.forces[one]).astype(np.float64) * displacement).sum(axis=1))
+    third_order = np.add.reduceat(change * np.linalg.norm(displacement, axis=1), start[:-1])
     work = -np.add.reduceat((mean_force * displacement).sum(axis=1), start[:-1])
     square = np.add.reduceat((displacement**2).sum(axis=1), start[:-1])
     differ = np.add.reduceat((data.numbers[one] != data.numbers[two]).astype(np.int64), start[:-1])
     same = differ == 0
     rms = np.sqrt(square / sizes)
-    return SiblingWork(
-        parent[same], child[same], (data.energy[child] - data.energy[parent])[same], work[same], rms[same]
-    )
+    difference = data.energy[child] - data.energy[parent]
+    return SiblingWork(*(column[same] for column in (parent, child, difference, work, rms, third_order)))
 
 
 class CompositionFit(NamedTuple):

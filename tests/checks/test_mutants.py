@@ -127,6 +127,11 @@ def shuffled_labels(data: Dataset) -> Dataset:
     return with_values(data, energy=data.energy[order], forces=forces)
 
 
+def another_reference(data: Dataset) -> Dataset:
+    """Every other energy 1 eV higher."""
+    return with_values(data, energy=changed(data.energy, slice(0, None, 2), data.energy[::2] + 1.0))
+
+
 def turned(data: Dataset) -> Dataset:
     """Forces that turn one structure and sum to zero."""
     own = data.atoms_of(0)
@@ -199,33 +204,41 @@ MUTANTS: dict[tuple[str, str], Mutant] = {
             "restoring_forces",
             "net_force",
             "net_torque",
-            "sibling_work",
+            "sibling_work", "sibling_residual",
         ),
     ),
     ("labels", "min_distance"): Mutant(
-        two_atoms_together, also=("sibling_work", "hydrogen_bond_lengths", "net_torque")
+        two_atoms_together, also=("sibling_work", "sibling_residual", "hydrogen_bond_lengths", "net_torque")
     ),
     ("labels", "hydrogen_bond_lengths"): Mutant(
-        hydrogen_at_origin, also=("sibling_work", "restoring_forces", "net_torque")
+        hydrogen_at_origin, also=("sibling_work", "sibling_residual", "restoring_forces", "net_torque")
     ),
     ("labels", "complete"): Mutant(lambda d: with_values(d, n_read=d.n_read + 1)),
     ("labels", "force_magnitude"): Mutant(
-        lambda d: with_values(d, forces=d.forces * np.float32(23.06)), also=("force_rms", "sibling_work", "net_force")
+        lambda d: with_values(d, forces=d.forces * np.float32(23.06)),
+        also=("force_rms", "sibling_work", "sibling_residual", "net_force"),
     ),
     ("labels", "force_rms"): Mutant(
-        lambda d: with_values(d, forces=d.forces / np.float32(1000)), also=("force_magnitude", "sibling_work")
+        lambda d: with_values(d, forces=d.forces / np.float32(1000)),
+        also=("force_magnitude", "sibling_work", "sibling_residual"),
     ),
     ("labels", "force_rms_per_structure"): Mutant(
-        lambda d: with_values(d, forces=changed(d.forces, d.atoms_of(4), 0.0)), also=("sibling_work",)
+        lambda d: with_values(d, forces=changed(d.forces, d.atoms_of(4), 0.0)),
+        also=("sibling_work", "sibling_residual"),
     ),
     ("labels", "restoring_forces"): Mutant(
-        lambda d: with_values(d, forces=-d.forces), also=("sibling_work",)
+        lambda d: with_values(d, forces=-d.forces), also=("sibling_work", "sibling_residual")
     ),
-    ("labels", "sibling_work"): Mutant(permuted_forces, also=("restoring_forces", "hydrogen_forces", "net_torque")),
+    ("labels", "sibling_residual"): Mutant(another_reference),
+    ("labels", "sibling_work"): Mutant(
+        permuted_forces,
+        also=("sibling_residual", "restoring_forces", "hydrogen_forces", "net_torque"),
+    ),
     ("labels", "net_force"): Mutant(torn),
     ("labels", "net_torque"): Mutant(turned),
     ("labels", "constant_labels"): Mutant(
-        lambda d: with_values(d, energy=changed(d.energy, slice(0, 3), d.energy[0])), also=("sibling_work",)
+        lambda d: with_values(d, energy=changed(d.energy, slice(0, 3), d.energy[0])),
+        also=("sibling_work", "sibling_residual"),
     ),
     ("labels", "isolated_atom_energies"): Mutant(
         lambda d: with_values(d, isolated_atom_energies={s: e / 27.2 for s, e in d.isolated_atom_energies.items()})
@@ -234,24 +247,25 @@ MUTANTS: dict[tuple[str, str], Mutant] = {
         lambda d: with_values(d, energy=changed(d.energy, slice(0, 3), d.energy[:3] + 30.0))
     ),
     ("labels", "energy_residual_scale"): Mutant(
-        lambda d: with_values(d, energy=d.energy / 27.211386), also=("sibling_work", "isolated_atom_energies")
+        lambda d: with_values(d, energy=d.energy / 27.211386),
+        also=("sibling_work", "sibling_residual", "isolated_atom_energies"),
     ),
     ("labels", "force_scale_by_element"): Mutant(
         lambda d: with_values(d, forces=d.forces * np.float32(4.0)),
-        also=("sibling_work", "force_magnitude", "force_rms"),
+        also=("sibling_work", "sibling_residual", "force_magnitude", "force_rms"),
     ),
     ("labels", "distribution_drift"): Mutant(
         lambda d: with_values(d, forces=d.forces * np.float32(1.3)),
-        also=("sibling_work",),
+        also=("sibling_work", "sibling_residual"),
     ),
     ("labels", "energy_force_consistency"): Mutant(
-        lambda d: with_values(d, forces=d.forces * np.float32(1.05)), also=("sibling_work",)
+        lambda d: with_values(d, forces=d.forces * np.float32(1.05)), also=("sibling_work", "sibling_residual")
     ),
-    ("labels", "label_audit"): Mutant(shuffled_labels, also=("sibling_work", "net_torque")),
+    ("labels", "label_audit"): Mutant(shuffled_labels, also=("sibling_work", "sibling_residual", "net_torque")),
     ("labels", "teacher_identity"): Mutant(lambda d: with_values(d, teacher={**d.teacher, "version": "0.0"})),
     ("labels", "hydrogen_forces"): Mutant(
         lambda d: with_values(d, forces=np.where((d.numbers == 1)[:, None], 0, d.forces).astype(np.float32)),
-        also=("force_magnitude", "restoring_forces", "sibling_work", "net_force", "net_torque"),
+        also=("force_magnitude", "restoring_forces", "sibling_work", "sibling_residual", "net_force", "net_torque"),
     ),
 }  # fmt: skip
 

@@ -108,7 +108,8 @@ def test_a_sign_that_is_wrong_in_one_structure_passes_without_siblings_and_that_
 
 
 def test_the_bound_to_tighten_is_named(labelled: Dataset) -> None:
-    loose = [("test", {"labels": {"sibling_work": {"min": 0.05}, "force_rms_per_structure": {"min": 0.001}}})]
+    bounds = {"sibling_work": {"min": 0.05}, "sibling_residual": {"max": 50}, "force_rms_per_structure": {"min": 0.001}}
+    loose = [("test", {"labels": bounds})]
     found = probe(labelled, overrides=loose)
     missed = of(found, "forces_a_tenth").trials[-1]
     assert missed.outcome is Outcome.PASSES
@@ -121,7 +122,7 @@ def test_the_bound_to_tighten_is_named(labelled: Dataset) -> None:
 def test_data_that_do_not_hold_are_said_first(labelled: Dataset) -> None:
     bad = replace(labelled, forces=-labelled.forces, _cache={})
     found = probe(bad)
-    assert set(found.blind) == {"restoring_forces", "sibling_work"}
+    assert set(found.blind) == {"restoring_forces", "sibling_work", "sibling_residual"}
     assert text_of(found).startswith("THE DATA DOES NOT HOLD BEFORE IT IS SPOILED: restoring_forces, sibling_work")
     content = found.to_dict()
     assert content["holds_before"] is False
