@@ -7,7 +7,19 @@ True
 """
 
 from hydrogate.checks.contract import check
-from hydrogate.checks.dataset import Dataset, concatenate
+from hydrogate.checks.dataset import Dataset, UnreadableData, concatenate
 from hydrogate.checks.findings import ContractViolation, Finding, Report, Severity, Verdict
+from hydrogate.checks.frames import from_atoms
 
-__all__ = ["ContractViolation", "Dataset", "Finding", "Report", "Severity", "Verdict", "check", "concatenate"]
+__all__ = [
+    "ContractViolation",
+    "Dataset",
+    "Finding",
+    "Report",
+    "Severity",
+    "UnreadableData",
+    "Verdict",
+    "check",
+    "concatenate",
+    "from_atoms",
+]

@@ -5,13 +5,14 @@ from dataclasses import replace
 from datetime import date
 from typing import Any
 
-import numpy as np
 from ase import Atoms
 
 from hydrogate.checks import audit, bonding, duplicates, input, labels, predictions, reference, splits, structures
 from hydrogate.checks.bounds import Bounds, Override, resolve_bounds
-from hydrogate.checks.dataset import Dataset, concatenate
+from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.declared import BadParams
 from hydrogate.checks.findings import Finding, Report, Verdict
+from hydrogate.checks.frames import from_atoms
 from hydrogate.checks.input import InputCounts
 from hydrogate.checks.judge import judge
 from hydrogate.checks.profiles import profiles_that_hold
@@ -28,6 +29,8 @@ def check(
     data: Dataset | Sequence[Atoms],
     contract: str = "structures",
     *,
+    keys: Mapping[str, str] | None = None,
+    units: str | None = None,
     profile: str | None = None,
     overrides: Sequence[Override] = (),
     counts: InputCounts | None = None,
@@ -44,9 +47,14 @@ def check(
     Parameters
     ----------
     data : Dataset or sequence of ase.Atoms
-        Å; energies in eV and forces in eV/Å from each Atoms' calculator results, where it has them.
+        Atoms are read as files of them are: labels from their calculators' results, info or arrays; see
+        :func:`hydrogate.checks.from_atoms`. Nothing is calculated.
     contract : str
         input, structures, labels or predictions.
+    keys : mapping of str to str, optional
+        What the Atoms call their labels, charge, spin or SMILES, as in ``{"energy": "dft_e", "forces": "-gradient"}``.
+    units : str, optional
+        What the Atoms' numbers are in, such as "kcal/mol,angstrom"; default "eV,angstrom".
     profile : str, optional
         A shipped profile of bounds; default the one the overrides name, else druglike.
     overrides : sequence of (source, mapping)
@@ -59,9 +67,13 @@ def check(
     Raises
     ------
     BadParams
-        A contract, profile, check or key is unknown, or a bound is no number.
+        A contract, profile, check or key is unknown, a bound is no number, or labels stand under other keys.
+    UnreadableData
+        Some Atoms are labelled and others are not, or a value is not what it should be.
     """
-    dataset = data if isinstance(data, Dataset) else from_atoms(data)
+    if isinstance(data, Dataset) and (keys or units):
+        raise BadParams("keys= and units= are for ase.Atoms; a Dataset is in eV, Å and eV/Å")
+    dataset = data if isinstance(data, Dataset) else from_atoms(data, keys=keys, units=units)
     chosen, declared = resolve_bounds(contract, profile=profile, overrides=overrides)
     rules = _rules_of(contract, declared)
     waivers = [waiver for waiver in read_waivers(overrides) if waiver.contract == contract]
@@ -85,20 +97,6 @@ def check(
         switched_off=tuple(name for name, bounds in declared.items() if not bounds.enabled),
         summary=_summary(dataset),
         holds_under=profiles_that_hold(contract, chosen, declared, overrides, subject, findings),
-    )
-
-
-def from_atoms(structures: Sequence[Atoms]) -> Dataset:
-    """A data set from ASE Atoms with the energies and forces that their calculators hold; all or none must."""
-    stored = [atoms.calc.results if atoms.calc else {} for atoms in structures]
-    labelled = [results for results in stored if "energy" in results and "forces" in results]
-    if not labelled:
-        return concatenate(structures)
-    nothing = [np.full((len(atoms), 3), np.nan) for atoms in structures]
-    return concatenate(
-        structures,
-        energy=[results.get("energy", float("nan")) for results in stored],
-        forces=[results.get("forces", empty) for results, empty in zip(stored, nothing, strict=True)],
     )
 
 

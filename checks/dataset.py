@@ -21,6 +21,10 @@ SPLITS = ("train", "valid", "test")
 _LATER = ("cell", "pbc", "isolated_atom_energies", "heavy_atoms_moved")
 
 
+class UnreadableData(ValueError):
+    """Data that cannot be used as what they were taken for; the message names where and the remedy."""
+
+
 class Quarantined(NamedTuple):
     """A record that was set aside, and why."""
 

@@ -17,7 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hydrogate.checks.dataset import Dataset, Quarantined
+from hydrogate.checks.dataset import Dataset, Quarantined, UnreadableData
 
 SCHEMA_VERSION = 1
 UNITS = {
@@ -48,7 +48,7 @@ _STRUCTURES = {
 _OPTIONAL = ("forces", "energy", "cell", "pbc", "heavy_atoms_moved")
 
 
-class UnreadableFile(ValueError):
+class UnreadableFile(UnreadableData):
     """A file that cannot be used as what it was taken for; the message names the file and the remedy."""
 
 

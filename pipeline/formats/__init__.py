@@ -12,17 +12,16 @@ import numpy as np
 
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.declared import BadParams, did_you_mean
+from hydrogate.checks.keys import ReadOptions
 
 # Importing these modules declares their readers.
 from hydrogate.pipeline.formats import ase_files, npz, own, spice
 from hydrogate.pipeline.formats.join import join
-from hydrogate.pipeline.formats.options import FORMATS, UNIT_SYSTEMS, Format, Reader, ReadOptions, parse_keys, reader
+from hydrogate.pipeline.formats.options import FORMATS, Format, Reader, parse_keys, reader
 
 __all__ = [
     "FORMATS",
-    "UNIT_SYSTEMS",
     "Format",
-    "ReadOptions",
     "Reader",
     "format_of",
     "join",
@@ -47,15 +46,16 @@ def read(
     input_format : str, optional
         One of ``FORMATS``; told by the suffix, and for HDF5 by the content, where it is left out.
     unit_system : str, optional
-        One of ``UNIT_SYSTEMS``: what the file's numbers are in; the format's convention where it is left out.
+        One of :data:`hydrogate.checks.units.UNIT_SYSTEMS`: what the file's numbers are in; the format's convention
+        where it is left out.
     keys : mapping of str to str, optional
-        What the file calls its energy, forces, charge, spin, …; see :class:`ReadOptions`.
+        What the file calls its energy, forces, charge, spin, …; see :class:`hydrogate.checks.keys.ReadOptions`.
 
     Raises
     ------
     BadParams
         The format, the units or a key are unknown, or the file holds something that looks like labels under other keys.
-    FileNotFoundError, UnreadableFile
+    FileNotFoundError, UnreadableData
         There is no such file, or it cannot be read as that format.
     """
     chosen = format_of(path, input_format)

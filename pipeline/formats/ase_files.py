@@ -15,10 +15,11 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from ase.calculators.calculator import all_properties
 
-from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.dataset import Dataset, UnreadableData
 from hydrogate.checks.declared import BadParams
-from hydrogate.pipeline.formats.frames import Frame, dataset_of_frames, frame_of
-from hydrogate.pipeline.formats.options import NONE, ReadOptions, reader
+from hydrogate.checks.frames import Frame, dataset_of_frames, frame_of
+from hydrogate.checks.keys import NONE, ReadOptions
+from hydrogate.pipeline.formats.options import reader
 from hydrogate.pipeline.hdf5 import UnreadableFile
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _named_faults(items: Iterable[Frame], path: Path, what: str) -> Iterator[Fra
             item = next(iterator)
         except StopIteration:
             return
-        except (BadParams, UnreadableFile):
+        except (BadParams, UnreadableData):
             raise
         # A damaged file makes ASE raise anything: KeyError, struct.error, AttributeError, AssertionError, …
         except Exception as error:

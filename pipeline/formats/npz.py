@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.dataset import Dataset, UnreadableData
 from hydrogate.checks.declared import BadParams
-from hydrogate.pipeline.formats.frames import Columns, charge_of, multiplicity_of
-from hydrogate.pipeline.formats.keys import KeyChoice
-from hydrogate.pipeline.formats.options import UNIT_SYSTEMS, ReadOptions, reader
+from hydrogate.checks.frames import Columns, charge_of, multiplicity_of
+from hydrogate.checks.keys import KeyChoice, ReadOptions
+from hydrogate.checks.units import UNIT_SYSTEMS
+from hydrogate.pipeline.formats.options import reader
 from hydrogate.pipeline.hdf5 import UnreadableFile
 
 UNITS = "kcal/mol,angstrom"
@@ -39,7 +40,7 @@ def read_npz(path: Path, options: ReadOptions) -> Dataset:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise UnreadableFile(f"{path}: one array and no npz")
             return _read(path, file, options, Columns(path.name, units))
-    except (BadParams, UnreadableFile):
+    except (BadParams, UnreadableData):
         raise
     except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         pickled = "its arrays are pickled, which is refused" if "pickle" in str(error) else "not readable as npz"
@@ -47,7 +48,7 @@ def read_npz(path: Path, options: ReadOptions) -> Dataset:
 
 
 def _read(path: Path, file: Any, options: ReadOptions, columns: Columns) -> Dataset:
-    choice, where = KeyChoice(path.name, options.keys, KEYS), "the file"
+    choice, where = KeyChoice(path.name, options, KEYS), "the file"
     if options.units is None:
         _refuse_other_units(path, file)
     if cell := [name for name in _CELL if name in file]:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.declared import BadParams
-from hydrogate.pipeline.formats.options import ReadOptions, reader
+from hydrogate.checks.keys import ReadOptions
+from hydrogate.pipeline.formats.options import reader
 from hydrogate.pipeline.hdf5 import read_dataset
 
 UNITS = "eV,angstrom"

@@ -8,11 +8,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.dataset import Dataset, UnreadableData
 from hydrogate.checks.declared import BadParams
-from hydrogate.pipeline.formats.frames import Columns, charge_of, multiplicity_of
-from hydrogate.pipeline.formats.keys import KeyChoice
-from hydrogate.pipeline.formats.options import ReadOptions, reader
+from hydrogate.checks.frames import Columns, charge_of, multiplicity_of
+from hydrogate.checks.keys import KeyChoice, ReadOptions
+from hydrogate.pipeline.formats.options import reader
 from hydrogate.pipeline.hdf5 import UnreadableFile
 
 UNITS = "hartree,bohr"
@@ -38,7 +38,7 @@ def read_spice(path: Path, options: ReadOptions) -> Dataset:
 
     The total charge is that of the SMILES where no dataset gives it; atom classes are taken out of the SMILES.
     """
-    choice = KeyChoice(path.name, options.keys, KEYS)
+    choice = KeyChoice(path.name, options, KEYS)
     columns = Columns(path.name, options.scale_of_known_keys(UNITS, KEYS))
     group = ""
     found: dict[str, Any] = {}
@@ -51,7 +51,7 @@ def read_spice(path: Path, options: ReadOptions) -> Dataset:
                 if options.units is None:
                     _refuse_other_units(path, group, found)
                 _add_molecule(path, group, found, choice, columns)
-    except (BadParams, UnreadableFile):
+    except (BadParams, UnreadableData):
         raise
     except (OSError, KeyError, RuntimeError, TypeError, ValueError, MemoryError) as error:
         where = f" at group {group!r}" if group else ""

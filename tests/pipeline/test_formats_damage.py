@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.dataset import Dataset, UnreadableData
 from hydrogate.pipeline.formats import read
-from hydrogate.pipeline.hdf5 import UnreadableFile
 
 Written = Callable[[Dataset | Sequence[Atoms], str], Path]
 SUFFIXES = (".extxyz", ".xyz", ".traj", ".db", ".json", ".aselmdb", ".hdf5", ".h5", ".npz")
@@ -34,7 +33,7 @@ def one(few: Dataset) -> Dataset:
 def test_truncated(suffix: str, share: float, one: Dataset, written: Written) -> None:
     path = written(one, suffix)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    with pytest.raises(UnreadableFile, match=rf"data\{suffix}: "):
+    with pytest.raises(UnreadableData, match=rf"data\{suffix}: "):
         read(path)
 
 
@@ -43,7 +42,7 @@ def test_truncated(suffix: str, share: float, one: Dataset, written: Written) ->
 def test_something_else(suffix: str, content: bytes, tmp_path: Path) -> None:
     path = tmp_path / f"data{suffix}"
     path.write_bytes(content)
-    with pytest.raises(UnreadableFile, match=rf"data\{suffix}: "):
+    with pytest.raises(UnreadableData, match=rf"data\{suffix}: "):
         read(path)
     assert path.read_bytes() == content
 
@@ -52,7 +51,7 @@ def test_something_else(suffix: str, content: bytes, tmp_path: Path) -> None:
 def test_a_folder(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"data{suffix}"
     path.mkdir()
-    with pytest.raises(UnreadableFile, match=rf"data\{suffix}: "):
+    with pytest.raises(UnreadableData, match=rf"data\{suffix}: "):
         read(path)
 
 
@@ -75,7 +74,7 @@ def test_reading_leaves_the_file_and_its_folder_alone(suffix: str, one: Dataset,
 @pytest.mark.parametrize("suffix", [".extxyz", ".traj", ".db", ".aselmdb"])
 def test_no_structures(suffix: str, written: Written) -> None:
     path = written([], suffix)
-    with pytest.raises(UnreadableFile, match=rf"data\{suffix}: "):
+    with pytest.raises(UnreadableData, match=rf"data\{suffix}: "):
         read(path)
 
 
@@ -85,7 +84,7 @@ def test_extxyz_says_how_far_it_came(few_atoms: list[Atoms], written: Written) -
     # Three frames of nine atoms, then the first atom of the fourth.
     lines[3 * 11 + 2] = lines[3 * 11 + 2].replace("C ", "C a", 1)
     path.write_text("".join(lines))
-    with pytest.raises(UnreadableFile, match="not readable as extended XYZ after 3 frames: ValueError"):
+    with pytest.raises(UnreadableData, match="not readable as extended XYZ after 3 frames: ValueError"):
         read(path)
 
 
@@ -95,7 +94,7 @@ def test_extxyz_after_a_blank_line_is_not_dropped(few_atoms: list[Atoms], writte
     path.write_text(text + "\n\n")
     assert len(read(path)) == 12
     path.write_text(text + "\n" + text)
-    with pytest.raises(UnreadableFile, match="text after a blank line"):
+    with pytest.raises(UnreadableData, match="text after a blank line"):
         read(path)
 
 
@@ -104,7 +103,7 @@ def test_columns_that_nothing_declares(one: Dataset, tmp_path: Path) -> None:
     path = tmp_path / "sgdml.xyz"
     rows = [f"H {x} 0.0 0.0 0.1 0.2 0.3" for x in (0.0, 0.74)]
     path.write_text("\n".join(["2", "-31.7", *rows]) + "\n")
-    with pytest.raises(UnreadableFile, match="frame 0 has 7 columns an atom and declares 4: name the others"):
+    with pytest.raises(UnreadableData, match="frame 0 has 7 columns an atom and declares 4: name the others"):
         read(path)
     assert read(path, keys={"forces": "none"}).forces is None
 
@@ -113,7 +112,7 @@ def test_columns_that_nothing_declares(one: Dataset, tmp_path: Path) -> None:
 def test_no_element(symbol: str, tmp_path: Path) -> None:
     path = tmp_path / "data.xyz"
     path.write_text(f"2\n\nH 0 0 0\n{symbol} 0 0 1\n")
-    with pytest.raises(UnreadableFile, match=r"data\.xyz: "):
+    with pytest.raises(UnreadableData, match=r"data\.xyz: "):
         read(path)
 
 
@@ -122,7 +121,7 @@ def test_a_foreign_sqlite_file_is_not_written_to(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE labels (x)")
     before = path.read_bytes()
-    with pytest.raises(UnreadableFile, match="an SQLite file without ASE's table `systems`"):
+    with pytest.raises(UnreadableData, match="an SQLite file without ASE's table `systems`"):
         read(path)
     assert path.read_bytes() == before
 
@@ -130,7 +129,7 @@ def test_a_foreign_sqlite_file_is_not_written_to(tmp_path: Path) -> None:
 def test_another_json(tmp_path: Path) -> None:
     path = tmp_path / "other.json"
     path.write_text(json.dumps({"energy": 1.0}))
-    with pytest.raises(UnreadableFile, match=r"other\.json: not readable as an ASE database in JSON"):
+    with pytest.raises(UnreadableData, match=r"other\.json: not readable as an ASE database in JSON"):
         read(path)
 
 
@@ -150,16 +149,16 @@ def test_pickles_are_refused_and_not_run(one: Dataset, written: Written, tmp_pat
     with np.load(path) as file:
         arrays = {name: file[name] for name in file}
     np.savez(path, **{**arrays, "forces": np.array([Bomb(mark)], dtype=object)})
-    with pytest.raises(UnreadableFile, match="pickled, which is refused"):
+    with pytest.raises(UnreadableData, match="pickled, which is refused"):
         read(path)
     path.write_bytes(pickle.dumps(Bomb(mark)))
-    with pytest.raises(UnreadableFile, match=r"data\.npz: "):
+    with pytest.raises(UnreadableData, match=r"data\.npz: "):
         read(path)
     rows = tmp_path / "rows.aselmdb"
     with lmdb.open(str(rows), subdir=False, lock=False) as database, database.begin(write=True) as put:
         put.put(b"0", pickle.dumps(Bomb(mark)))
         put.put(b"length", pickle.dumps(1))
-    with pytest.raises(UnreadableFile, match="rows that are pickled are not read"):
+    with pytest.raises(UnreadableData, match="rows that are pickled are not read"):
         read(rows)
     assert not mark.exists()
 
@@ -168,7 +167,7 @@ def test_a_row_that_is_missing(one: Dataset, written: Written) -> None:
     path = written(one, ".aselmdb")
     with lmdb.open(str(path), subdir=False, lock=False) as database, database.begin(write=True) as change:
         change.delete(b"2")
-    with pytest.raises(UnreadableFile, match="row 2 is missing"):
+    with pytest.raises(UnreadableData, match="row 2 is missing"):
         read(path)
 
 
@@ -182,7 +181,7 @@ def test_without_lmdb_the_package_is_named(one: Dataset, written: Written, monke
         return genuine(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(UnreadableFile, match=r"pip install 'hydrogate\[formats\]'"):
+    with pytest.raises(UnreadableData, match=r"pip install 'hydrogate\[formats\]'"):
         read(path)
 
 
@@ -217,7 +216,7 @@ def test_wrong_shapes_in_npz(
     if words == "holds no structure":
         arrays |= {"energies": arrays["energies"][:0], "forces": arrays["forces"][:0]}
     np.savez(path, **arrays)
-    with pytest.raises(UnreadableFile, match=rf"data\.npz: .*{words}"):
+    with pytest.raises(UnreadableData, match=rf"data\.npz: .*{words}"):
         read(path)
 
 
@@ -225,7 +224,7 @@ def test_a_cell_in_npz_is_not_dropped(one: Dataset, written: Written) -> None:
     path = written(one, ".npz")
     with np.load(path) as file:
         np.savez(path, **{key: file[key] for key in file}, cell=np.eye(3))
-    with pytest.raises(UnreadableFile, match="has 'cell', and npz is read for isolated molecules"):
+    with pytest.raises(UnreadableData, match="has 'cell', and npz is read for isolated molecules"):
         read(path)
 
 
@@ -247,7 +246,7 @@ def test_wrong_shapes_in_groups(
         values = change(group[name][...])
         del group[name]
         group[name] = values
-    with pytest.raises(UnreadableFile, match=words) as refusal:
+    with pytest.raises(UnreadableData, match=words) as refusal:
         read(path)
     assert "molecule-003" in str(refusal.value)
 
@@ -256,10 +255,10 @@ def test_hdf5_of_another_kind(tmp_path: Path) -> None:
     path = tmp_path / "other.h5"
     with h5py.File(path, "w") as file:
         file["coordinates"] = np.zeros((3, 3))
-    with pytest.raises(UnreadableFile, match="an HDF5 file of another kind"):
+    with pytest.raises(UnreadableData, match="an HDF5 file of another kind"):
         read(path)
     with h5py.File(path, "w") as file:
         file["a/atomic_numbers"], file["a/conformations"] = np.array([1, 1]), np.zeros((1, 2, 3))
         file["b"] = np.zeros(3)
-    with pytest.raises(UnreadableFile, match="'b' is no group of a molecule"):
+    with pytest.raises(UnreadableData, match="'b' is no group of a molecule"):
         read(path)

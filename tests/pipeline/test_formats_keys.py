@@ -10,11 +10,10 @@ from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 
-from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.dataset import Dataset, UnreadableData
 from hydrogate.checks.declared import BadParams
+from hydrogate.checks.keys import is_gradient, lookalike
 from hydrogate.pipeline.formats import parse_keys, read
-from hydrogate.pipeline.formats.keys import is_gradient, lookalike
-from hydrogate.pipeline.hdf5 import UnreadableFile
 
 Written = Callable[[Dataset | Sequence[Atoms], str], Path]
 OF_ASE = (".extxyz", ".traj", ".db", ".aselmdb")
@@ -137,14 +136,14 @@ def test_two_known_keys_that_differ(few_atoms: list[Atoms], few: Dataset, writte
 def test_labels_missing_in_some_frames(few_atoms: list[Atoms], few: Dataset, written: Written) -> None:
     del few_atoms[4].calc.results["forces"]
     path = written(few_atoms, ".extxyz")
-    with pytest.raises(UnreadableFile, match="frame 4 has no forces, unlike those before it"):
+    with pytest.raises(UnreadableData, match="frame 4 has no forces, unlike those before it"):
         read(path)
     assert read(path, keys={"forces": "none"}).forces is None
     few_atoms[4].calc = None
-    with pytest.raises(UnreadableFile, match="frame 4 has no energy"):
+    with pytest.raises(UnreadableData, match="frame 4 has no energy"):
         read(written(few_atoms, ".traj"))
     few_atoms[0].calc = few_atoms[1].calc = None
-    with pytest.raises(UnreadableFile, match="frame 2 has energy, unlike those before it"):
+    with pytest.raises(UnreadableData, match="frame 2 has energy, unlike those before it"):
         read(written(few_atoms, ".traj"))
 
 
@@ -170,12 +169,12 @@ def test_values_of_another_form(key: str, value: object, words: str, few_atoms: 
     if key == "forces":
         few_atoms[3].calc.results.pop("forces")
     few_atoms[3].info[key] = value
-    with pytest.raises(UnreadableFile, match=words):
+    with pytest.raises(UnreadableData, match=words):
         read(written(few_atoms, ".traj"))
 
 
 def test_numbers_and_positions_of_frames_have_no_key(few_atoms: list[Atoms], written: Written) -> None:
-    with pytest.raises(BadParams, match="--keys positions=… does not apply to this format"):
+    with pytest.raises(BadParams, match="--keys positions=… does not apply here"):
         read(written(few_atoms, ".extxyz"), keys={"positions": "pos"})
     with pytest.raises(BadParams, match="only the key of the forces takes a sign"):
         read(written(few_atoms, ".extxyz"), keys={"energy": "-energy"})
@@ -205,7 +204,7 @@ def test_other_keys_in_groups(old: str, new: str, words: str, few: Dataset, writ
         for group in file.values():
             del group["formation_energy"]
             group.move(old, new)
-    with pytest.raises((BadParams, UnreadableFile), match=words):
+    with pytest.raises((BadParams, UnreadableData), match=words):
         read(path)
 
 
@@ -231,7 +230,7 @@ def test_a_group_without_labels(few: Dataset, written: Written) -> None:
     path = written(few, ".hdf5")
     with h5py.File(path, "r+") as file:
         del file["molecule-003/dft_total_gradient"]
-    with pytest.raises(UnreadableFile, match="group 'molecule-003' has no forces, unlike those before it"):
+    with pytest.raises(UnreadableData, match="group 'molecule-003' has no forces, unlike those before it"):
         read(path)
 
 
@@ -257,7 +256,7 @@ def test_other_keys_in_npz(old: str, new: str, words: str, few: Dataset, written
     with np.load(path) as file:
         arrays = {new if name == old else name: file[name] for name in file}
     np.savez(path, **arrays)
-    with pytest.raises((BadParams, UnreadableFile), match=words):
+    with pytest.raises((BadParams, UnreadableData), match=words):
         read(path)
     quantity = {"forces": "forces", "energies": "energy", "coords": "positions"}[old]
     sign = "-" if new == "gradients" else ""

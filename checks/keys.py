@@ -1,20 +1,24 @@
-"""What a file calls its energies and forces: found under the expected key, or refused with what was probably meant.
+"""What data call their energies and forces: found under the expected key, or refused with what was probably meant.
 
-Nothing is more easily overlooked than a label under another key: the file reads as unlabelled, and the student trains
-on energies alone. So a quantity is either found, or declared absent (``none``), or nothing in the file looks like it.
+Nothing is more easily overlooked than a label under another key: the data read as unlabelled, and the student trains
+on energies alone. So a quantity is either found, or declared absent (``none``), or nothing there looks like it.
 """
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from hydrogate.checks.dataset import UnreadableData
 from hydrogate.checks.declared import BadParams, did_you_mean
-from hydrogate.pipeline.formats.options import NONE
-from hydrogate.pipeline.hdf5 import UnreadableFile
+from hydrogate.checks.units import UNIT_SYSTEMS, Units
 
+# As a key: the quantity is not to be read.
+NONE = "none"
+QUANTITIES = ("energy", "forces", "charge", "spin", "smiles", "numbers", "positions")
 # Names without digits and punctuation, in lower case. A gradient is looked for before forces: its sign matters.
 _GRADIENT = re.compile(r"grad|^g$|deriv|^de?dr?x?$|jacob")
 _LOOKS_LIKE = {
@@ -27,8 +31,73 @@ _LOOKS_LIKE = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class ReadOptions:
+    """What the caller declares about data.
+
+    Parameters
+    ----------
+    keys : mapping of str to str
+        What the data call a quantity, one of ``QUANTITIES``; ``none`` leaves it unread, a minus in front of the key of
+        the forces changes their sign.
+    units : str, optional
+        One of ``UNIT_SYSTEMS``; the format's convention where it is left out.
+    in_python : bool
+        Declared by keyword arguments: messages spell them so, and not as options of the command line.
+    """
+
+    keys: Mapping[str, str] = field(default_factory=dict)
+    units: str | None = None
+    in_python: bool = False
+
+    def __post_init__(self) -> None:
+        for quantity in self.keys:
+            if quantity not in QUANTITIES:
+                raise BadParams(
+                    f"{self.keyword('keys')} {quantity!r} is no quantity{did_you_mean(quantity, QUANTITIES)}"
+                )
+
+    def keyword(self, name: str) -> str:
+        """How the caller spells an option: ``--keys``, or ``keys=`` in Python."""
+        return f"{name}=" if self.in_python else f"--{name}"
+
+    def spelled(self, quantity: str, key: str) -> str:
+        """How the caller declares a key: ``--keys forces=force``, or ``keys={"forces": "force"}`` in Python."""
+        return f'keys={{"{quantity}": "{key}"}}' if self.in_python else f"--keys {quantity}={key}"
+
+    def scale(self, convention: str) -> Units:
+        """The declared units, else those of ``convention``.
+
+        Raises
+        ------
+        BadParams
+            The units are unknown.
+        """
+        name = self.units or convention
+        if name not in UNIT_SYSTEMS:
+            raise BadParams(f"{self.keyword('units')} {name!r} is unknown{did_you_mean(name, UNIT_SYSTEMS)}")
+        return UNIT_SYSTEMS[name]
+
+    def scale_of_known_keys(self, convention: str, expected: Mapping[str, tuple[str, ...]]) -> Units:
+        """As :meth:`scale`, but a convention says nothing of keys that are not its own.
+
+        Raises
+        ------
+        BadParams
+            A key of positions, energy or forces is another than ``expected``, and no units are declared.
+        """
+        for quantity in ("positions", "energy", "forces"):
+            key = self.keys.get(quantity, NONE)
+            if self.units is None and key != NONE and key not in expected[quantity]:
+                raise BadParams(
+                    f"{self.spelled(quantity, key)} is no key of the format's convention, so that its units do not "
+                    f"hold either: declare them with {self.keyword('units')} ({', '.join(UNIT_SYSTEMS)})"
+                )
+        return self.scale(convention)
+
+
 class Named(NamedTuple):
-    """A value found in a file, and the factor (1 or -1) that makes it the quantity."""
+    """A value found, and the factor (1 or -1) that makes it the quantity."""
 
     key: str
     value: Any
@@ -70,21 +139,20 @@ class KeyChoice:
     ----------
     source : str
         The file, for messages.
-    declared : mapping of str to str
-        :attr:`hydrogate.pipeline.formats.options.ReadOptions.keys`.
+    options : ReadOptions
     expected : mapping of str to tuple of str
         The keys of the format's convention, one with a minus in front where it holds the negative.
     """
 
-    def __init__(self, source: str, declared: Mapping[str, str], expected: Mapping[str, tuple[str, ...]]) -> None:
-        self._source, self._declared, self._expected = source, declared, expected
+    def __init__(self, source: str, options: ReadOptions, expected: Mapping[str, tuple[str, ...]]) -> None:
+        self._source, self._options, self._expected = source, options, expected
         self._seen: set[str] = set()
         self._labelled: dict[str, bool] = {}
         self._cleared: dict[str, tuple[str, ...]] = {}
-        for quantity in declared:
+        for quantity in options.keys:
             if quantity not in expected:
                 raise BadParams(
-                    f"{source}: --keys {quantity}=… does not apply to this format{did_you_mean(quantity, expected)}"
+                    f"{source}: {options.spelled(quantity, '…')} does not apply here{did_you_mean(quantity, expected)}"
                 )
 
     def find(
@@ -102,7 +170,7 @@ class KeyChoice:
         BadParams
             Something else there looks like the quantity, two keys disagree about it, or the key names a gradient.
         """
-        declared = self._declared.get(quantity)
+        declared = self._options.keys.get(quantity)
         if declared == NONE:
             return None
         keys = {_unsigned(key): key for key in ((declared,) if declared else self._expected[quantity])}
@@ -117,7 +185,7 @@ class KeyChoice:
             if not np.array_equal(np.asarray(found[key]), np.asarray(found[other])):
                 raise BadParams(
                     f"{self._source}: {where} has both {key!r} and {other!r}, and they differ; "
-                    f"say which with --keys {quantity}={key}"
+                    f"say which with {self._options.spelled(quantity, key)}"
                 )
         self._seen.add(quantity)
         return Named(key, found[key], -1 if keys[key].startswith("-") else 1)
@@ -127,36 +195,37 @@ class KeyChoice:
 
         Raises
         ------
-        UnreadableFile
+        UnreadableData
             It is not there.
         """
         named = self.find(quantity, where, found)
         if named is None:
             keys = self._expected[quantity]
-            raise UnreadableFile(
+            raise UnreadableData(
                 f"{self._source}: {where} has no {keys[0]!r} for the {quantity}; it has {', '.join(found)}: "
-                f"name the key with --keys {quantity}=KEY"
+                f"name the key with {self._options.spelled(quantity, 'KEY')}"
             )
         return named.value
 
     def refuse_mixture(self, where: str, labels: Mapping[str, Named | None]) -> None:
-        """Raise UnreadableFile where a label is there and was not before, or the other way round."""
+        """Raise UnreadableData where a label is there and was not before, or the other way round."""
         for quantity, named in labels.items():
             has = named is not None
             if self._labelled.setdefault(quantity, has) != has:
-                raise UnreadableFile(
+                raise UnreadableData(
                     f"{self._source}: {where} has {'' if has else 'no '}{quantity}, unlike those before it: label all "
-                    f"or none, or leave the {quantity} unread with --keys {quantity}={NONE}"
+                    f"or none, or leave the {quantity} unread with {self._options.spelled(quantity, NONE)}"
                 )
 
     def _refuse_sign(self, quantity: str, declared: str) -> None:
+        spelled = self._options.spelled
         key = _unsigned(declared)
         if key != declared and quantity != "forces":
-            raise BadParams(f"--keys {quantity}={declared}: only the key of the forces takes a sign")
+            raise BadParams(f"{spelled(quantity, declared)}: only the key of the forces takes a sign")
         if key == declared and quantity == "forces" and is_gradient(key):
             raise BadParams(
                 f"{self._source}: {key!r} is a gradient by its name, and forces are its negative: "
-                f"--keys forces=-{key} changes the sign, --keys forces=+{key} does not"
+                f"{spelled(quantity, f'-{key}')} changes the sign, {spelled(quantity, f'+{key}')} does not"
             )
 
     def _refuse_lookalike(
@@ -177,23 +246,25 @@ class KeyChoice:
         if other is None:
             self._cleared[quantity] = tuple(found)
             return
+        spelled = self._options.spelled
         missing = f"{self._source}: {where} has no {' or '.join(map(repr, keys))} for the {quantity}"
         shape = f" of shape {np.shape(found[other])}" if np.ndim(found[other]) else ""
         if quantity == "forces" and is_gradient(other):
             raise BadParams(
                 f"{missing}, but {other!r}{shape}, a gradient by its name, whose negative the forces are: "
-                f"--keys forces=-{other} changes the sign (--keys forces={NONE} leaves it unread)"
+                f"{spelled(quantity, f'-{other}')} changes the sign ({spelled(quantity, NONE)} leaves it unread)"
             )
         raise BadParams(
-            f"{missing}, but {other!r}{shape}: did you mean --keys {quantity}={other}? "
-            f"(--keys {quantity}={NONE} leaves it unread)"
+            f"{missing}, but {other!r}{shape}: did you mean {spelled(quantity, other)}? "
+            f"({spelled(quantity, NONE)} leaves it unread)"
         )
 
     def refuse_unseen(self, found: Mapping[str, Any]) -> None:
-        """Raise BadParams where a declared key was nowhere in the file; ``found`` is what one structure has."""
-        for quantity, key in self._declared.items():
+        """Raise BadParams where a declared key was nowhere in the data; ``found`` is what one structure has."""
+        for quantity, key in self._options.keys.items():
             if key != NONE and quantity not in self._seen:
                 raise BadParams(
-                    f"{self._source}: no structure has {_unsigned(key)!r}, declared by --keys as the {quantity}"
+                    f"{self._source}: no structure has {_unsigned(key)!r}, declared by {self._options.keyword('keys')} "
+                    f"as the {quantity}"
                     f"{did_you_mean(_unsigned(key), found)}"
                 )

@@ -1,10 +1,11 @@
-"""Structures as a file gives them, one after another, gathered into the flat arrays of a :class:`Dataset`.
+"""Structures as a file or a program gives them, one after another, gathered into the arrays of a :class:`Dataset`.
 
 Numbers are scaled to eV and Å before they are rounded to float32, and converted once.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from os import PathLike
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,10 +13,10 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
-from hydrogate.checks.dataset import UNKNOWN_HYDROGENS, Dataset
-from hydrogate.pipeline.formats.keys import KeyChoice, Named
-from hydrogate.pipeline.formats.options import ReadOptions, Units
-from hydrogate.pipeline.hdf5 import UnreadableFile
+from hydrogate.checks.dataset import UNKNOWN_HYDROGENS, Dataset, UnreadableData
+from hydrogate.checks.declared import BadParams
+from hydrogate.checks.keys import KeyChoice, Named, ReadOptions
+from hydrogate.checks.units import Units
 
 # The REF_ and total_ keys are MACE's, whose total_spin is 2S + 1.
 FRAME_KEYS = {
@@ -25,12 +26,13 @@ FRAME_KEYS = {
     "spin": ("spin", "spin_multiplicity", "multiplicity", "total_spin"),
     "smiles": ("smiles", "SMILES"),
 }
+_GEOMETRY = ("numbers", "positions", "cell", "pbc")
 # Two energies of one isolated atom may differ by this much (eV): files hold them with as few as four decimals.
 ISOLATED_ATOM_TOLERANCE = 1e-3
 
 
 class Frame(NamedTuple):
-    """One structure: numbers (n,), positions (n, 3) in the file's unit, everything else that was found, by its key."""
+    """One structure: numbers (n,), positions (n, 3) in the data's unit, everything else that was found, by its key."""
 
     numbers: NDArray[Any]
     positions: NDArray[np.float64]
@@ -53,7 +55,7 @@ class Columns:
     source : str
         The file, for messages.
     units : Units
-        What the file's numbers are in.
+        What the numbers are in.
     """
 
     def __init__(self, source: str, units: Units) -> None:
@@ -90,8 +92,8 @@ class Columns:
         where : str
             What to call them in a message.
         numbers : (n,) int
-        positions, forces : (K, n, 3), in the file's units
-        energy : (K,), in the file's unit
+        positions, forces : (K, n, 3), in the data's units
+        energy : (K,), in the data's unit
         charge, spin : int, e and 2S + 1
             ``spin`` by electron count where it is None.
         source_index : int
@@ -99,18 +101,18 @@ class Columns:
 
         Raises
         ------
-        UnreadableFile
+        UnreadableData
             A number is no element's, or an array has another shape.
         """
         if numbers.dtype.kind not in "iu" or numbers.ndim != 1:
-            raise UnreadableFile(
+            raise UnreadableData(
                 f"{self._source}: {where}: atomic numbers are {numbers.dtype} of shape {numbers.shape}"
             )
         n, count = len(numbers), positions.shape[0] if positions.ndim else 0
         self._refuse_other_shapes(where, {"positions": (positions, (count, n, 3))})
         if n and not 1 <= int(numbers.min()) <= int(numbers.max()) < len(chemical_symbols):
             outside = numbers.min() if numbers.min() < 1 else numbers.max()
-            raise UnreadableFile(f"{self._source}: {where}: {outside} is the atomic number of no element")
+            raise UnreadableData(f"{self._source}: {where}: {outside} is the atomic number of no element")
         if energy is not None:
             self._refuse_other_shapes(where, {"energy": (energy, (count,))})
             self._energy.append(energy.astype(np.float64) * self._units.energy)
@@ -128,21 +130,21 @@ class Columns:
         self._structures["parent"] += [parent] * count
 
     def add_cell(self, cell: NDArray[Any], pbc: NDArray[Any]) -> None:
-        """Give the last structure a cell (3, 3), rows in the file's unit, and its periodic directions (3,)."""
+        """Give the last structure a cell (3, 3), rows in the data's unit, and its periodic directions (3,)."""
         self._periodic.append((len(self) - 1, np.asarray(cell, dtype=np.float64) * self._units.length, pbc))
 
     def add_isolated_atom(self, where: str, number: int, spin: int, energy: float) -> None:
-        """Keep the energy of an isolated atom, in the file's unit; of several multiplicities the lowest counts.
+        """Keep the energy of an isolated atom, in the data's unit; of several multiplicities the lowest counts.
 
         Raises
         ------
-        UnreadableFile
+        UnreadableData
             It is not finite, or the element has another one of this multiplicity.
         """
         value = energy * self._units.energy
         known = self._isolated.setdefault((number, spin), value)
         if not np.isfinite(value) or abs(known - value) > ISOLATED_ATOM_TOLERANCE:
-            raise UnreadableFile(
+            raise UnreadableData(
                 f"{self._source}: {where} gives the isolated atom {chemical_symbols[number]} {value:.6f} eV, an "
                 f"earlier one {known:.6f} eV: keep the one of the method that made the labels, or give each its spin"
             )
@@ -150,7 +152,7 @@ class Columns:
     def _refuse_other_shapes(self, where: str, shapes: Mapping[str, tuple[NDArray[Any], tuple[int, ...]]]) -> None:
         for name, (values, shape) in shapes.items():
             if values.shape != shape or values.dtype.kind not in "fiu":
-                raise UnreadableFile(
+                raise UnreadableData(
                     f"{self._source}: {where}: {name} is {values.dtype} of shape {values.shape}, expected numbers of "
                     f"shape {shape}"
                 )
@@ -160,12 +162,12 @@ class Columns:
 
         Raises
         ------
-        UnreadableFile
+        UnreadableData
             Nothing was.
         """
         if not len(self):
             only = " but isolated atoms" if self._isolated else ""
-            raise UnreadableFile(f"{self._source}: holds no structure{only}")
+            raise UnreadableData(f"{self._source}: holds no structure{only}")
         isolated: dict[str, float] = {}
         for (number, _), value in sorted(self._isolated.items()):
             symbol = chemical_symbols[number]
@@ -207,7 +209,7 @@ def charge_of(source: str, where: str, named: Named) -> int:
 
     Raises
     ------
-    UnreadableFile
+    UnreadableData
         It is no whole number.
     """
     return _whole(source, where, named, "a whole number", -np.iinfo(np.int16).max)
@@ -218,7 +220,7 @@ def multiplicity_of(source: str, where: str, named: Named) -> int:
 
     Raises
     ------
-    UnreadableFile
+    UnreadableData
         It is no whole number from 1, such as the 0 of a file that counts unpaired electrons.
     """
     return _whole(source, where, named, "the multiplicity 2S + 1", 1)
@@ -228,7 +230,7 @@ def _whole(source: str, where: str, named: Named, expected: str, least: int) -> 
     values = _plain(named.value)
     value = float(values.item()) if values.size == 1 and values.dtype.kind in "fiu" else float("nan")
     if not least <= value <= np.iinfo(np.int16).max or not value.is_integer():
-        raise UnreadableFile(f"{source}: {where}: {named.key} is {named.value!r}, expected {expected}")
+        raise UnreadableData(f"{source}: {where}: {named.key} is {named.value!r}, expected {expected}")
     return int(value)
 
 
@@ -239,10 +241,10 @@ def dataset_of_frames(source: str, frames: Iterable[Frame], options: ReadOptions
     ------
     BadParams
         A key is not there, or something else looks like the quantity; see :class:`KeyChoice`.
-    UnreadableFile
+    UnreadableData
         Some frames are labelled and others are not, or a value is not what it should be.
     """
-    choice = KeyChoice(source, options.keys, FRAME_KEYS)
+    choice = KeyChoice(source, options, FRAME_KEYS)
     columns = Columns(source, options.scale(convention))
     frame = None
     for index, frame in enumerate(frames):
@@ -254,7 +256,7 @@ def dataset_of_frames(source: str, frames: Iterable[Frame], options: ReadOptions
         energy = find("energy", fits=_is_scalar)
         if _is_isolated_atom(frame, total, energy):
             if energy is None:
-                raise UnreadableFile(f"{source}: {where} is an isolated atom without an energy")
+                raise UnreadableData(f"{source}: {where} is an isolated atom without an energy")
             number = int(frame.numbers[0])
             multiplicity = multiplicity_of(source, where, spin) if spin else 1 + (number - total) % 2
             columns.add_isolated_atom(where, number, multiplicity, _number(source, where, energy))
@@ -281,6 +283,63 @@ def dataset_of_frames(source: str, frames: Iterable[Frame], options: ReadOptions
     return columns.dataset()
 
 
+def from_atoms(
+    structures: Sequence[Atoms], *, keys: Mapping[str, str] | None = None, units: str | None = None
+) -> Dataset:
+    """A data set from ASE Atoms, read as `hydrogate check` reads ASE's file formats; nothing is calculated.
+
+    Parameters
+    ----------
+    structures : sequence of ase.Atoms
+        Labels under ``energy`` and ``forces``, or MACE's ``REF_energy`` and ``REF_forces``, in the results of each
+        Atoms' calculator, its info or its arrays; ``charge``, ``spin`` (2S + 1) and ``smiles`` in its info. A neutral
+        single atom with an energy is an isolated-atom energy and no structure.
+    keys : mapping of str to str, optional
+        What the data call a quantity, as in ``{"energy": "dft_e", "forces": "-gradient"}``; see
+        :class:`hydrogate.checks.keys.ReadOptions`.
+    units : str, optional
+        One of :data:`hydrogate.checks.units.UNIT_SYSTEMS`; ASE's ``eV,angstrom`` where it is left out.
+
+    Raises
+    ------
+    BadParams
+        These are no Atoms, the units or a key are unknown, or something looks like labels under other keys.
+    UnreadableData
+        There are none, some are labelled and others are not, a value is not what it should be, or a calculator holds
+        the results of another structure.
+    """
+    options = ReadOptions(keys or {}, units, in_python=True)
+    return dataset_of_frames("list", _frames_of(structures), options, "eV,angstrom")
+
+
+def _frames_of(structures: Sequence[Atoms]) -> Iterator[Frame]:
+    if isinstance(structures, Atoms):
+        raise BadParams(
+            "one ase.Atoms and no list of them: write [atoms]; of a file, ase.io.read(file, ':') gives all structures "
+            "and ase.io.read(file) the last one alone"
+        )
+    if isinstance(structures, str | PathLike):
+        raise BadParams(f"{structures}: a file's name and no list of ase.Atoms: run `hydrogate check {structures}`")
+    for index, atoms in enumerate(structures):
+        if not isinstance(atoms, Atoms):
+            raise BadParams(f"list: item {index} is a {type(atoms).__name__}, expected ase.Atoms")
+        _refuse_results_of_another(atoms, index)
+        yield frame_of(atoms)
+
+
+def _refuse_results_of_another(atoms: Atoms, index: int) -> None:
+    """One calculator for all structures holds the results of the last; one that was moved, those of where it was."""
+    calculator = atoms.calc
+    if calculator is None or not calculator.results:
+        return
+    changed = [what for what in calculator.check_state(atoms, tol=1e-6) if what in _GEOMETRY]
+    if changed:
+        raise UnreadableData(
+            f"list: frame {index}: its calculator holds results of other {' and '.join(changed)} than the frame's: "
+            "keep each result with its own structure in a SinglePointCalculator when it is computed"
+        )
+
+
 def _signed(forces: Named) -> NDArray[Any]:
     values = _plain(forces.value)
     return values.astype(np.float64) * forces.sign if values.dtype.kind in "fiu" else values
@@ -301,7 +360,7 @@ def _is_isolated_atom(frame: Frame, charge: int, energy: Named | None) -> bool:
 def _number(source: str, where: str, named: Named) -> float:
     values = _plain(named.value)
     if values.size != 1 or values.dtype.kind not in "fiu":
-        raise UnreadableFile(f"{source}: {where}: {named.key} is {named.value!r}, expected one number")
+        raise UnreadableData(f"{source}: {where}: {named.key} is {named.value!r}, expected one number")
     return float(values.item())
 
 
