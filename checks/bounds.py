@@ -18,7 +18,7 @@ from hydrogate.checks.findings import Severity
 
 CONTRACTS = ("input", "structures", "labels", "predictions")
 _LIMITS = ("min", "max", "warn_min", "warn_max")
-_COMMON = {"enabled": bool, "severity": str, "reason": str}
+_COMMON = {"enabled": bool, "severity": str, "reason": str, "origin": str}
 
 Override = tuple[str, Mapping[str, Any]]
 """Where bounds come from (a file's name), and its ``contracts`` section."""
@@ -65,6 +65,8 @@ class Bounds:
         Other numbers and names that the rule needs.
     source : str
         The files that the numbers come from.
+    origin : str
+        Where the shipped number comes from: a measurement, a paper, a choice.
     """
 
     check: str
@@ -74,6 +76,7 @@ class Bounds:
     settings: Mapping[str, Any]
     reason: str
     source: str
+    origin: str = ""
 
 
 @cache
@@ -174,7 +177,14 @@ def _bounds(check: str, block: Mapping[str, Any], source: str, contract: str) ->
         if isinstance(value, float) and not math.isfinite(value):
             raise BadParams(f"{where}.{name}: expected a finite number, got {value!r}")
     return Bounds(
-        check, Severity(severity), block.get("enabled", True), limits, settings, block.get("reason", ""), source
+        check,
+        Severity(severity),
+        block.get("enabled", True),
+        limits,
+        settings,
+        block.get("reason", ""),
+        source,
+        block.get("origin", ""),
     )
 
 

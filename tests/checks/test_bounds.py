@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_every_bound_has_a_rule_and_a_reason_and_every_rule_a_bound(contract: str, profile: str) -> None:
     _, bounds = resolve_bounds(contract, profile=profile)
     assert set(bounds) == {check for of, check in RULES if of == contract}
-    assert all(block.reason for block in bounds.values())
+    assert all(block.reason and block.origin for block in bounds.values())
     assert all(block.limits for block in bounds.values())
 
 
