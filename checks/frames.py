@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import compare_atoms
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
@@ -43,7 +44,7 @@ class Frame(NamedTuple):
 
 def frame_of(atoms: Atoms) -> Frame:
     """``atoms`` with its arrays, its info and the results that its calculator holds."""
-    results = atoms.calc.results if atoms.calc else {}
+    results = getattr(atoms.calc, "results", {})
     return Frame(atoms.numbers, atoms.positions, {**atoms.arrays, **atoms.info, **results}, atoms.cell.array, atoms.pbc)
 
 
@@ -329,13 +330,13 @@ def _frames_of(structures: Sequence[Atoms]) -> Iterator[Frame]:
 
 def _refuse_results_of_another(atoms: Atoms, index: int) -> None:
     """One calculator for all structures holds the results of the last; one that was moved, those of where it was."""
-    calculator = atoms.calc
-    if calculator is None or not calculator.results:
+    calculated = getattr(atoms.calc, "atoms", None)
+    if calculated is None or not atoms.calc.results:
         return
-    changed = [what for what in calculator.check_state(atoms, tol=1e-6) if what in _GEOMETRY]
-    if changed:
+    different = compare_atoms(calculated, atoms, tol=1e-6)
+    if changed := [what for what in _GEOMETRY if what in different]:
         raise UnreadableData(
-            f"list: frame {index}: its calculator holds results of other {' and '.join(changed)} than the frame's: "
+            f"list: frame {index}: its calculator holds results of other {', '.join(changed)} than the frame's: "
             "keep each result with its own structure in a SinglePointCalculator when it is computed"
         )
 
