@@ -18,13 +18,16 @@ class Loss:
     """``energy_weight·E + force_weight·F + angular_weight·(1 − cos θ)``.
 
     E is the mean over structures of the energy error per atom, F the mean over atoms of the force error, and the last
-    the mean over atoms with a teacher force of at least ``ANGULAR_FLOOR`` (zero where a batch has none).
+    the mean over atoms with a teacher force of at least ``ANGULAR_FLOOR`` (zero where a batch has none), each atom
+    weighing as ``angular_mean`` says.
 
     Parameters
     ----------
     force : {"norm", "mse"}
         ``norm``: absolute energy error per atom (eV) and unsquared length of the force error (eV/Å). ``mse``: the
         squares, of the components for the force.
+    angular_mean : {"atoms", "forces"}
+        Whether each atom weighs the same in the angular term, or by the length of its teacher force.
     energy_weight, force_weight, angular_weight : float
         At least zero, and not all zero.
     """
@@ -33,6 +36,7 @@ class Loss:
     energy_weight: float
     force_weight: float
     angular_weight: float
+    angular_mean: Literal["atoms", "forces"] = "atoms"
 
     def __post_init__(self) -> None:
         weights = (self.energy_weight, self.force_weight, self.angular_weight)
@@ -40,6 +44,8 @@ class Loss:
             raise ValueError(f"loss weights must be finite, at least zero and not all zero, got {weights}")
         if self.force not in ("norm", "mse"):
             raise ValueError(f"unknown form of the force loss {self.force!r}; known: norm, mse")
+        if self.angular_mean not in ("atoms", "forces"):
+            raise ValueError(f"unknown mean of the angular term {self.angular_mean!r}; known: atoms, forces")
 
     def __call__(
         self, energy: Tensor, forces: Tensor, true_energy: Tensor, true_forces: Tensor, sizes: Tensor
@@ -62,14 +68,16 @@ class Loss:
             energy_term, force_term = energy_error.square().mean(), force_error.square().mean()
         total = self.energy_weight * energy_term + self.force_weight * force_term
         if self.angular_weight:
-            total = total + self.angular_weight * angular_term(forces, true_forces)
+            total = total + self.angular_weight * angular_term(forces, true_forces, self.angular_mean)
         return total
 
 
-def angular_term(forces: Tensor, true_forces: Tensor) -> Tensor:
+def angular_term(forces: Tensor, true_forces: Tensor, mean: str = "atoms") -> Tensor:
     """Mean of 1 − cos θ between (N, 3) forces, eV/Å, over atoms with a true force of at least ``ANGULAR_FLOOR``."""
     true_length = torch.linalg.vector_norm(true_forces, dim=1)
     counted = (true_length >= ANGULAR_FLOOR).to(forces.dtype)
+    weight = counted * true_length if mean == "forces" else counted
     length = torch.linalg.vector_norm(forces, dim=1).clamp(min=ANGULAR_FLOOR)
     cosine = (forces * true_forces).sum(1) / (length * true_length.clamp(min=ANGULAR_FLOOR))
-    return ((1.0 - cosine) * counted).sum() / counted.sum().clamp(min=1.0)
+    # Whatever is counted weighs at least the floor; the clamp only keeps a batch with nothing to count at zero.
+    return ((1.0 - cosine) * weight).sum() / weight.sum().clamp(min=ANGULAR_FLOOR)

@@ -61,6 +61,7 @@ class Loss(Section):
     energy_weight: NonNegative
     force_weight: NonNegative
     angular_weight: NonNegative
+    angular_mean: Literal["atoms", "forces"]
 
 
 class Train(Section):

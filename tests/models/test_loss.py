@@ -54,6 +54,11 @@ def test_angles() -> None:
     small = east * (0.9 * ANGULAR_FLOOR / 2)
     assert angular_term(-east, small).item() == 0.0
     assert angular_term(torch.cat([north, north]), torch.cat([small, east])).item() == pytest.approx(1.0)
+    # A right angle on 2 eV/Å and none on 6 eV/Å.
+    mixed = torch.cat([north, 3 * east]), torch.cat([east, 3 * east])
+    assert angular_term(*mixed).item() == pytest.approx(0.5)
+    assert angular_term(*mixed, "forces").item() == pytest.approx(0.25)
+    assert angular_term(-small, small, "forces").item() == 0.0
 
 
 @pytest.mark.parametrize("weights", [(0, 0, 0), (-1, 1, 1), (float("nan"), 1, 1)])

@@ -24,7 +24,13 @@ PARAMS = Train.model_validate(
     {
         "student": "painn",
         "size": {"features": 16, "layers": 2, "radial": 8, "cutoff": 4.0},
-        "loss": {"force": "norm", "energy_weight": 0.5, "force_weight": 1.0, "angular_weight": 0.1},
+        "loss": {
+            "force": "norm",
+            "energy_weight": 0.5,
+            "force_weight": 1.0,
+            "angular_weight": 0.1,
+            "angular_mean": "atoms",
+        },
         "epochs": 3,
         "batch_size": 8,
         "learning_rate": 3e-3,
