@@ -2,7 +2,7 @@
 
 In:  ``data/structures.h5``, ``data/labelled.h5`` or ``data/predictions.h5`` (with ``data/labelled.h5`` and
      ``data/student.safetensors``); in ``params.yaml`` ``contracts`` and, for what the student can be taught, ``train``.
-Out: ``metrics/<contract>.json``.
+Out: ``metrics/<contract>.json``; to look at, ``reports/data-docs/<contract>/index.html``.
 """
 
 import json
@@ -23,6 +23,7 @@ from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.declared import BadParams, did_you_mean
 from hydrogate.checks.input import InputCounts
 from hydrogate.checks.symmetry import Potential
+from hydrogate.pipeline.artifacts import DATA_DOCS, write_data_docs
 from hydrogate.pipeline.guard import METRICS
 from hydrogate.pipeline.hdf5 import read_dataset, written_whole
 from hydrogate.pipeline.params import Params, load_params
@@ -126,8 +127,10 @@ def run(contract: str, params: Params, data_root: Path = Path("data")) -> Report
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m hydrogate.pipeline.check CONTRACT``: 0 when it has judged, whatever it judged."""
     (contract,) = sys.argv[1:] if argv is None else argv
-    report = run(contract, load_params())
+    params = load_params()
+    report = run(contract, params)
     path = write_report(report)
+    write_data_docs(DATA_DOCS, report, overrides_of(params))
     for finding in report.findings:
         if finding.verdict != "pass":
             print(finding)

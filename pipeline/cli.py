@@ -54,10 +54,21 @@ def check(
     keys: Annotated[str | None, typer.Option(help="The files' own keys: energy=E,forces=-gradient,charge=Q.")] = None,
     reference: Annotated[Path | None, typer.Option(help="The data set to compare with (held-out reference).")] = None,
     output_format: Annotated[OutputFormat, typer.Option("--format", help="How to print.")] = OutputFormat.TEXT,
+    junit: Annotated[Path | None, typer.Option(help="Write the findings to this file as JUnit XML too.")] = None,
+    data_docs: Annotated[
+        Path | None, typer.Option(help="Write Great Expectations' Data Docs below this folder (extra gx).")
+    ] = None,
 ) -> None:
     """Hold data against a contract: 0 it holds, 1 it does not, 2 the input or the call cannot be used."""
     report = _judge(paths, contract, profile, params, units, input_format, keys, reference)
     _print_report(report, output_format, strict)
+    if junit or data_docs:
+        from hydrogate.pipeline.artifacts import write_data_docs, write_junit
+
+        if junit:
+            write_junit(junit, [report], strict=strict)
+        if data_docs:
+            write_data_docs(data_docs, report, _overrides(params))
     if not report.holds(strict):
         raise typer.Exit(REFUSED)
 
