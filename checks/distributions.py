@@ -154,9 +154,10 @@ def _validated(
         if limits is None:
             suite.add_expectation(gxe.ExpectColumnValuesToNotBeNull(column=column, **more))
         else:
-            ends = {"min_value": limits.min, "max_value": limits.max}
             # Of one row; unlike the expectation of values, that of the maximum shows what was observed.
-            suite.add_expectation(gxe.ExpectColumnMaxToBeBetween(column=column, **ends, **more))
+            suite.add_expectation(
+                gxe.ExpectColumnMaxToBeBetween(column=column, min_value=limits.min, max_value=limits.max, **more)
+            )
     definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
     frame = pd.DataFrame({column: [value] for column, value in table.items()})
     result = definition.run(batch_parameters={"dataframe": frame})
