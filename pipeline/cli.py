@@ -264,6 +264,26 @@ def decide(
         raise typer.Exit(status)
 
 
+@app.command(epilog="Example: hydrogate report --base origin/main --output reports/report.md")
+def report(
+    base: Annotated[str | None, typer.Option(help="The revision that this branch goes to, to compare with.")] = None,
+    output: Annotated[Path | None, typer.Option(help="The file to write; default: print.")] = None,
+    annotations: Annotated[bool, typer.Option("--annotations", help="Print GitHub annotations too.")] = False,
+) -> None:
+    """Say in Markdown what a pull request changes: decision, verdicts, what it loosens, metrics. It judges nothing."""
+    from hydrogate.pipeline.hdf5 import written_whole
+    from hydrogate.pipeline.report import run
+
+    text, marks = run(base=base)
+    if output is None:
+        print(text, end="")
+    else:
+        with written_whole(output) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    for mark in marks if annotations else ():
+        print(mark)
+
+
 def main() -> None:
     """The console command's entry point."""
 

@@ -16,6 +16,13 @@ def escape_markdown(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()#+!|~:@$-])", r"\\\1", plain)
 
 
+def code_markdown(text: str) -> str:
+    """``text`` as a code span, outside tables: to be copied, a command or a key."""
+    line = "".join(char if char.isprintable() else "\ufffd" for char in " ".join(text.split()))
+    fence = "`" * (max((len(run) for run in re.findall("`+", line)), default=0) + 1)
+    return f"{fence} {line} {fence}" if "`" in line else f"`{line}`"
+
+
 def report_markdown(report: Report, strict: bool = False) -> str:
     """The verdict first, then what fires, then the table of all checks."""
     conclusion = "holds" if report.holds(strict) else "does **not** hold"

@@ -1,0 +1,82 @@
+"""Foldable parts of a Markdown report, cut row by row so that the whole stays under a limit; what is cut is said."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from hydrogate.checks.render.markdown import escape_markdown
+
+NAME, WORDS = 80, 300
+
+
+class Section(NamedTuple):
+    """A part of a report; untrusted text in it is escaped already.
+
+    Parameters
+    ----------
+    title : str
+    rows, head : sequence of str
+        Lines; the last rows go first where room is short, the head (of a table) stays.
+    note : str
+        Stays too.
+    unfolded : bool
+    more : str
+        The command that shows every row.
+    """
+
+    title: str
+    rows: Sequence[str]
+    head: Sequence[str] = ()
+    note: str = ""
+    unfolded: bool = False
+    more: str = "hydrogate report"
+
+    def markdown(self, count: int | None = None) -> str:
+        """With its first ``count`` rows, all by default."""
+        shown = self.rows[:count]
+        lines = ["", f"<details{' open' if self.unfolded else ''}><summary>{self.title}</summary>", ""]
+        lines += [*self.head, *shown] if self.rows else []
+        if left := len(self.rows) - len(shown):
+            lines += ["", f"**{left} of {len(self.rows)} rows are left out here**; `{self.more}` shows all."]
+        lines += ["", self.note] if self.note else []
+        return "\n".join([*lines, "", "</details>", ""])
+
+
+def frames(sections: Sequence[Section]) -> int:
+    """Characters of the sections without their rows."""
+    return sum(len(section.markdown(0)) for section in sections)
+
+
+def fitted(sections: Sequence[Section], limit: int) -> str:
+    """The sections in at most ``limit`` characters (or their frames), earlier ones with as many rows as fit."""
+    parts: list[str] = []
+    free = limit - frames(sections)
+    for section in sections:
+        used = fitting = 0
+        for row in section.rows:
+            used += len(row) + 1
+            if used > free:
+                break
+            fitting += 1
+        parts.append(section.markdown(fitting))
+        free -= len(parts[-1]) - len(section.markdown(0))
+    return "".join(parts)
+
+
+def row(*cells: str) -> str:
+    """A row of a table, every cell escaped."""
+    return "| " + " | ".join(map(words, cells)) + " |"
+
+
+def words(text: str, limit: int = WORDS) -> str:
+    """``text`` escaped, cut where it is longer than ``limit``."""
+    return escape_markdown(cut(text, limit))
+
+
+def cut(text: str, limit: int) -> str:
+    """``text``, or its beginning and that it is cut."""
+    return text if len(text) <= limit else f"{text[:limit]}… (cut)"
+
+
+def shown(value: Any) -> str:
+    """A value of a file in words."""
+    return "absent" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

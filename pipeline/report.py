@@ -1,0 +1,102 @@
+"""``hydrogate report``: what a pull request changes, in Markdown, from the metrics in git and the declarations.
+
+The decision is made anew, as `hydrogate decide` makes it, so that a broken branch never shows the last good milestone.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydrogate.checks.bounds import CONTRACTS
+from hydrogate.checks.changes import Declaration, compare_declarations
+from hydrogate.checks.declared import BadParams
+from hydrogate.checks.findings import Report
+from hydrogate.checks.render.annotations import annotations
+from hydrogate.checks.render.pull_request import Comparison, State, pull_request_markdown
+from hydrogate.pipeline import decide
+from hydrogate.pipeline.guard import read_report
+from hydrogate.pipeline.hdf5 import UnreadableFile
+from hydrogate.pipeline.revision import PARAMS, Base, declaration_at, declaration_of, differences, find_base
+
+
+def run(root: Path = Path(), base: str | None = None) -> tuple[str, list[str]]:
+    """The report and its annotations.
+
+    Parameters
+    ----------
+    root : Path
+        The project's root.
+    base : str, optional
+        The revision that the branch goes to; None for the state alone.
+
+    Raises
+    ------
+    BadParams
+        The base is not to be found, or cannot be read.
+    """
+    found = find_base(root, base) if base is not None else None
+    stale: list[decide.Stale] = []
+
+    def remembered(place: Path) -> list[decide.Stale]:
+        stale.extend(decide.stale_stages(place))
+        return stale
+
+    decision = decide.run(root, remembered)
+    unreadable: tuple[str, ...] = ()
+    try:
+        declared = declaration_of(root)
+    except BadParams as error:
+        declared, unreadable = Declaration({}, {}, {}), (f"{error}; nothing can be said of its bounds",)
+    state = State(
+        decision=decision,
+        reports=tuple(_reports(root)),
+        stale=tuple(f"{item.stage}: {item.changes}".removeprefix(": ") for item in stale),
+        plots=tuple(_plots(declared.pipeline)),
+        link=_page_of_this_run(os.environ),
+    )
+    compared = _compared(root, found, declared, unreadable) if found is not None else None
+    text = (root / PARAMS).read_text(encoding="utf-8", errors="replace") if (root / PARAMS).exists() else ""
+    changes = compared.changes if compared is not None else ()
+    return pull_request_markdown(state, compared), annotations(decision, state.reports, changes, text)
+
+
+def _compared(root: Path, base: Base, declared: Declaration, unreadable: tuple[str, ...]) -> Comparison:
+    before, told = declaration_at(root, base)
+    measured = differences(root, base)
+    return Comparison(
+        base=str(base),
+        changes=() if unreadable else compare_declarations(before, declared),
+        metrics={Path(file).stem: leaves for file, leaves in measured.metrics.items()},
+        params={
+            key if Path(file).name == PARAMS else f"{file}: {key}": leaf
+            for file, leaves in measured.params.items()
+            for key, leaf in leaves.items()
+        },
+        unknown=(*unreadable, *told, *measured.errors),
+    )
+
+
+def _reports(root: Path) -> Iterator[Report]:
+    for contract in CONTRACTS:
+        try:
+            yield read_report(contract, root / "metrics")
+        except UnreadableFile:
+            continue  # the decision is blocked and names it
+
+
+def _plots(pipeline: Mapping[str, Any]) -> Iterator[str]:
+    """The plots that ``dvc.yaml`` declares."""
+    stages = pipeline.get("stages") or {}
+    blocks = [*(stage.get("plots") for stage in stages.values() if isinstance(stage, Mapping)), pipeline.get("plots")]
+    for block in blocks:
+        for entry in block or ():
+            yield entry if isinstance(entry, str) else next(iter(entry))
+
+
+def _page_of_this_run(environment: Mapping[str, str]) -> str:
+    """The workflow run's page on GitHub, which holds its artifacts; empty elsewhere."""
+    server, repository, run = (environment.get(f"GITHUB_{key}", "") for key in ("SERVER_URL", "REPOSITORY", "RUN_ID"))
+    link = f"{server}/{repository}/actions/runs/{run}"
+    return link if re.fullmatch(r"https://[\w.-]+(:\d+)?/[\w.-]+/[\w.-]+/actions/runs/\d+", link) else ""

@@ -1,0 +1,152 @@
+"""What the base of a branch declares and measured: through git for its files, through DVC for its metrics."""
+
+import subprocess
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from hydrogate.checks.changes import Declaration
+from hydrogate.checks.declared import BadParams
+
+DEFAULTS, PARAMS, PIPELINE = "checks/defaults.yaml", "params.yaml", "dvc.yaml"
+
+
+class Base(NamedTuple):
+    """The commit that a branch left from.
+
+    Parameters
+    ----------
+    named : str
+        As the caller named the revision.
+    commit : str
+        The merge base of that revision and HEAD, so that what others changed since does not count as the branch's.
+    """
+
+    named: str
+    commit: str
+
+    def __str__(self) -> str:
+        return f"{self.named} ({self.commit[:10]})"
+
+
+class Differences(NamedTuple):
+    """DVC's own account: file to dotted key to ``{"old": …, "new": …}``; ``errors`` in sentences."""
+
+    metrics: Mapping[str, Mapping[str, Any]]
+    params: Mapping[str, Mapping[str, Any]]
+    errors: tuple[str, ...]
+
+
+def find_base(root: Path, revision: str) -> Base:
+    """The merge base of ``revision`` and HEAD.
+
+    Raises
+    ------
+    BadParams
+        No such revision, no git repository, or too little history in the clone.
+    """
+    shallow = _git(root, "rev-parse", "--is-shallow-repository")
+    if shallow is None:
+        raise BadParams(f"--base {revision}: no git repository here, or one of an owner that git does not trust")
+    remedy = (
+        "this clone is shallow: fetch the whole history, with `fetch-depth: 0` at actions/checkout, "
+        "`GIT_DEPTH: 0` at GitLab, or `git fetch --unshallow`"
+    )
+    commit = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    if commit is None:
+        known = _git(root, "rev-parse", "--verify", "--quiet", f"refs/remotes/origin/{revision}^{{commit}}")
+        nearest = f"did you mean origin/{revision}?" if known else "`git branch -a` lists the branches of this clone"
+        why = remedy if shallow.strip() == "true" else nearest
+        raise BadParams(f"--base {revision}: no such revision in this clone; {why}")
+    merge_base = _git(root, "merge-base", commit.strip(), "HEAD")
+    if merge_base is None:
+        why = remedy if shallow.strip() == "true" else "name the branch that this one left from"
+        raise BadParams(f"--base {revision}: it and HEAD have no commit in common; {why}")
+    return Base(revision, merge_base.strip())
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """What git says; None where it fails."""
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, encoding="utf-8", check=False)
+    return done.stdout if done.returncode == 0 else None
+
+
+def declaration_of(root: Path) -> Declaration:
+    """What the working tree declares; the installed defaults where the project ships none of its own.
+
+    Raises
+    ------
+    BadParams
+        A file is no YAML mapping.
+    """
+    texts = {
+        name: (root / name).read_text(encoding="utf-8") if (root / name).exists() else None
+        for name in (DEFAULTS, PARAMS, PIPELINE)
+    }
+    return _declaration(texts, "", _installed_defaults())
+
+
+def declaration_at(root: Path, base: Base) -> tuple[Declaration, tuple[str, ...]]:
+    """What ``base`` declares, and in sentences what it does not.
+
+    Raises
+    ------
+    BadParams
+        A file is no YAML mapping.
+    """
+    texts = {name: _git(root, "show", f"{base.commit}:./{name}") for name in (DEFAULTS, PARAMS, PIPELINE)}
+    own = (root / DEFAULTS).exists()
+    told = [f"{base} has no {PARAMS}: nothing is declared there"] if texts[PARAMS] is None else []
+    if texts[DEFAULTS] is None and own:
+        told.append(f"{base} has no {DEFAULTS}: the shipped bounds of the branch stand in for it")
+    shipped = (root / DEFAULTS).read_text(encoding="utf-8") if own else _installed_defaults()
+    return _declaration(texts, f"{base}: ", shipped), tuple(told)
+
+
+def _installed_defaults() -> str:
+    return files("hydrogate.checks").joinpath("defaults.yaml").read_text("utf-8")
+
+
+def _declaration(texts: Mapping[str, str | None], where: str, shipped: str) -> Declaration:
+    filled = {**texts, DEFAULTS: shipped if texts[DEFAULTS] is None else texts[DEFAULTS]}
+    return Declaration(*(_mapping(text or "", f"{where}{name}") for name, text in filled.items()))
+
+
+def _mapping(text: str, where: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise BadParams(f"{where}: not readable as YAML: {error}") from error
+    if not isinstance(content, dict | None):
+        raise BadParams(f"{where}: holds a {type(content).__name__}, expected a mapping of sections")
+    return content or {}
+
+
+def differences(root: Path, base: Base) -> Differences:
+    """Metrics (unchanged ones too) and changed parameters of the working tree against ``base``, by DVC."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    found: dict[str, Mapping[str, Any]] = {"metrics": {}, "params": {}}
+    errors = []
+    try:
+        with Repo(str(root)) as repo:
+            found["metrics"] = repo.metrics.diff(base.commit, "workspace", all=True)
+            found["params"] = repo.params.diff(base.commit, "workspace")
+    except DvcException as error:
+        errors.append(f"DVC cannot compare: {error}")
+    for what, result in found.items():
+        for revision, error in result.get("errors", {}).items():
+            named = "this branch" if revision == "workspace" else str(base)
+            faults = error if isinstance(error, Mapping) else {"DVC": error}
+            errors += [f"{what} of {named}: {file}: {_explained(fault)}" for file, fault in faults.items()]
+    if not errors and not found["metrics"].get("diff"):
+        errors.append("DVC knows no metrics on either side (dvc.yaml, metrics)")
+    return Differences(found["metrics"].get("diff", {}), found["params"].get("diff", {}), tuple(errors))
+
+
+def _explained(fault: BaseException) -> str:
+    return str(fault) or type(fault).__name__
