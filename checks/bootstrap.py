@@ -154,7 +154,25 @@ class Quantile:
         return result
 
 
-Statistic = OfSums | Quantile
+@dataclass(frozen=True)
+class Ratio:
+    """One statistic over another, both on the same resamples of the same molecules: what they share cancels."""
+
+    numerator: OfSums | Quantile
+    denominator: OfSums | Quantile
+
+    @property
+    def n(self) -> int:
+        """Molecules that contribute to both."""
+        return min(self.numerator.n, self.denominator.n)
+
+    def resampled(self, weights: Floats) -> Floats:
+        """See :meth:`OfSums.resampled`."""
+        with np.errstate(all="ignore"):
+            return self.numerator.resampled(weights) / self.denominator.resampled(weights)
+
+
+Statistic = OfSums | Quantile | Ratio
 
 
 def bootstrap(

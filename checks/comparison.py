@@ -15,6 +15,8 @@ from hydrogate.checks.dataset import Dataset
 ANGULAR_FLOOR = 0.5  # eV/Å; below it an isotropic error of 0.25 eV/Å alone gives 50°
 # A bond where the distance is at most this many sums of covalent radii (contract check hydrogen_bond_lengths).
 BOND_FACTOR = 1.40
+# Å; what two files lose that each write four decimals.
+POSITION_TOLERANCE = 1e-4
 # Å from H to acceptor. Source: Jeffrey, An Introduction to Hydrogen Bonding (1997): up to 2.2 moderate, beyond weak.
 HYDROGEN_BOND = 2.5
 _DONORS = tuple(atomic_numbers[symbol] for symbol in ("N", "O", "F"))
@@ -32,6 +34,7 @@ class Comparison:
     molecule : (M,) int64
         From 0 to G - 1; geometries of one molecule share it.
     energy, energy_predicted : (M,) float64, eV
+        NaN where there is none.
     forces, forces_predicted : (N, 3) float64, eV/Å
     angular_floor : float, eV/Å
         Angles count for atoms with a teacher force of at least this.
@@ -53,26 +56,31 @@ class Comparison:
 
     @classmethod
     def of(cls, reference: Dataset, predicted: Dataset, *, angular_floor: float = ANGULAR_FLOOR) -> Self:
-        """The comparison of two data sets with the same structures and atoms in the same order.
+        """The comparison of two data sets with the same structures and atoms in the same order; energies are optional.
 
         Raises
         ------
         ValueError
-            One is unlabelled, or they differ in structures, elements, charge or geometry; the first difference is
-            named.
+            One holds no forces, those of the reference are not finite, or they differ in structures, elements, charge
+            or geometry; the first difference is named.
         """
         for name, data in (("the reference", reference), ("the prediction", predicted)):
-            if data.energy is None or data.forces is None:
-                raise ValueError(f"{name} holds no energies and forces ({data!r}); label it or predict it first")
+            if data.forces is None:
+                raise ValueError(f"{name} holds no forces ({data!r}); label it or predict it first")
         _refuse_difference(reference, predicted)
+        for row in np.argwhere(~np.isfinite(np.asarray(reference.forces)))[:1, 0]:
+            raise ValueError(
+                f"{reference.name(int(reference.structure_of_atom[row]))}: a force of the reference is not finite; "
+                "take the structure out of both files or label it again"
+            )
         return cls(
             numbers=reference.numbers.astype(np.int64),
             positions=reference.positions.astype(np.float64),
             offset=reference.offset,
             molecule=molecules_of(reference),
-            energy=np.asarray(reference.energy, dtype=np.float64),
+            energy=_energy(reference),
             forces=np.asarray(reference.forces, dtype=np.float64),
-            energy_predicted=np.asarray(predicted.energy, dtype=np.float64),
+            energy_predicted=_energy(predicted),
             forces_predicted=np.asarray(predicted.forces, dtype=np.float64),
             angular_floor=angular_floor,
         )
@@ -111,8 +119,8 @@ class Comparison:
 
     @cached_property
     def above_floor(self) -> NDArray[np.bool_]:
-        """(N,) whether the angle counts."""
-        return np.asarray(self.force_lengths >= self.angular_floor)
+        """(N,) whether the angle counts; never that of an atom without a teacher force."""
+        return np.asarray((self.force_lengths >= self.angular_floor) & (self.force_lengths > 0))
 
     @cached_property
     def partner(self) -> NDArray[np.int64]:
@@ -123,6 +131,10 @@ class Comparison:
     def hydrogen_bonded(self) -> NDArray[np.bool_]:
         """(N,) whether the atom is a hydrogen on N, O or F with another N, O or F within 2.5 Å."""
         return _partners(self)[1]
+
+
+def _energy(data: Dataset) -> Floats:
+    return np.full(len(data), np.nan) if data.energy is None else np.asarray(data.energy, dtype=np.float64)
 
 
 def _refuse_difference(reference: Dataset, predicted: Dataset) -> None:
@@ -136,17 +148,19 @@ def _refuse_difference(reference: Dataset, predicted: Dataset) -> None:
             f"{reference.name(index)} has {reference.sizes[index]} atoms in the reference and "
             f"{predicted.sizes[index]} in the prediction; predict again from the same file"
         )
-    for what, ours, theirs in (
-        ("elements", reference.numbers, predicted.numbers),
-        ("positions", reference.positions, predicted.positions),
-        ("charge", reference.charge, predicted.charge),
-        ("spin multiplicity", reference.spin_multiplicity, predicted.spin_multiplicity),
+    for what, ours, theirs, tolerance in (
+        ("elements", reference.numbers, predicted.numbers, 0),
+        ("positions", reference.positions, predicted.positions, POSITION_TOLERANCE),
+        ("charge", reference.charge, predicted.charge, 0),
+        ("spin multiplicity", reference.spin_multiplicity, predicted.spin_multiplicity, 0),
     ):
-        for row in np.argwhere(ours != theirs)[:1]:
-            index = row[0] if len(ours) == len(reference) else reference.structure_of_atom[row[0]]
+        # Written so that NaN differs.
+        equal = np.abs(ours.astype(np.float64) - theirs.astype(np.float64)) <= tolerance
+        for row in np.argwhere(~equal)[:1]:
+            index = reference.structure_of_atom[row[0]] if what in ("elements", "positions") else row[0]
             raise ValueError(
-                f"{reference.name(int(index))}: {what} differ between the reference and the prediction; "
-                "predict again from the same file, in the same order"
+                f"{reference.name(int(index))}: {what} differ between the reference ({ours[row[0]]}) and the "
+                f"prediction ({theirs[row[0]]}); predict again from the same file, in the same order"
             )
 
 

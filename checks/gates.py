@@ -4,11 +4,15 @@ A gate passes when the whole 95 % interval lies on the good side of its threshol
 the bad side, and is undecided in between, with the number of molecules that would decide it. A metric that is a plain
 figure (n_structures, hydrogen_fraction, convergence: a count, a share of the set, a ratio of losses) has no interval;
 its gate declares ``confidence: 0`` and compares the value. Undefined never passes.
+
+Where equal is good enough (a ratio to a baseline, threshold 1), no interval would ever lie on the good side: such a gate
+declares a ``tolerance``. It still fails when the whole interval lies beyond the threshold; else it passes when the whole
+interval lies within threshold and tolerance.
 """
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Annotated, Literal
@@ -30,7 +34,7 @@ MEASURED_ELSEWHERE = {
     "md_drift": "no stage of this pipeline runs molecular dynamics yet",
     "md_temperature": "no stage of this pipeline runs molecular dynamics yet",
     "md_broken_bonds": "no stage of this pipeline runs molecular dynamics yet",
-    "regression": "it needs the predictions of a baseline",
+    "regression": "it needs the predictions of a baseline (validate.baseline)",
 }
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 # How much narrower an interval is whose one end alone must hold at the same level, if the figure is normal.
@@ -52,6 +56,8 @@ class Gate(Section):
         Whether the milestone depends on it; reported all the same.
     confidence : float
         0.95 judges the whole interval; 0 compares the value.
+    tolerance : float
+        How far beyond the threshold the interval may reach where the threshold itself is not shown to be missed.
     one_sided : bool
         Only the end towards the threshold must hold, at the same confidence: an interval narrower by 1.645 / 1.960.
     min_n : int
@@ -68,6 +74,7 @@ class Gate(Section):
     high: Number | None = None
     required: bool
     confidence: Number
+    tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     one_sided: bool = False
     min_n: Annotated[int, Field(gt=0)]
     command: str = "python3 -m nox -s repro"
@@ -108,6 +115,14 @@ class Gate(Section):
         return self.edges[0]
 
     @property
+    def tolerated(self) -> "Gate":
+        """The gate whose threshold is moved by the tolerance; itself where there is none."""
+        if not self.tolerance:
+            return self
+        moved = self._threshold + (self.tolerance if self.comparison in ("<", "<=") else -self.tolerance)
+        return self.model_copy(update={"threshold": moved, "tolerance": 0.0})
+
+    @property
     def edges(self) -> tuple[float, ...]:
         """The threshold, or the two ends of the range."""
         chosen = (self.low, self.high) if self.comparison == "between" else (self.threshold,)
@@ -118,7 +133,8 @@ class Gate(Section):
         """The condition in words."""
         if self.comparison == "between":
             return f"{self.low:g} to {self.high:g}"
-        return f"{self.comparison} {self.threshold:g}"
+        tolerance = f" (tolerance {self.tolerance:g})" if self.tolerance else ""
+        return f"{self.comparison} {self.threshold:g}{tolerance}"
 
 
 @dataclass(frozen=True)
@@ -176,11 +192,12 @@ def _refuse_contradiction(gate: Gate, where: str) -> None:
         )
     if gate.low is not None and gate.high is not None and gate.low > gate.high:
         raise BadParams(f"{where}: low {gate.low:g} is above high {gate.high:g}")
-    if gate.one_sided and (gate.comparison == "between" or not gate.confidence):
-        raise BadParams(f"{where}: one_sided needs one threshold and confidence {LEVEL}")
+    for key in ("one_sided", "tolerance"):
+        if getattr(gate, key) and (gate.comparison == "between" or not gate.confidence):
+            raise BadParams(f"{where}: {key} needs one threshold and confidence {LEVEL}")
 
 
-def judge(name: str, gate: Gate, metric: Metric | None) -> Judgement:
+def judge(name: str, gate: Gate, metric: Metric | None, note: str = "") -> Judgement:
     """The verdict of one gate.
 
     Parameters
@@ -189,21 +206,23 @@ def judge(name: str, gate: Gate, metric: Metric | None) -> Judgement:
     gate : Gate
     metric : Metric or None
         None where nothing measured it: ``not_run``.
+    note : str
+        Why it was not measured, or what else belongs to the figure.
     """
 
     def say(verdict: Verdict, message: str, needed: int | None = None) -> Judgement:
         return Judgement(name, gate, metric, verdict, message, needed)
 
     if metric is None:
-        reason = MEASURED_ELSEWHERE.get(gate.metric, "stage validate writes it to metrics/validation.json")
+        reason = note or MEASURED_ELSEWHERE.get(gate.metric, "stage validate writes it to metrics/validation.json")
         return say(Verdict.NOT_RUN, f"metric {gate.metric} was not measured: {reason}")
-    allowed = f"allowed {gate.allowed} {metric.unit}".rstrip()
+    allowed = f"allowed {gate.allowed} {metric.unit}".rstrip() + (f"; {note}" if note else "")
     if metric.value is None:
         few = metric.n < gate.min_n
         return say(Verdict.UNDECIDED, f"undefined (n = {metric.n}); {allowed}", gate.min_n if few else None)
     if metric.n < gate.min_n:
-        message = f"{metric} is measured on fewer than {gate.min_n}; {allowed}"
-        return say(Verdict.UNDECIDED, message, gate.min_n)
+        needed = molecules_to_decide(gate, metric) or gate.min_n
+        return say(Verdict.UNDECIDED, f"{metric} is measured on fewer than {gate.min_n}; {allowed}", needed)
     low, high = _interval(gate, metric, metric.value)
     if low is None or high is None:
         message = f"{metric} has no interval, and confidence {gate.confidence:g} needs one; {allowed}"
@@ -211,16 +230,18 @@ def judge(name: str, gate: Gate, metric: Metric | None) -> Judgement:
     if low > high:
         return say(Verdict.ERROR, f"the interval of {metric} ends before it starts; measure it again")
     message = f"{metric}, {allowed}"
-    within = [edge for edge in gate.edges if low <= edge <= high]
-    if gate.good(low) and gate.good(high):
-        return say(Verdict.PASS, message)
-    if not gate.good(low) and not gate.good(high) and (len(gate.edges) == 1 or not within):
+    spans_a_range = len(gate.edges) > 1 and any(low <= edge <= high for edge in gate.edges)
+    if not gate.good(low) and not gate.good(high) and not spans_a_range:
         return say(Verdict.FAIL, message)
-    needed = molecules_to_exclude(metric, within, _ONE_SIDED if gate.one_sided else 1.0)
-    enough = (
-        f"about {needed} molecules would decide" if needed else "no number of molecules decides a value on the edge"
-    )
-    return say(Verdict.UNDECIDED, f"{message}: the interval lies on both sides, {enough}", needed)
+    if gate.tolerated.good(low) and gate.tolerated.good(high):
+        return say(Verdict.PASS, message)
+    needed_or_none = molecules_to_decide(gate, metric)
+    if needed_or_none is None:
+        enough = "no number of molecules decides a value on the edge"
+    else:
+        needed_or_none = max(needed_or_none, metric.n + 1)
+        enough = f"about {needed_or_none} molecules would decide"
+    return say(Verdict.UNDECIDED, f"{message}: the interval lies on both sides, {enough}", needed_or_none)
 
 
 def _interval(gate: Gate, metric: Metric, value: float) -> tuple[float | None, float | None]:
@@ -231,14 +252,35 @@ def _interval(gate: Gate, metric: Metric, value: float) -> tuple[float | None, f
     return value - _ONE_SIDED * (value - metric.low), value + _ONE_SIDED * (metric.high - value)
 
 
-def molecules_to_exclude(metric: Metric, edges: list[float], scale: float = 1.0) -> int | None:
-    """How many molecules would narrow the interval, as 1/√n, until it holds none of ``edges``.
+def molecules_to_decide(gate: Gate, metric: Metric) -> int | None:
+    """How many molecules would decide ``gate`` if the value stayed as it is; at least ``min_n``.
+
+    Returns
+    -------
+    int or None
+        None where the metric is undefined, has no interval, lies on an edge, or is judged by its value alone.
+    """
+    if metric.value is None or not gate.confidence:
+        return None
+    scale = _ONE_SIDED if gate.one_sided else 1.0
+    if gate.tolerance:
+        # To fail, the interval leaves the threshold; to pass, the tolerated one; the value may allow for both.
+        ways = [gate.edges] if not gate.good(metric.value) else []
+        ways += [gate.tolerated.edges] if gate.tolerated.good(metric.value) else []
+    else:
+        ways = [gate.edges]
+    needed = [count for way in ways if (count := molecules_to_exclude(metric, way, scale)) is not None]
+    return max(min(needed), gate.min_n) if needed else None
+
+
+def molecules_to_exclude(metric: Metric, edges: Sequence[float], scale: float = 1.0) -> int | None:
+    """How many molecules would narrow or widen the interval, as 1/√n, until it just holds none of ``edges``.
 
     Parameters
     ----------
     metric : Metric
-    edges : list of float
-        Inside the interval, in the metric's unit.
+    edges : sequence of float
+        In the metric's unit.
     scale : float
         Of the half width.
 
@@ -249,7 +291,7 @@ def molecules_to_exclude(metric: Metric, edges: list[float], scale: float = 1.0)
     """
     if metric.value is None or metric.low is None or metric.high is None:
         return None
-    needed = [metric.n + 1]
+    needed = [2]
     for edge in edges:
         half = metric.high - metric.value if edge > metric.value else metric.value - metric.low
         distance = abs(edge - metric.value)

@@ -24,18 +24,23 @@ ANGULAR_BINS = ((0.0, 0.1), (0.1, 0.3), (0.3, 0.5), (0.5, 1.0), (1.0, 3.0), (3.0
 
 
 class Definition(NamedTuple):
-    """A registered metric; ``over`` names the members of a family (elements, bins) and is empty for a single one."""
+    """A registered metric.
+
+    ``over`` names the members of a family (elements, bins) and is empty for a single one; ``error`` says that it is the
+    size of an error, so that of two students the one with less of it is better.
+    """
 
     unit: str
     function: Callable[..., Statistic | float]
     over: tuple[str, ...]
+    error: bool
 
 
 _REGISTRY: dict[str, Definition] = {}
 
 
 def _metric(
-    name: str, unit: str, over: Sequence[str] = ()
+    name: str, unit: str, over: Sequence[str] = (), *, error: bool = True
 ) -> Callable[[Callable[..., Statistic | float]], Callable[..., Statistic | float]]:
     """Register a function under ``name``; for a family ``{}`` in the name stands for the member, its second argument.
 
@@ -43,7 +48,7 @@ def _metric(
     """
 
     def register(function: Callable[..., Statistic | float]) -> Callable[..., Statistic | float]:
-        _REGISTRY[name] = Definition(unit, function, tuple(over))
+        _REGISTRY[name] = Definition(unit, function, tuple(over), error)
         return function
 
     return register
@@ -142,14 +147,14 @@ def angular_error_max_deg(c: Comparison) -> float:
     return float(c.angles[c.above_floor].max()) if c.above_floor.any() else math.nan
 
 
-@_metric("angle_within_5deg", "")
+@_metric("angle_within_5deg", "", error=False)
 def angle_within_5deg(c: Comparison) -> Statistic:
     """Share of the atoms above the floor that are at most 5° off."""
     within = np.where(np.isnan(c.angles), np.nan, c.angles <= 5.0)
     return _pooled(c, c.above_floor, np.divide, within, 1.0)
 
 
-@_metric("angular_atoms_below_floor", "")
+@_metric("angular_atoms_below_floor", "", error=False)
 def angular_atoms_below_floor(c: Comparison) -> Statistic:
     """Share of the atoms that the angular figures leave out."""
     return _pooled(c, _all(c), np.divide, (~c.above_floor).astype(np.float64), 1.0)
@@ -198,25 +203,25 @@ def _oxygen_over_carbon(c: Comparison, weight: Callable[[NDArray[np.bool_]], OfS
     return OfSums(np.hstack([oxygen.sums, carbon.sums]), ratio, min(oxygen.n, carbon.n))
 
 
-@_metric("oxygen_over_carbon", "")
+@_metric("oxygen_over_carbon", "", error=False)
 def oxygen_over_carbon(c: Comparison) -> Statistic:
     """Force RMSE on O over force RMSE on C, minus 1."""
     return _oxygen_over_carbon(c, lambda chosen: _rmse(c, chosen))
 
 
-@_metric("oxygen_over_carbon_relative", "")
+@_metric("oxygen_over_carbon_relative", "", error=False)
 def oxygen_over_carbon_relative(c: Comparison) -> Statistic:
     """The same with each RMSE over its element's RMS teacher force."""
     return _oxygen_over_carbon(c, lambda chosen: _relative(c, chosen))
 
 
-@_metric("hydrogen_fraction", "")
+@_metric("hydrogen_fraction", "", error=False)
 def hydrogen_fraction(c: Comparison) -> float:
     """Hydrogen atoms over all atoms; a plain count of the set, no interval."""
     return float((c.numbers == 1).mean()) if len(c.numbers) else math.nan
 
 
-@_metric("n_structures", "molecules")
+@_metric("n_structures", "molecules", error=False)
 def n_structures(c: Comparison) -> float:
     """Distinct held-out molecules; further geometries of one add nothing."""
     return float(c.molecules)
@@ -233,8 +238,19 @@ def _members(name: str, definition: Definition) -> Mapping[str, tuple[str, ...]]
     return {name.format(member): (member,) for member in definition.over}
 
 
+def statistics_of(c: Comparison) -> dict[str, tuple[Statistic | float, Definition]]:
+    """Every metric of ``c`` before it is resampled; of the elements those present, and H, C and O always."""
+    present = {chemical_symbols[z] for z in np.unique(c.numbers).tolist()} | {"H", "C", "O"}
+    return {
+        full_name: (definition.function(c, *arguments), definition)
+        for name, definition in _REGISTRY.items()
+        for full_name, arguments in _members(name, definition).items()
+        if name != "force_rmse_{}" or arguments[0] in present
+    }
+
+
 def measure(c: Comparison, *, resamples: int = 2000, seed: int = 0) -> dict[str, Metric]:
-    """Every metric of ``c``; of the elements those present, and hydrogen and oxygen always.
+    """Every metric of ``c``.
 
     Parameters
     ----------
@@ -243,20 +259,11 @@ def measure(c: Comparison, *, resamples: int = 2000, seed: int = 0) -> dict[str,
         Bootstrap resamples of the molecules.
     seed : int
     """
-    present = {chemical_symbols[z] for z in np.unique(c.numbers).tolist()} | {"H", "C", "O"}
-    statistics: dict[str, tuple[Statistic, str]] = {}
-    points: dict[str, Metric] = {}
-    for name, definition in _REGISTRY.items():
-        for full_name, arguments in _members(name, definition).items():
-            if name == "force_rmse_{}" and arguments[0] not in present:
-                continue
-            result = definition.function(c, *arguments)
-            if isinstance(result, float):
-                points[full_name] = point(result, definition.unit, c.molecules)
-            else:
-                statistics[full_name] = (result, definition.unit)
+    found = statistics_of(c)
+    statistics = {name: (s, d.unit) for name, (s, d) in found.items() if not isinstance(s, float)}
+    points = {name: point(s, d.unit, c.molecules) for name, (s, d) in found.items() if isinstance(s, float)}
     measured = points | bootstrap(statistics, c.molecules, resamples=resamples, seed=seed)
-    return {name: measured[name] for name in metric_names() if name in measured}
+    return {name: measured[name] for name in found}
 
 
 def convergence(losses: Sequence[float]) -> Metric:

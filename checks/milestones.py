@@ -223,6 +223,6 @@ def _why_undecided(metric: Metric, reached: Sequence[Band]) -> str:
         return f"force_rmse {metric} has no interval, so that no milestone can be told"
     edges = [before.range.high for before, after in pairwise(reached) if before.milestone != after.milestone]
     needed = molecules_to_exclude(metric, edges)
-    enough = f"about {needed} held-out molecules would decide" if needed else "the value lies on the edge"
+    enough = f"about {max(needed, metric.n + 1)} held-out molecules would decide" if needed else "it lies on the edge"
     names = " and ".join(dict.fromkeys(band.milestone for band in reached))
     return f"force_rmse {metric} spans {names}; {enough}"
