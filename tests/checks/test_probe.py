@@ -97,7 +97,7 @@ def test_structures_catch_what_is_of_structures(structure_matrix: Probe, name: s
 
 
 def test_a_sign_that_is_wrong_in_one_structure_passes_without_siblings_and_that_is_said(labelled: Dataset) -> None:
-    alone = replace(labelled, parent=np.arange(len(labelled)), _cache={})
+    alone = replace(labelled, parent=np.arange(len(labelled)))
     found = probe(alone)
     line = of(found, "gradients_for_forces")
     assert [line.trials[0].outcome, line.trials[-1].outcome] == [Outcome.CAUGHT, Outcome.PASSES]
@@ -120,7 +120,7 @@ def test_the_bound_to_tighten_is_named(labelled: Dataset) -> None:
 
 
 def test_data_that_do_not_hold_are_said_first(labelled: Dataset) -> None:
-    bad = replace(labelled, forces=-labelled.forces, _cache={})
+    bad = replace(labelled, forces=-labelled.forces)
     found = probe(bad)
     assert set(found.blind) == {"restoring_forces", "sibling_work", "sibling_residual"}
     assert text_of(found).startswith("THE DATA DOES NOT HOLD BEFORE IT IS SPOILED: restoring_forces, sibling_work")
@@ -141,7 +141,7 @@ def test_a_seed_repeats_it_and_the_data_stay(labelled: Dataset, matrix: Probe) -
 
 def test_an_accident_that_cannot_happen_is_named(structures: Dataset) -> None:
     nothing = np.full(len(structures), "", dtype=object)
-    found = probe(replace(structures, split=nothing, _cache={}), "structures", sample=30)
+    found = probe(replace(structures, split=nothing), "structures", sample=30)
     line = of(found, "conformers_across_split")
     assert {trial.outcome for trial in line.trials} == {Outcome.ABSENT}
     assert "conformers_across_split was not tried: the data set has no split." in text_of(found)
@@ -157,7 +157,7 @@ def test_the_sample_keeps_families(labelled: Dataset) -> None:
 
 
 def test_one_family_larger_than_the_sample_is_taken_in_part(labelled: Dataset) -> None:
-    one = replace(labelled, parent=np.zeros(len(labelled), dtype=np.int64), _cache={})
+    one = replace(labelled, parent=np.zeros(len(labelled), dtype=np.int64))
     taken = sampled(one, 20, seed=0)
     assert len(taken) == 20
     assert taken.parent.tolist() == [0] * 20

@@ -109,13 +109,13 @@ def spoiled(data: Dataset, one: Case) -> Dataset:
 
 
 def without_siblings(data: Dataset) -> Dataset:
-    return replace(data, parent=np.arange(len(data)), _cache={})
+    return replace(data, parent=np.arange(len(data)))
 
 
 def without(data: Dataset, *, smiles: bool) -> Dataset:
     """As a file of bare atoms is read: no hydrogen count, no SMILES where ``smiles`` says so."""
     said = np.full(len(data), "", dtype=object) if smiles else data.smiles
-    return replace(data, expected_hydrogens=np.full(len(data), -1, dtype=np.int32), smiles=said, _cache={})
+    return replace(data, expected_hydrogens=np.full(len(data), -1, dtype=np.int32), smiles=said)
 
 
 def test_the_good_ones_are_refused_by_nothing(structures: Dataset, labelled: Dataset, ask_again: Potential) -> None:
@@ -167,7 +167,7 @@ def by_gfn1(labelled: Dataset) -> Dataset:
     """The good data set, labelled by another method."""
     answers = relabel(make_teacher("xtb", "GFN1-xTB"), [labelled.to_atoms(row) for row in range(len(labelled))])
     energy, forces = zip(*answers, strict=True)
-    return replace(labelled, energy=np.array(energy), forces=np.concatenate(forces).astype(np.float32), _cache={})
+    return replace(labelled, energy=np.array(energy), forces=np.concatenate(forces).astype(np.float32))
 
 
 def mixed(data: Dataset, other: Dataset, rows: Sequence[int]) -> Dataset:
@@ -176,7 +176,7 @@ def mixed(data: Dataset, other: Dataset, rows: Sequence[int]) -> Dataset:
     energy[rows] = other.energy[rows]
     taken = np.isin(data.structure_of_atom, rows)
     forces[taken] = other.forces[taken]
-    return replace(data, energy=energy, forces=forces, _cache={})
+    return replace(data, energy=energy, forces=forces)
 
 
 def at_the_reference_of(data: Dataset, other: Dataset) -> Dataset:
@@ -185,7 +185,6 @@ def at_the_reference_of(data: Dataset, other: Dataset) -> Dataset:
     return replace(
         other,
         energy=other.energy - per_structure(np.array([elements[z] for z in data.numbers.tolist()]), data),
-        _cache={},
     )
 
 
@@ -230,7 +229,7 @@ def test_an_element_share_shifted_by_augmentation(structures: Dataset) -> None:
     with_fluorine = np.unique(structures.structure_of_atom[structures.numbers == 9])
     data = structures.subset(np.concatenate([np.arange(len(structures)), np.repeat(with_fluorine, 40)]))
     noise = np.random.default_rng(0).normal(0.0, 0.03, data.positions.shape).astype(np.float32)
-    data = replace(data, positions=data.positions + noise, _cache={})
+    data = replace(data, positions=data.positions + noise)
     refused = refused_by(check(data, "structures", compared_with=structures))
     assert refused == {"element_drift", "element_fraction"}
 
