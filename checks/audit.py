@@ -11,8 +11,6 @@ from hydrogate.checks.observables import force_norms, per_structure
 from hydrogate.checks.rules import NotRun, Quantities, Subject, rule
 from hydrogate.checks.symmetry import Potential
 
-CONFIDENCE = 0.95
-
 
 def _teacher(subject: Subject) -> tuple[Dataset, Potential]:
     if subject.relabel is None:
@@ -45,21 +43,32 @@ def strangeness(subject: Subject) -> NDArray[np.float64]:
         scores = [np.log(rms), subject.composition.residual]
     pairs = subject.siblings
     disagreement = np.zeros(len(data))
-    np.maximum.at(disagreement, pairs.second, np.abs(pairs.energy_difference - pairs.work))
+    np.maximum.at(disagreement, pairs.second, np.nan_to_num(np.abs(pairs.energy_difference - pairs.work)))
     strangest: NDArray[np.float64] = np.max([_robust_z(score) for score in (*scores, disagreement)], axis=0)
-    return strangest
+    return strangest if data.energy is None else np.where(np.isfinite(data.energy), strangest, np.inf)
 
 
 def _robust_z(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    centred = np.abs(values - np.median(values))
-    scale = 1.4826 * np.median(centred)
+    finite = values[np.isfinite(values)]
+    if not len(finite):  # nothing of this kind was measured, and no structure is the stranger for it
+        return np.zeros(len(values))
+    middle = np.median(finite)
+    scale = 1.4826 * np.median(np.abs(finite - middle))
     # What is not finite is the strangest of all.
-    return np.nan_to_num(centred / scale if scale > 0 else centred, nan=np.inf, posinf=np.inf)
+    return np.nan_to_num(np.abs(values - middle) / (scale if scale > 0 else 1.0), nan=np.inf, posinf=np.inf)
 
 
-def missed_share(n: int) -> float:
-    """The share of wrong labels that ``n`` right ones in a random sample would miss at 95 %: 1 - 0.05^(1/n)."""
-    return 1.0 - (1.0 - CONFIDENCE) ** (1.0 / n) if n else 1.0
+def missed_share(n: int, of: int) -> float:
+    """The share of wrong labels that ``n`` right ones, at random from ``of``, would miss at 95 %: 1 - 0.05^(1/n)."""
+    if not n:
+        return 1.0
+    return 0.0 if n >= of else 1.0 - 0.05 ** (1.0 / n)
+
+
+def _unanswered(data: Dataset, rows: NDArray[np.int64], values: NDArray[np.float64]) -> str:
+    """Which of the structures ``rows`` have no finite value, in words; "" where all have one."""
+    without = [data.name(row) for row in rows[~np.isfinite(values)].tolist()]
+    return f"no answer of the teacher, or no label, for {len(without)}, such as {without[0]}" if without else ""
 
 
 @rule("labels", unit="eV, eV/Å", remedy="The stored labels are not this teacher's at these positions: label again.")
@@ -80,13 +89,20 @@ def label_audit(subject: Subject, bounds: Bounds) -> Quantities:
             for row, (_, answer) in zip(rows, answers, strict=True)
         ]
     )
-    values: dict[str, float] = {"missed_share": missed_share(len(sample.random))}
-    for half, of in (("random", slice(0, len(sample.random))), ("outliers", slice(len(sample.random), None))):
+    n = len(sample.random)
+    share = missed_share(n, len(data))
+    noun = f"structures (worst: {data.name(int(rows[np.argmax(forces + energies)]))})"
+    values, units = {"missed_share": share}, {"missed_share": ""}
+    if unanswered := _unanswered(data, rows, forces + shift):
+        return Quantities(values, n, noun, unanswered, units=units)
+    for half, of in (("random", slice(0, n)), ("outliers", slice(n, None))):
         if len(rows[of]):
-            values[f"forces_{half}"] = float(forces[of].max())
-            values[f"energy_{half}"] = float(energies[of].max())
-    worst = data.name(int(rows[np.argmax(np.nan_to_num(forces, nan=np.inf))]))
-    return Quantities(values, len(sample.random), f"random structures (largest force difference in {worst})")
+            values |= {f"forces_{half}": float(forces[of].max()), f"energy_{half}": float(energies[of].max())}
+            units |= {f"forces_{half}": "eV/Å", f"energy_{half}": "eV"}
+    outliers = f" and {len(sample.outliers)} outliers of the other checks" if len(sample.outliers) else ""
+    missed = f"; at 95 % confidence up to {100 * share:.0f} % wrong labels would have been missed" if share else ""
+    holds = f"{n} random structures{outliers} agree with the teacher{missed}"
+    return Quantities(values, n, noun, units=units, holds=holds)
 
 
 @rule("labels", remedy="The teacher's forces are not the gradient of its energy, or the labels are another teacher's.")
@@ -108,5 +124,6 @@ def energy_force_consistency(subject: Subject, bounds: Bounds) -> Quantities:
     energies = np.array([energy for energy, _ in relabel(displaced)]).reshape(-1, 2)
     expected = -np.array(work)
     scale = float(np.sqrt(np.mean(expected**2))) if len(expected) else 0.0
-    error = float(np.sqrt(np.mean((energies[:, 0] - energies[:, 1] - expected) ** 2))) if scale else float("nan")
-    return Quantities({"": error / scale if scale else float("nan")}, len(rows))
+    difference = energies[:, 0] - energies[:, 1] - expected
+    error = float(np.sqrt(np.mean(difference**2))) / scale if scale else float("nan")
+    return Quantities({"": error}, len(rows), undecided=_unanswered(data, rows, difference))

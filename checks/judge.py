@@ -115,6 +115,8 @@ def _judge_quantities(rule: Rule, bounds: Bounds, measured: Quantities) -> Findi
         failing = [n for n in observed if limits[n].warns and outside(values[n], limits[n].as_warning())[0]]
         severity = Severity.WARN if failing else severity
     text = "; ".join(sentences[name] for name in (failing or observed)) + "."
+    if measured.holds and not failing:
+        text = f"{measured.holds}."
     verdict = Verdict.FAIL if failing else Verdict.PASS
     return _finding(rule, bounds, verdict, text, severity=severity, n_bad=len(failing), **known)
 
@@ -125,6 +127,7 @@ def limits_of(name: str, bounds: Bounds) -> Limits:
 
 
 def _sentence(rule: Rule, name: str, value: float, limits: Limits, measured: Quantities) -> str:
-    unit = f" {rule.unit}" if rule.unit else ""
+    unit = measured.units.get(name, rule.unit)
+    unit = f" {unit}" if unit else ""
     label = f"{name} " if name else ""
     return f"{label}{value:.4g}{unit} over {measured.n} {measured.noun}, allowed {limits}"

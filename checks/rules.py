@@ -5,7 +5,7 @@ set), or raises :class:`NotRun` where an input that it needs is absent. It never
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -61,7 +61,8 @@ class Quantities:
     """Values of the whole data set, by the name of their bound; ``n`` rows stand behind them.
 
     ``undecided`` says why there is too little to judge; the values are reported all the same. ``only_warns`` where a
-    small data set is no fault: a statement about a population says nothing of three molecules.
+    small data set is no fault: a statement about a population says nothing of three molecules. ``units`` of the
+    quantities that are not in the rule's; ``holds`` says in one sentence what it means that all are within bounds.
     """
 
     values: Mapping[str, float]
@@ -69,6 +70,8 @@ class Quantities:
     noun: str = "structures"
     undecided: str = ""
     only_warns: bool = False
+    units: Mapping[str, str] = field(default_factory=dict)
+    holds: str = ""
 
 
 Measurement: TypeAlias = Rows | Quantities
