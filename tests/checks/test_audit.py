@@ -1,0 +1,75 @@
+"""The teacher asked again: what is asked, what is said of it, and that no answer is no pass."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from hydrogate.checks import Dataset, Finding, Verdict, check
+from hydrogate.checks.audit import audit_sample, missed_share, strangeness
+from hydrogate.checks.rules import Subject
+from hydrogate.checks.symmetry import Potential
+
+
+def audited(data: Dataset, ask: Potential) -> dict[str, Finding]:
+    report = check(data, "labels", relabel=ask)
+    return {f.check: f for f in report.findings if f.check in ("label_audit", "energy_force_consistency")}
+
+
+def test_agreement_says_what_it_would_have_missed(labelled: Dataset, ask_again: Potential) -> None:
+    found = audited(labelled, ask_again)
+    assert {finding.verdict for finding in found.values()} == {Verdict.PASS}
+    assert found["label_audit"].message == (
+        "20 random structures and 20 outliers of the other checks agree with the teacher; "
+        "at 95 % confidence up to 14 % wrong labels would have been missed."
+    )
+
+
+def test_where_all_were_asked_nothing_was_missed(labelled: Dataset, ask_again: Potential) -> None:
+    finding = audited(labelled.subset(range(6)), ask_again)["label_audit"]
+    assert finding.message == "6 random structures agree with the teacher."
+    assert finding.observed["missed_share"] == 0.0
+
+
+@pytest.mark.parametrize(("n", "of", "share"), [(20, 10**6, 0.14), (59, 10**6, 0.05), (300, 10**6, 0.01), (0, 9, 1.0)])
+def test_missed_share(n: int, of: int, share: float) -> None:
+    assert missed_share(n, of) == pytest.approx(share, abs=0.005)
+    if 0 < share < 1:  # so many wrong labels are missed once in twenty times
+        assert (1.0 - missed_share(n, of)) ** n == pytest.approx(0.05)
+
+
+def test_a_wrong_label_is_named_with_its_unit(labelled: Dataset, ask_again: Potential) -> None:
+    row = int(audit_sample(Subject(labelled), 20, 0).random[7])
+    forces = labelled.forces.copy()
+    forces[labelled.atoms_of(row)] *= -1
+    finding = audited(replace(labelled, forces=forces, _cache={}), ask_again)["label_audit"]
+    assert finding.verdict is Verdict.FAIL
+    assert f" eV/Å over 20 structures (worst: {labelled.name(row)}), allowed at most 0.002" in finding.message
+
+
+@pytest.mark.parametrize("failing", [0, 5, 39])
+def test_no_answer_is_no_pass(failing: int, labelled: Dataset, ask_again: Potential) -> None:
+    def ask(structures: Sequence[Atoms]) -> list[tuple[float, np.ndarray]]:
+        answers = list(ask_again(structures))
+        if failing < len(answers):
+            answers[failing] = (float("nan"), np.full_like(answers[failing][1], np.nan))
+        return answers
+
+    finding = audited(labelled, ask)["label_audit"]
+    assert finding.verdict is Verdict.UNDECIDED
+    assert "no answer of the teacher, or no label, for 1, such as structure" in finding.message
+    if failing < 16:
+        assert audited(labelled, ask)["energy_force_consistency"].verdict is Verdict.UNDECIDED
+
+
+def test_a_structure_without_a_label_is_the_strangest_and_hides_no_other(
+    labelled: Dataset, ask_again: Potential
+) -> None:
+    forces, energy = labelled.forces.copy(), labelled.energy.copy()
+    forces[labelled.atoms_of(70)] *= 40
+    energy[33] = np.nan
+    spoiled = replace(labelled, forces=forces, energy=energy, _cache={})
+    assert np.argsort(-strangeness(Subject(spoiled)))[:2].tolist() == [33, 70]
+    assert audited(spoiled, ask_again)["label_audit"].verdict is Verdict.UNDECIDED
