@@ -5,9 +5,9 @@ the bad side, and is undecided in between, with the number of molecules that wou
 figure (n_structures, hydrogen_fraction, convergence: a count, a share of the set, a ratio of losses) has no interval;
 its gate declares ``confidence: 0`` and compares the value. Undefined never passes.
 
-Where equal is good enough (a ratio to a baseline, threshold 1), no interval would ever lie on the good side: such a gate
-declares a ``tolerance``. It still fails when the whole interval lies beyond the threshold; else it passes when the whole
-interval lies within threshold and tolerance.
+Where equal is good enough (a ratio to a baseline, threshold 1), hardly an interval lies on the good side: such a gate
+declares a ``tolerance``. It still fails when the whole interval lies beyond the threshold; else it passes when the
+whole interval lies within threshold and tolerance.
 """
 
 import math

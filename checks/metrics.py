@@ -27,7 +27,7 @@ class Definition(NamedTuple):
     """A registered metric.
 
     ``over`` names the members of a family (elements, bins) and is empty for a single one; ``error`` says that it is the
-    size of an error, so that of two students the one with less of it is better.
+    size of an error that can be resampled, so that the ratio of two students' says which is better.
     """
 
     unit: str
@@ -141,7 +141,7 @@ def angular_error_p99_deg(c: Comparison) -> Statistic:
     return Quantile(c.angles[c.above_floor], c.molecule_of_atom[c.above_floor], c.molecules, 0.99)
 
 
-@_metric("angular_error_max_deg", "degree")
+@_metric("angular_error_max_deg", "degree", error=False)
 def angular_error_max_deg(c: Comparison) -> float:
     """The worst angle of the atoms above the floor; a maximum has no interval."""
     return float(c.angles[c.above_floor].max()) if c.above_floor.any() else math.nan
@@ -230,6 +230,11 @@ def n_structures(c: Comparison) -> float:
 def metric_names() -> list[str]:
     """Every name that :func:`measure` can give."""
     return [member for name, d in _REGISTRY.items() for member in _members(name, d)]
+
+
+def error_names() -> set[str]:
+    """The metrics that have a ratio to a baseline's."""
+    return {member for name, d in _REGISTRY.items() if d.error for member in _members(name, d)}
 
 
 def _members(name: str, definition: Definition) -> Mapping[str, tuple[str, ...]]:

@@ -18,16 +18,17 @@ from typing import Any, NamedTuple
 from hydrogate.checks.bootstrap import Metric
 from hydrogate.checks.declared import BadParams, did_you_mean
 from hydrogate.checks.findings import Report
-from hydrogate.checks.gates import Judgement, judge
-from hydrogate.checks.milestones import Blocker, Decision, decide
+from hydrogate.checks.gates import Judgement
+from hydrogate.checks.milestones import Band, Blocker, Decision, decide
 from hydrogate.checks.render.decision import decision_text
 from hydrogate.pipeline.guard import read_report
-from hydrogate.pipeline.hdf5 import UnreadableFile, written_whole
+from hydrogate.pipeline.hdf5 import UnreadableFile, read_dataset, written_whole
+from hydrogate.pipeline.measured import REPRO, Metrics, judged, read_metrics
 from hydrogate.pipeline.params import Params, load_params
 from hydrogate.pipeline.records import digest_of, resolve_input
 from hydrogate.pipeline.stage import REFUSED, stage_exit_status
 
-REPRO = "python3 -m nox -s repro"
+COMPARE_AGAIN = f"{REPRO} -- --force --single-item validate"
 DATA_OF = {"structures": "structures.h5", "labels": "labelled.h5", "predictions": "predictions.h5"}
 # Fingerprints that must agree: what was judged, what was learned from and what was measured are one thing.
 _CHAIN = (
@@ -36,9 +37,6 @@ _CHAIN = (
     (("validation", "predictions_fingerprint"), ("predictions", "fingerprint")),
 )
 _ABSENT = ("deleted", "not in cache")
-
-Metrics = Mapping[str, Mapping[str, Any]]
-"""The content of ``metrics/<name>.json`` by name, of the files that are there."""
 
 
 class Stale(NamedTuple):
@@ -60,18 +58,18 @@ def run(root: Path = Path(), stale: Callable[[Path], list[Stale]] | None = None)
     """
     params, blockers = _params(root / "params.yaml")
     blockers += _contract_blockers(root)
-    metrics, unreadable = _read_metrics(root)
+    metrics, unreadable = read_metrics(root)
     blockers += unreadable
     blockers += [Blocker(f"stale metrics: {what}", REPRO) for what in _disagreements(metrics)]
     blockers += _stale_blockers((stale or stale_stages)(root))
+    found: dict[str, Metric] = {}
+    judgements: list[Judgement] = []
+    bands: tuple[Band, ...] = ()
     if params is not None:
-        blockers += _input_blockers(root, params)
-    measured, malformed = _measured(metrics)
-    judged: list[Judgement] = []
-    if params is not None:
-        judged = [judge(name, gate, measured.get(gate.metric)) for name, gate in params.gates.items()]
-    bands = params.milestones if params is not None else ()
-    decision = decide(measured.get("force_rmse"), judged, bands, blockers + malformed)
+        blockers += _input_blockers(root, params) + _baseline_blockers(root, params, metrics)
+        found, judgements, malformed = judged(params, metrics)
+        blockers, bands = blockers + malformed, params.milestones
+    decision = decide(found.get("force_rmse"), judgements, bands, blockers)
     path = root / "metrics/decision.json"
     with written_whole(path) as temporary:
         content = json.dumps(to_json(decision, metrics), indent=2, ensure_ascii=False, allow_nan=False)
@@ -120,6 +118,21 @@ def _input_blockers(root: Path, params: Params) -> list[Blocker]:
     return [Blocker(why, "dvc repro --force regenerate && dvc repro")]
 
 
+def _baseline_blockers(root: Path, params: Params, metrics: Metrics) -> list[Blocker]:
+    """DVC does not watch the baseline either. That it is not here is no change."""
+    baseline = params.validate_.baseline
+    block = metrics.get("validation", {}).get("regression")
+    if baseline is None or not isinstance(block, Mapping) or not (root / baseline).exists():
+        return []
+    try:
+        present = read_dataset(root / baseline).fingerprint()
+    except UnreadableFile as error:
+        return [Blocker(str(error), f"python3 -m nox -s hydrogate -- show {baseline}")]
+    if block.get("baseline_fingerprint") == present:
+        return []
+    return [Blocker(f"stale metrics: {baseline} is not what metrics/validation.json compares with", COMPARE_AGAIN)]
+
+
 def _stale_blockers(stale: Sequence[Stale]) -> list[Blocker]:
     """The first in full: what has changed there makes the later ones stale, mostly."""
     if not stale:
@@ -142,27 +155,6 @@ def _command_for(contract: str) -> str:
     return f"hydrogate check data/{DATA_OF[contract]} --contract {contract}" if contract in DATA_OF else REPRO
 
 
-def _read_metrics(root: Path) -> tuple[dict[str, dict[str, Any]], list[Blocker]]:
-    contents: dict[str, dict[str, Any]] = {}
-    blockers = []
-    for name in ("structures", "labels", "training", "validation", "predictions"):
-        path = root / "metrics" / f"{name}.json"
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            if name not in DATA_OF:  # the contracts' own files are asked for by their contracts
-                blockers.append(Blocker(f"missing metrics: {path}", REPRO))
-            continue
-        except (OSError, ValueError) as error:
-            blockers.append(Blocker(f"unreadable metrics: {path}: {error}", REPRO))
-            continue
-        if isinstance(content, dict):
-            contents[name] = content
-        else:
-            blockers.append(Blocker(f"unreadable metrics: {path}: holds no mapping", REPRO))
-    return contents, blockers
-
-
 def _disagreements(metrics: Metrics) -> Iterator[str]:
     for chain in _CHAIN:
         held = [(file, key, metrics[file].get(key)) for file, key in chain if file in metrics]
@@ -173,24 +165,6 @@ def _disagreements(metrics: Metrics) -> Iterator[str]:
         for file, key, value in known[1:]:
             if value != known[0][2]:
                 yield f"metrics/{known[0][0]}.json and metrics/{file}.json are of different files ({key})"
-
-
-def _measured(metrics: Metrics) -> tuple[dict[str, Metric], list[Blocker]]:
-    """The metrics of the held-out split, and how the training converged."""
-    sources = {
-        "validation": dict(metrics.get("validation", {})),
-        "training": {key: v for key, v in metrics.get("training", {}).items() if key == "convergence"},
-    }
-    measured, blockers = {}, []
-    for file, content in sources.items():
-        for name, block in content.items():
-            if not isinstance(block, Mapping):
-                continue
-            try:
-                measured[name] = Metric.from_dict(block)
-            except (KeyError, TypeError, ValueError) as error:
-                blockers.append(Blocker(f"unreadable metrics: metrics/{file}.json: {name}: {error!r}", REPRO))
-    return measured, blockers
 
 
 def stale_stages(root: Path) -> list[Stale]:

@@ -83,13 +83,14 @@ class Train(Section):
 
 
 class Validate(Section):
-    """Predictions for the held-out split. ``angular_floor`` in eV/Å."""
+    """Predictions for the held-out split. ``angular_floor`` in eV/Å; ``baseline`` the predictions to compare with."""
 
     split: Literal["valid", "test"]
     batch_size: PositiveInt
     angular_floor: Positive
     resamples: PositiveInt
     seed: Annotated[int, Field(ge=0)]
+    baseline: str | None
 
 
 class Params(Section):

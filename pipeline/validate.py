@@ -2,7 +2,8 @@
 
 In:  ``data/labelled.h5`` (eV, eV/Å), ``data/student.safetensors``, and ``validate`` in ``params.yaml``.
 Out: ``data/predictions.h5`` (the held-out split with the student's energies, eV, and forces, eV/Å),
-     ``metrics/validation.json`` (value, unit, n and 95 % interval of each metric, fingerprints of the inputs),
+     ``metrics/validation.json`` (value, unit, n and 95 % interval of each metric, fingerprints of the inputs; where
+     ``validate.baseline`` names predictions, the ratio of each error to theirs),
      ``plots/validation/*.png``.
 
 The student is evaluated by plain autograd, never through the graph that trained it, and F = −∇E is checked by finite
@@ -25,6 +26,7 @@ from hydrogate.checks.bootstrap import Metric, point
 from hydrogate.checks.comparison import Comparison
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.metrics import measure
+from hydrogate.checks.regression import ratios_to_baseline
 from hydrogate.checks.symmetry import Floats, Potential, force_gradient_error
 from hydrogate.pipeline.hdf5 import read_dataset, write_dataset, written_whole
 from hydrogate.pipeline.params import Validate, load_params
@@ -35,15 +37,21 @@ GRADIENT_STRUCTURES = 8
 
 
 class Validation(NamedTuple):
-    """What the stage found: the predictions, them beside the labels, and the metrics."""
+    """What the stage found: the predictions, them beside the labels, the metrics, and their ratios to a baseline's."""
 
     predictions: Dataset
     comparison: Comparison
     metrics: dict[str, Metric]
+    regression: dict[str, Any]
 
 
 def run(
-    data: Dataset, potential: Potential, exact_potential: Potential, identity: Mapping[str, Any], params: Validate
+    data: Dataset,
+    potential: Potential,
+    exact_potential: Potential,
+    identity: Mapping[str, Any],
+    params: Validate,
+    baseline: Dataset | None = None,
 ) -> Validation:
     """Predict the held-out split of ``data`` and measure the predictions.
 
@@ -56,6 +64,8 @@ def run(
     identity : mapping
         What the predictions carry as their teacher.
     params : Validate
+    baseline : Dataset, optional
+        What ``params.baseline`` names, where it is there.
 
     Raises
     ------
@@ -74,7 +84,25 @@ def run(
     metrics = measure(comparison, resamples=params.resamples, seed=params.seed)
     sample = _sample(held_out, params.seed)
     error = force_gradient_error(exact_potential, sample, seed=params.seed)
-    return Validation(predictions, comparison, metrics | {"force_gradient_error": point(error, "", len(sample))})
+    metrics["force_gradient_error"] = point(error, "", len(sample))
+    return Validation(predictions, comparison, metrics, _regression(held_out, comparison, baseline, params))
+
+
+def _regression(
+    held_out: Dataset, comparison: Comparison, baseline: Dataset | None, params: Validate
+) -> dict[str, Any]:
+    """The ratios as JSON holds them, or why there are none; empty where no baseline is declared."""
+    if params.baseline is None:
+        return {}
+    if baseline is None:
+        return {"not_run": f"{params.baseline}, which validate.baseline names, is not here"}
+    of_what = {"baseline_fingerprint": baseline.fingerprint()}
+    try:
+        before = Comparison.of(held_out, baseline, angular_floor=params.angular_floor)
+    except ValueError as error:
+        return of_what | {"not_run": f"{params.baseline} holds other structures than split {params.split}: {error}"}
+    ratios = ratios_to_baseline(comparison, before, resamples=params.resamples, seed=params.seed)
+    return of_what | {name: ratio.to_dict() for name, ratio in ratios.items()}
 
 
 def _predict(held_out: Dataset, potential: Potential, identity: Mapping[str, Any], batch_size: int) -> Dataset:
@@ -115,7 +143,8 @@ def to_json(validation: Validation, split: str, fingerprints: Mapping[str, str])
     """Plain finite numbers and strings: the form of ``metrics/validation.json``."""
     c = validation.comparison
     head = {"split": split, "structures": len(c.offset) - 1, "atoms": len(c.numbers), **fingerprints}
-    return head | {name: metric.to_dict() for name, metric in validation.metrics.items()}
+    content = head | {name: metric.to_dict() for name, metric in validation.metrics.items()}
+    return content | ({"regression": validation.regression} if validation.regression else {})
 
 
 def file_fingerprint(path: Path) -> str:
@@ -137,7 +166,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     fingerprint = file_fingerprint(path)
     identity = {"name": about["student"], "kind": "student", "size": about["size"], "fingerprint": fingerprint}
     potential = partial(predict, student, batch_size=params.batch_size)
-    result = run(data, potential, partial(potential, dtype=torch.float64), identity, params)
+    named = Path(params.baseline) if params.baseline else None
+    baseline = read_dataset(named) if named and named.exists() else None
+    result = run(data, potential, partial(potential, dtype=torch.float64), identity, params, baseline)
     write_dataset(result.predictions, Path("data/predictions.h5"))
     write_plots(result.comparison, result.metrics, Path("plots/validation"))
     fingerprints = {

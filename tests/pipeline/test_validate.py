@@ -13,7 +13,7 @@ from hydrogate.pipeline import validate
 from hydrogate.pipeline.hdf5 import read_dataset, write_dataset
 from hydrogate.pipeline.params import Validate
 
-PARAMS = Validate(split="test", batch_size=3, angular_floor=0.5, resamples=200, seed=0)
+PARAMS = Validate(split="test", batch_size=3, angular_floor=0.5, resamples=200, seed=0, baseline=None)
 IDENTITY = {"name": "springs", "kind": "student", "fingerprint": "f" * 64}
 
 

@@ -1,0 +1,111 @@
+"""What ``metrics/*.json`` hold, for those who judge it, `hydrogate decide` and `hydrogate plan`; all are in git."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydrogate.checks.bootstrap import LEVEL, Metric
+from hydrogate.checks.gates import Gate, Judgement, judge
+from hydrogate.checks.metrics import error_names
+from hydrogate.checks.milestones import Blocker
+from hydrogate.checks.regression import worst
+from hydrogate.pipeline.params import Params
+
+REPRO = "python3 -m nox -s repro"
+
+Metrics = Mapping[str, Mapping[str, Any]]
+"""The content of ``metrics/<name>.json`` by name, of the files that are there."""
+
+
+def read_metrics(root: Path) -> tuple[dict[str, dict[str, Any]], list[Blocker]]:
+    """The metrics files under ``root``, and what is wrong with the others."""
+    contents: dict[str, dict[str, Any]] = {}
+    blockers = []
+    for name in ("structures", "labels", "training", "validation", "predictions"):
+        path = root / "metrics" / f"{name}.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            if name in ("training", "validation"):  # the contracts' own files are asked for by their contracts
+                blockers.append(Blocker(f"missing metrics: {path}", REPRO))
+            continue
+        except (OSError, ValueError) as error:
+            blockers.append(Blocker(f"unreadable metrics: {path}: {error}", REPRO))
+            continue
+        if isinstance(content, dict):
+            contents[name] = content
+        else:
+            blockers.append(Blocker(f"unreadable metrics: {path}: holds no mapping", REPRO))
+    return contents, blockers
+
+
+def measured(metrics: Metrics) -> tuple[dict[str, Metric], list[Blocker]]:
+    """The metrics of the held-out split, and how the training converged."""
+    training = {key: block for key, block in metrics.get("training", {}).items() if key == "convergence"}
+    validation = {key: block for key, block in metrics.get("validation", {}).items() if key != "regression"}
+    found, unreadable = _read(validation, "validation.json")
+    converged, more = _read(training, "training.json")
+    return found | converged, unreadable + more
+
+
+def ratios(metrics: Metrics) -> tuple[dict[str, Metric], list[Blocker]]:
+    """The ratio of each error to the baseline's; empty where nothing was compared."""
+    block = metrics.get("validation", {}).get("regression", {})
+    if not isinstance(block, Mapping):
+        return {}, [Blocker("unreadable metrics: metrics/validation.json: regression holds no mapping", REPRO)]
+    return _read(block, "validation.json: regression")
+
+
+def _read(content: Mapping[str, Any], where: str) -> tuple[dict[str, Metric], list[Blocker]]:
+    found, blockers = {}, []
+    for name, block in content.items():
+        if not isinstance(block, Mapping):
+            continue
+        try:
+            found[name] = Metric.from_dict(block)
+        except (KeyError, TypeError, ValueError) as error:
+            blockers.append(Blocker(f"unreadable metrics: metrics/{where}: {name}: {error!r}", REPRO))
+    return found, blockers
+
+
+def judged(params: Params, metrics: Metrics) -> tuple[dict[str, Metric], list[Judgement], list[Blocker]]:
+    """What was measured, what each gate says of it, and what is unreadable."""
+    found, blockers = measured(metrics)
+    to_baseline, more = ratios(metrics)
+    regression, note = _regression(params, metrics, to_baseline)
+    judgements = [
+        judge(name, gate, regression, note)
+        if gate.metric == "regression"
+        else judge(name, gate, found.get(gate.metric))
+        for name, gate in params.gates.items()
+    ]
+    return found, judgements, blockers + more
+
+
+def regression_names(gates: Mapping[str, Gate]) -> list[str]:
+    """The errors that a student must not worsen: the metrics of the required gates that judge an interval."""
+    known = error_names()
+    names = [gate.metric for gate in gates.values() if gate.required and gate.confidence == LEVEL]
+    return [name for name in dict.fromkeys(names) if name in known]
+
+
+def _regression(params: Params, metrics: Metrics, to_baseline: Mapping[str, Metric]) -> tuple[Metric | None, str]:
+    """The worst ratio of the required errors, and of which; or why there is none."""
+    baseline = params.validate_.baseline
+    if baseline is None:
+        return None, "validate.baseline names no predictions to compare with"
+    block = metrics.get("validation", {}).get("regression", {})
+    if isinstance(block, Mapping) and "not_run" in block:
+        return None, str(block["not_run"])
+    names = regression_names(params.gates)
+    missing = [name for name in names if name not in to_baseline]
+    if missing or not names:
+        return None, f"metrics/validation.json holds no ratio of {', '.join(missing) or 'any required metric'} to it"
+    metric = worst([to_baseline[name] for name in names])
+    each = ", ".join(f"{name} {_ratio(to_baseline[name])}" for name in names)
+    return metric, f"against {baseline}: {each}"
+
+
+def _ratio(metric: Metric) -> str:
+    return "undefined" if metric.value is None else f"{metric.value:.3f}"
