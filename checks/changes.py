@@ -328,7 +328,7 @@ def _mapping(section: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _list(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list) else []
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _keys(*sides: Mapping[Any, Any]) -> list[Any]:

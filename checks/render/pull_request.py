@@ -147,7 +147,8 @@ def _called_out(comparison: Comparison, room: int) -> str:
     if not any(changes for _, changes in found) and not comparison.unknown:
         return "**Nothing loosened**: no bound, check, gate, band or stage, and no waiver added.\n"
     lines = ["> [!CAUTION]"]
-    lines += [f"> **Not compared**: {words(sentence)}\n>" for sentence in comparison.unknown]
+    for sentence in comparison.unknown:
+        lines += [f"> **Not compared**: {words(sentence)}", ">"]
     room -= sum(map(len, lines)) + _ROOM_FOR_COUNTS
     for effect, changes in found:
         if not changes:
@@ -231,7 +232,7 @@ def _findings(reports: Sequence[Report], comparison: Comparison | None) -> tuple
     for report in reports:
         leaves = comparison.metrics.get(report.contract, {}) if comparison else {}
         before = {
-            key.split(".")[1]: leaf.get("old")
+            key.removeprefix("checks.").removesuffix(".verdict"): leaf.get("old")
             for key, leaf in leaves.items()
             if key.startswith("checks.") and key.endswith(".verdict")
         }
