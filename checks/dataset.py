@@ -6,8 +6,10 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -19,6 +21,10 @@ UNKNOWN_HYDROGENS = -1
 SPLITS = ("train", "valid", "test")
 # These enter the fingerprint only where they hold something: a data set without them keeps the one it had.
 _LATER = ("cell", "pbc", "isolated_atom_energies", "heavy_atoms_moved")
+TEXT = ("smiles", "inchikey", "source", "split")
+_PER_STRUCTURE = ("charge", "spin_multiplicity", "expected_hydrogens", "source_index", "energy", "cell", "pbc",
+                  "heavy_atoms_moved")  # fmt: skip
+_HASHED_AT_ONCE = 4 * 2**20  # bytes; fixed, as the fingerprint depends on it
 
 
 class UnreadableData(ValueError):
@@ -31,6 +37,47 @@ class Quarantined(NamedTuple):
     source: str
     source_index: int
     reason: str
+
+
+class Text(NamedTuple):
+    """A column of M texts as it is stored.
+
+    Parameters
+    ----------
+    utf8 : (B,) uint8
+        The texts, one behind the other.
+    ends : (M,) int64
+        Where each ends.
+    """
+
+    utf8: NDArray[np.uint8]
+    ends: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Self:
+        """``texts`` encoded; what is no Unicode (the name of a file may hold it) comes back as it was."""
+        parts = [text.encode("utf-8", "surrogatepass") for text in texts]
+        ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
+        return cls(np.frombuffer(b"".join(parts), dtype=np.uint8), ends)
+
+    def decoded(self) -> NDArray[np.object_]:
+        """(M,) object (str)."""
+        whole, ends = self.utf8.tobytes(), self.ends.tolist()
+        texts = np.empty(len(ends), dtype=object)
+        bounds = zip([0, *ends], ends, strict=False)
+        if whole.isascii():
+            text = whole.decode("ascii")
+            texts[:] = [text[start:end] for start, end in bounds]
+        else:
+            texts[:] = [whole[start:end].decode("utf-8", "surrogatepass") for start, end in bounds]
+        texts.flags.writeable = False
+        return texts
+
+    def part(self, first: int, last: int) -> Self:
+        """The texts ``first`` to ``last``."""
+        start = int(self.ends[first - 1]) if first else 0
+        ends = self.ends[first:last]
+        return type(self)(self.utf8[start : int(ends[-1]) if len(ends) else start], ends - start)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +98,8 @@ class Dataset:
     expected_hydrogens : (M,) int32
         Hydrogen count that the valences imply, recorded before any was added; -1 where unknown.
     smiles, inchikey, source, split : (M,) object (str)
-        ``source`` is the file a structure came from; ``split`` is train, valid, test or "".
+        ``source`` is the file a structure came from; ``split`` is train, valid, test or "". May be given as
+        :class:`Text`, which is decoded at first use.
     source_index : (M,) int64
         Record in the source file, from 0.
     parent : (M,) int64
@@ -73,6 +121,8 @@ class Dataset:
     heavy_atoms_moved : (M,) float32, Å, optional
         How far the farthest heavy atom is from its place in the input; NaN for a geometry that was sampled from
         another. None where nobody recorded it.
+    first : int
+        Index of structure 0 in the whole that this is a part of.
     """
 
     numbers: NDArray[np.uint8]
@@ -96,7 +146,24 @@ class Dataset:
     pbc: NDArray[np.bool_] | None = None
     isolated_atom_energies: Mapping[str, float] | None = None
     heavy_atoms_moved: NDArray[np.float32] | None = None
+    first: int = 0
     _cache: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        # A copy with another field has nothing of what was kept for this one.
+        object.__setattr__(self, "_cache", {})
+        for name in TEXT:
+            if isinstance(stored := vars(self)[name], Text):
+                self._cache[name] = stored
+                object.__delattr__(self, name)
+
+    def __getattr__(self, name: str) -> Any:
+        # Found only where a text is not decoded yet.
+        if name not in TEXT:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        texts = self._cache[name].decoded()
+        object.__setattr__(self, name, texts)
+        return texts
 
     def __len__(self) -> int:
         return len(self.offset) - 1
@@ -146,7 +213,26 @@ class Dataset:
     def name(self, index: int) -> str:
         """How a person finds structure ``index``: its number, its formula, its file and record."""
         origin = f", {self.source[index]} record {self.source_index[index]}" if self.source[index] else ""
-        return f"structure {index} ({self.formula(index)}{origin})"
+        return f"structure {self.first + index} ({self.formula(index)}{origin})"
+
+    def part(self, first: int, last: int) -> Self:
+        """The structures ``first`` to ``last``, as views; a parent outside of them becomes the structure itself."""
+        own = np.arange(last - first)
+        parent = self.parent[first:last] - first
+        atoms = slice(int(self.offset[first]), int(self.offset[last]))
+        values = {name: getattr(self, name) for name in _PER_STRUCTURE}
+        texts = {name: self._cache.get(name, vars(self).get(name)) for name in TEXT}
+        return replace(
+            self,
+            numbers=self.numbers[atoms],
+            positions=self.positions[atoms],
+            forces=None if self.forces is None else self.forces[atoms],
+            offset=self.offset[first : last + 1] - self.offset[first],
+            parent=np.where((parent >= 0) & (parent < last - first), parent, own),
+            first=self.first + first,
+            **{name: None if value is None else value[first:last] for name, value in values.items()},
+            **{name: of.part(first, last) if isinstance(of, Text) else of[first:last] for name, of in texts.items()},
+        )
 
     def subset(self, indices: Iterable[int] | NDArray[Any]) -> Self:
         """The structures ``indices``, in that order; a parent that is left out becomes the structure itself."""
@@ -172,27 +258,34 @@ class Dataset:
             cell=None if self.cell is None else self.cell[chosen],
             pbc=None if self.pbc is None else self.pbc[chosen],
             heavy_atoms_moved=None if self.heavy_atoms_moved is None else self.heavy_atoms_moved[chosen],
-            _cache={},
+            first=0,
             **per_structure,
         )
 
     def fingerprint(self) -> str:
         """SHA-256 of the content: every array, the teacher, the quarantine. Equal content, equal fingerprint."""
-        digest = hashlib.sha256()
+        return self._cache.get("fingerprint") or fingerprint_of(self.content())
+
+    def stored(self, fingerprint: str) -> Self:
+        """Itself, its arrays made read-only: what was read from a file keeps the fingerprint it was verified by."""
+        for value in (*vars(self).values(), *(array for text in self._cache.values() for array in text)):
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+        self._cache["fingerprint"] = fingerprint
+        return self
+
+    def content(self) -> Iterator[tuple[str, Any]]:
+        """What the fingerprint is of: the fields by name, texts as they are stored."""
         for item in fields(self):
-            value = getattr(self, item.name)
-            if item.name == "_cache" or (item.name in _LATER and value is None):
-                continue
-            digest.update(item.name.encode())
-            if isinstance(value, np.ndarray) and value.dtype != object:
-                digest.update(str(value.dtype).encode() + str(value.shape).encode())
-                digest.update(np.ascontiguousarray(value).tobytes())
-            elif isinstance(value, np.ndarray):
-                digest.update(json.dumps(value.tolist()).encode())
-            else:
-                plain = dict(value) if isinstance(value, Mapping) else value
-                digest.update(json.dumps(plain, sort_keys=True).encode())
-        return digest.hexdigest()
+            if item.name in TEXT:
+                yield item.name, self.text(item.name)
+            elif item.name not in ("first", "_cache"):
+                yield item.name, getattr(self, item.name)
+
+    def text(self, name: str) -> Text:
+        """The column ``name``, one of ``TEXT``, as it is stored."""
+        stored: Text | None = self._cache.get(name)
+        return stored or Text.of(getattr(self, name).tolist())
 
     def structure_fingerprint(self, index: int) -> str:
         """SHA-256 of what a teacher sees of structure ``index``: numbers, positions, charge, multiplicity, any cell."""
@@ -218,6 +311,33 @@ class Dataset:
             else f"labelled by {(self.teacher or {}).get('name', 'an unnamed teacher')}"
         )
         return f"Dataset({len(self)} structures, {len(self.numbers)} atoms: {species}; {labels})"
+
+
+def fingerprint_of(content: Iterable[tuple[str, Any]]) -> str:
+    """SHA-256 over the fields of a data set, by name: arrays (any that slice), Text, plain values.
+
+    Of an array enter the digests of its blocks, so that they can be made at once.
+    """
+    digest = hashlib.sha256()
+    with ThreadPoolExecutor() as pool:
+        for name, value in content:
+            if value is None and name in _LATER:
+                continue
+            digest.update(name.encode())
+            if value is None or isinstance(value, (int, str, Mapping)) or name == "quarantine":
+                plain = dict(value) if isinstance(value, Mapping) else value
+                digest.update(json.dumps(plain, sort_keys=True).encode())
+                continue
+            for array in value if isinstance(value, Text) else (value,):
+                digest.update(f"{array.dtype} {array.shape}".encode())
+                rows = max(1, _HASHED_AT_ONCE // (array.dtype.itemsize * int(np.prod(array.shape[1:]))))
+                for block in pool.map(partial(_hashed, array, rows), range(0, len(array), rows)):
+                    digest.update(block)
+    return digest.hexdigest()
+
+
+def _hashed(array: NDArray[Any], rows: int, start: int) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(array[start : start + rows]).data).digest()
 
 
 def concatenate(structures: Sequence[Atoms], **columns: Any) -> Dataset:

@@ -2,24 +2,27 @@
 
 Layout: ``atoms/{numbers, positions, forces}``, ``structures/{offset, charge, …, energy}``, where a structure has a cell
 also ``structures/{cell, pbc}``, where it was recorded ``structures/heavy_atoms_moved``, and ``quarantine/{source,
-source_index, reason}``. Each array carries its ``unit``; the file carries a schema version, the teacher and a
-fingerprint of its content.
+source_index, reason}``. A column of text is a group of ``utf8``, the texts one behind the other, and ``ends``. Each
+array carries its ``unit``; the file carries a schema version, the teacher and a fingerprint of its content.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
+from itertools import pairwise, starmap
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
-from hydrogate.checks.dataset import Dataset, Quarantined, UnreadableData
+from hydrogate.checks.dataset import TEXT, Dataset, Quarantined, Text, UnreadableData, fingerprint_of
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 UNITS = {
     "positions": "angstrom",
     "forces": "eV/angstrom",
@@ -71,31 +74,30 @@ def write_dataset(data: Dataset, path: Path) -> None:
     with written_whole(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["format"] = "hydrogate"
         file.attrs["schema_version"] = SCHEMA_VERSION
-        file.attrs["fingerprint"] = data.fingerprint()
+        file.attrs["fingerprint"] = fingerprint_of(data.content())
         file.attrs["n_read"] = data.n_read
-        if data.teacher is not None:
-            file.attrs["teacher"] = json.dumps(dict(data.teacher), sort_keys=True)
-        if data.isolated_atom_energies is not None:
-            file.attrs["isolated_atom_energies"] = json.dumps(dict(data.isolated_atom_energies), sort_keys=True)
+        for name in ("teacher", "isolated_atom_energies"):
+            if (mapping := getattr(data, name)) is not None:
+                file.attrs[name] = json.dumps(dict(mapping), sort_keys=True)
         for group, columns in (("atoms", _ATOMS), ("structures", _STRUCTURES)):
             for name, dtype in columns.items():
-                values = getattr(data, name)
-                if values is not None:
-                    _write(file, f"{group}/{name}", values, dtype)
-        for name in Quarantined._fields:
-            column = [getattr(record, name) for record in data.quarantine]
-            _write(file, f"quarantine/{name}", column, np.int64 if name == "source_index" else object)
+                if name in TEXT:
+                    _write_text(file, f"{group}/{name}", data.text(name))
+                elif (values := getattr(data, name)) is not None:
+                    item = file.create_dataset(f"{group}/{name}", data=np.asarray(values, dtype=dtype))
+                    item.attrs["unit"] = UNITS.get(name, "")
+        for name in ("source", "reason"):
+            _write_text(file, f"quarantine/{name}", Text.of(getattr(record, name) for record in data.quarantine))
+        file["quarantine/source_index"] = np.array([record.source_index for record in data.quarantine], dtype=np.int64)
 
 
-def _write(file: h5py.File, name: str, values: Any, dtype: Any) -> None:
-    text = dtype is object
-    kind = h5py.string_dtype() if text else dtype
-    item = file.create_dataset(name, data=list(values) if text else np.asarray(values, dtype=dtype), dtype=kind)
-    item.attrs["unit"] = UNITS.get(name.rpartition("/")[2], "")
+def _write_text(file: h5py.File, name: str, text: Text) -> None:
+    for part, array in text._asdict().items():
+        file[f"{name}/{part}"] = array
 
 
 def read_dataset(path: Path) -> Dataset:
-    """Read ``path``.
+    """Read ``path``, whole and verified; its arrays are read-only, its texts decoded at first use.
 
     Raises
     ------
@@ -104,11 +106,79 @@ def read_dataset(path: Path) -> Dataset:
     UnreadableFile
         It is no HDF5 file, not of this layout or version, or its arrays disagree with each other or the fingerprint.
     """
+    with _opened(path) as stored:
+        data = stored.read(0, stored.shape_of("charge")[0])
+        fingerprint = _fingerprint_of_schema_1(data) if stored.version == 1 else fingerprint_of(data.content())
+        stored.refuse_another(fingerprint)
+    return data.stored(fingerprint)
+
+
+def verify(path: Path) -> str:
+    """The fingerprint of ``path``, its content verified against it a few megabytes at a time.
+
+    Raises
+    ------
+    FileNotFoundError, UnreadableFile
+        As :func:`read_dataset`.
+    """
+    with _opened(path) as stored:
+        if stored.version == 1:
+            return read_dataset(path).fingerprint()
+        fingerprint = fingerprint_of(stored.content())
+        stored.refuse_another(fingerprint)
+    return fingerprint
+
+
+class Part(NamedTuple):
+    """Structures ``first`` to ``last`` of the data set at ``path``, ``atoms`` atoms, not read yet."""
+
+    path: Path
+    first: int
+    last: int
+    atoms: int
+
+    def read(self) -> Dataset:
+        """These structures, as :meth:`Dataset.part` of the whole gives them; only :func:`verify` tells of damage.
+
+        Raises
+        ------
+        FileNotFoundError, UnreadableFile
+            As :func:`read_dataset`; a fingerprint that does not match is not noticed here.
+        """
+        with _opened(self.path) as stored:
+            return stored.read(self.first, self.last)
+
+
+def parts(path: Path, atoms: int = 1_000_000) -> list[Part]:
+    """The data set at ``path`` in parts of about ``atoms`` atoms, in order; further geometries stay with their parent.
+
+    They do where they stand beside it or each other in the file. A data set without structures is one empty part.
+
+    Raises
+    ------
+    FileNotFoundError, UnreadableFile
+        As :func:`read_dataset`; a fingerprint that does not match is not noticed here.
+    """
+    with _opened(path) as stored:
+        offset, parent = stored.array("offset"), stored.array("parent")
+    count = len(offset) - 1
+    together = (parent[1:] == parent[:-1]) | (parent[1:] == np.arange(count - 1))
+    cuts = np.concatenate([[0], 1 + np.flatnonzero(~together), [count]]).astype(np.int64)
+    wanted = np.linspace(0, offset[-1], max(1, -(-int(offset[-1]) // atoms)) + 1)
+    cuts = np.unique(cuts[np.searchsorted(offset[cuts], wanted)])
+    ends = [0, count] if len(cuts) < 2 else cuts.tolist()
+    return [Part(path, one, two, int(offset[two] - offset[one])) for one, two in pairwise(ends)]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator["_Stored"]:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     try:
         with h5py.File(path, "r") as file:
-            return _read(file, path)
+            stored = _Stored(file, path)
+            stored.refuse_disagreement()
+            yield stored
     except UnreadableFile:
         raise
     except (OSError, KeyError, RuntimeError, TypeError, ValueError, MemoryError) as error:
@@ -117,53 +187,114 @@ def read_dataset(path: Path) -> Dataset:
         ) from error
 
 
-def _read(file: h5py.File, path: Path) -> Dataset:
-    version = file.attrs.get("schema_version")
-    if file.attrs.get("format") != "hydrogate" or version != SCHEMA_VERSION:
-        raise UnreadableFile(
-            f"{path}: an HDF5 file of another kind (format {file.attrs.get('format')!r}, schema {version!r}; "
-            f"expected 'hydrogate', {SCHEMA_VERSION})"
-        )
-    arrays: dict[str, Any] = {}
-    for group, columns in (("atoms", _ATOMS), ("structures", _STRUCTURES)):
-        for name, dtype in columns.items():
-            if name in _OPTIONAL and name not in file[group]:
-                arrays[name] = None
-                continue
-            item = file[f"{group}/{name}"]
-            arrays[name] = item.asstr()[...] if dtype is object else item[...].astype(dtype, copy=False)
-    columns_of_quarantine = [
-        file[f"quarantine/{name}"][...].tolist()
-        if name == "source_index"
-        else file[f"quarantine/{name}"].asstr()[...].tolist()
-        for name in Quarantined._fields
-    ]
-    data = Dataset(
-        **arrays,
-        teacher=json.loads(file.attrs["teacher"]) if "teacher" in file.attrs else None,
-        quarantine=tuple(Quarantined(*row) for row in zip(*columns_of_quarantine, strict=True)),
-        n_read=int(file.attrs["n_read"]),
-        isolated_atom_energies=(
-            json.loads(file.attrs["isolated_atom_energies"]) if "isolated_atom_energies" in file.attrs else None
-        ),
-    )
-    _refuse_disagreement(data, path)
-    if data.fingerprint() != file.attrs["fingerprint"]:
-        raise UnreadableFile(f"{path}: its content does not match its fingerprint: damaged or edited; make it again")
-    return data
+class _Stored:
+    """An open file: its columns, read in slices."""
+
+    def __init__(self, file: h5py.File, path: Path) -> None:
+        self.file, self.path = file, path
+        self.version = file.attrs.get("schema_version")
+        if file.attrs.get("format") != "hydrogate" or self.version not in (1, SCHEMA_VERSION):
+            raise UnreadableFile(
+                f"{path}: an HDF5 file of another kind (format {file.attrs.get('format')!r}, schema {self.version!r}; "
+                f"expected 'hydrogate', {SCHEMA_VERSION})"
+            )
+        groups = {name: group for group, of in (("atoms", _ATOMS), ("structures", _STRUCTURES)) for name in of}
+        self.columns: dict[str, Any] = {
+            name: file[f"{group}/{name}"]
+            for name, group in groups.items()
+            if name in file[group] or name not in _OPTIONAL
+        }
+
+    def shape_of(self, name: str) -> tuple[int, ...]:
+        item = self.columns[name]
+        return (item["ends"] if isinstance(item, h5py.Group) else item).shape  # type: ignore[no-any-return]
+
+    def array(self, name: str, rows: slice = slice(None)) -> NDArray[Any]:
+        return self.columns[name][rows].astype({**_ATOMS, **_STRUCTURES}[name], copy=False)  # type: ignore[no-any-return]
+
+    def refuse_disagreement(self) -> None:
+        atoms, structures = self.shape_of("numbers")[0], self.shape_of("charge")[0]
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(_STRUCTURES, (structures,))
+        shapes |= {"offset": (structures + 1,), "cell": (structures, 3, 3), "pbc": (structures, 3)}
+        shapes |= {"numbers": (atoms,), "positions": (atoms, 3), "forces": (atoms, 3)}
+        for name in self.columns:
+            if self.shape_of(name) != shapes[name]:
+                raise UnreadableFile(f"{self.path}: {name} has shape {self.shape_of(name)}, expected {shapes[name]}")
+        offset = self.array("offset")
+        if offset[0] != 0 or offset[-1] != atoms or np.any(np.diff(offset) < 0):
+            raise UnreadableFile(f"{self.path}: offset must run from 0 to the {atoms} atoms of the file")
+
+    def refuse_another(self, fingerprint: str) -> None:
+        if fingerprint != self.file.attrs["fingerprint"]:
+            raise UnreadableFile(
+                f"{self.path}: its content does not match its fingerprint: damaged or edited; make it again"
+            )
+
+    def read(self, first: int, last: int) -> Dataset:
+        """The structures ``first`` to ``last``; a parent outside of them becomes the structure itself."""
+        offset = self.array("offset", slice(first, last + 1))
+        rows = {**dict.fromkeys(_ATOMS, slice(offset[0], offset[-1])), **dict.fromkeys(_STRUCTURES, slice(first, last))}
+        arrays: dict[str, Any] = {name: self.array(name, rows[name]) for name in self.columns if name not in TEXT}
+        parent = arrays["parent"] - first
+        outside = (parent < 0) | (parent >= last - first)
+        arrays |= {"parent": np.where(outside, np.arange(last - first), parent), "offset": offset - offset[0]}
+        texts = {name: self.text(self.columns[name], first, last) for name in TEXT}
+        return Dataset(**arrays, **texts, **self.plain(), first=first)
+
+    @staticmethod
+    def text(item: Any, first: int, last: int) -> Any:
+        if isinstance(item, h5py.Dataset):  # schema 1
+            return item.asstr()[first:last]
+        ends = item["ends"][first:last]
+        start = item["ends"][first - 1] if first else 0
+        return Text(item["utf8"][start : ends[-1] if len(ends) else start], ends - start)
+
+    def plain(self) -> dict[str, Any]:
+        """What a data set holds beside its columns."""
+        attributes, quarantine = self.file.attrs, self.file["quarantine"]
+        indices = quarantine["source_index"][...].tolist()
+        sources, reasons = (self.text(quarantine[name], 0, len(indices)) for name in ("source", "reason"))
+        if self.version != 1:
+            sources, reasons = sources.decoded(), reasons.decoded()
+        mappings = {name: attributes.get(name) for name in ("teacher", "isolated_atom_energies")}
+        return {
+            "n_read": int(attributes["n_read"]),
+            "quarantine": tuple(starmap(Quarantined, zip(sources.tolist(), indices, reasons.tolist(), strict=True))),
+            **{name: None if value is None else json.loads(value) for name, value in mappings.items()},
+        }
+
+    def content(self) -> Iterator[tuple[str, Any]]:
+        """As :meth:`Dataset.content`, the columns not read."""
+        plain = self.plain()
+        for item in fields(Dataset):
+            if item.name in TEXT:
+                column = self.columns[item.name]
+                yield item.name, Text(column["utf8"], column["ends"])
+            elif item.name not in ("first", "_cache"):
+                yield item.name, plain[item.name] if item.name in plain else self.columns.get(item.name)
 
 
-def _refuse_disagreement(data: Dataset, path: Path) -> None:
-    atoms, structures = len(data.numbers), len(data)
-    shapes: dict[str, tuple[int, ...]] = {"positions": (atoms, 3), "forces": (atoms, 3)}
-    shapes |= {name: (structures,) for name in _STRUCTURES if name != "offset"}
-    shapes |= {"cell": (structures, 3, 3), "pbc": (structures, 3)}
-    for name, shape in shapes.items():
-        values = getattr(data, name)
-        if values is not None and values.shape != shape:
-            raise UnreadableFile(f"{path}: {name} has shape {values.shape}, expected {shape}")
-    if data.offset.ndim != 1 or not len(data.offset) or data.offset[0] != 0 or data.offset[-1] != atoms:
-        raise UnreadableFile(f"{path}: offset must run from 0 to the {atoms} atoms of the file")
+def _fingerprint_of_schema_1(data: Dataset) -> str:
+    """The fingerprint as the first version of the layout had it."""
+    digest = hashlib.sha256()
+    later = ("cell", "pbc", "isolated_atom_energies", "heavy_atoms_moved")
+    for item in fields(data):
+        value = getattr(data, item.name)
+        if item.name in ("first", "_cache") or (item.name in later and value is None):
+            continue
+        digest.update(item.name.encode())
+        if isinstance(value, np.ndarray) and value.dtype != object:
+            digest.update(str(value.dtype).encode() + str(value.shape).encode() + value.tobytes())
+        else:
+            plain = (
+                value.tolist()
+                if isinstance(value, np.ndarray)
+                else dict(value)
+                if item.name == "teacher" and value
+                else value
+            )
+            digest.update(json.dumps(plain, sort_keys=not isinstance(value, np.ndarray)).encode())
+    return digest.hexdigest()
 
 
 def without_labels(data: Dataset) -> Dataset:

@@ -1,14 +1,22 @@
 """The project's file: round trip, written whole, damage named."""
 
-from dataclasses import replace
+import hashlib
+import json
+from dataclasses import fields, replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-from hydrogate.checks.dataset import Dataset, Quarantined, concatenate
-from hydrogate.pipeline.hdf5 import UnreadableFile, read_dataset, write_dataset, written_whole
+from hydrogate.checks.dataset import TEXT, Dataset, Quarantined, concatenate
+from hydrogate.pipeline.hdf5 import UnreadableFile, parts, read_dataset, verify, write_dataset, written_whole
+
+
+def assert_equal(one: Dataset, other: Dataset) -> None:
+    for item in fields(Dataset):
+        if item.name != "_cache":
+            np.testing.assert_equal(getattr(one, item.name), getattr(other, item.name), err_msg=item.name)
 
 
 @pytest.fixture
@@ -26,11 +34,97 @@ def test_round_trip(labelled: Dataset, stored: Path) -> None:
     assert back.smiles.tolist() == labelled.smiles.tolist()
 
 
+def as_schema_1(data: Dataset, path: Path) -> None:
+    """``data`` as the first version of the layout had it: a string a value, and another fingerprint."""
+    write_dataset(data, path)
+    with h5py.File(path, "r+") as file:
+        texts = {f"structures/{name}": getattr(data, name).tolist() for name in TEXT}
+        texts |= {f"quarantine/{name}": [getattr(q, name) for q in data.quarantine] for name in ("source", "reason")}
+        for name, values in texts.items():
+            del file[name]
+            file.create_dataset(name, data=values, dtype=h5py.string_dtype())
+        digest = hashlib.sha256()
+        for item in fields(data):
+            value = getattr(data, item.name)
+            if item.name in ("first", "_cache") or (value is None and item.name in ("cell", "pbc")):
+                continue
+            digest.update(item.name.encode())
+            if isinstance(value, np.ndarray) and value.dtype != object:
+                digest.update(str(value.dtype).encode() + str(value.shape).encode() + value.tobytes())
+            else:
+                plain = value.tolist() if isinstance(value, np.ndarray) else value
+                digest.update(json.dumps(plain, sort_keys=True).encode())
+        file.attrs["schema_version"], file.attrs["fingerprint"] = 1, digest.hexdigest()
+
+
+def test_schema_1_is_read_and_keeps_its_fingerprint(labelled: Dataset, tmp_path: Path) -> None:
+    path = tmp_path / "old.h5"
+    as_schema_1(replace(labelled, quarantine=(Quarantined("ä.sdf", 3, "no SCF"),)), path)
+    old = read_dataset(path)
+    assert replace(old).fingerprint() == replace(labelled, quarantine=old.quarantine).fingerprint()
+    with h5py.File(path) as file:
+        assert old.fingerprint() == verify(path) == file.attrs["fingerprint"]
+    assert_equal(parts(path, 400)[1].read(), old.part(parts(path, 400)[1].first, parts(path, 400)[1].last))
+    write_dataset(old, tmp_path / "new.h5")
+    assert read_dataset(tmp_path / "new.h5").fingerprint() == verify(tmp_path / "new.h5") != old.fingerprint()
+    with h5py.File(path, "r+") as file:
+        file["structures/smiles"][0] = "C"
+    for look in (read_dataset, verify):
+        with pytest.raises(UnreadableFile, match="does not match its fingerprint"):
+            look(path)
+
+
 def test_unlabelled_and_empty_round_trip(structures: Dataset, tmp_path: Path) -> None:
     write_dataset(structures, tmp_path / "s.h5")
     assert read_dataset(tmp_path / "s.h5").energy is None
     write_dataset(concatenate([]), tmp_path / "empty.h5")
     assert len(read_dataset(tmp_path / "empty.h5")) == 0
+    (part,) = parts(tmp_path / "empty.h5")
+    assert part[1:] == (0, 0, 0)
+    assert_equal(part.read(), concatenate([]))
+
+
+def test_texts_are_not_decoded_before_they_are_used(stored: Path) -> None:
+    data = read_dataset(stored)
+    assert data.fingerprint()
+    assert not set(TEXT) & set(vars(data))
+    assert data.smiles[0] == "CCO"
+
+
+@pytest.mark.parametrize("atoms", [1, 40, 400, 10**6])
+def test_parts_are_the_whole_cut_between_molecules(atoms: int, stored: Path) -> None:
+    whole, found = read_dataset(stored), parts(stored, atoms)
+    assert verify(stored) == whole.fingerprint()
+    assert [found[0].first, *(part.last for part in found)] == [*(part.first for part in found), len(whole)]
+    assert sum(part.atoms for part in found) == len(whole.numbers)
+    for part in found:
+        data = part.read()
+        assert_equal(data, whole.part(part.first, part.last))
+        assert data.first == part.first
+        assert set(whole.parent[part.first : part.last].tolist()) == {*(data.parent + part.first).tolist()}
+        assert data.name(0) == whole.name(part.first)
+        # The last molecule may reach over.
+        assert part.atoms < atoms + 3 * whole.sizes.max()
+    assert len(found) == {1: 36, 40: 30, 400: 4, 10**6: 1}[atoms]
+
+
+def test_a_parent_far_away_does_not_bind(labelled: Dataset, tmp_path: Path) -> None:
+    parent = np.arange(len(labelled))
+    parent[100] = 0
+    write_dataset(replace(labelled, parent=parent), tmp_path / "far.h5")
+    last = parts(tmp_path / "far.h5", 200)[-1].read()
+    assert last.parent.tolist() == list(range(len(last)))
+
+
+@pytest.mark.parametrize(
+    "name", ["atoms/positions", "structures/energy", "structures/smiles/utf8", "quarantine/source_index"]
+)
+def test_verifying_finds_what_reading_finds(name: str, stored: Path) -> None:
+    with h5py.File(stored, "r+") as file:
+        file[name][-1] += 1
+    for look in (read_dataset, verify):
+        with pytest.raises(UnreadableFile, match="does not match its fingerprint"):
+            look(stored)
 
 
 def test_arrays_carry_units(stored: Path) -> None:
@@ -74,6 +168,9 @@ def test_a_damaged_file_is_named(stored: Path, damage: object) -> None:
         (lambda f: f.attrs.__setitem__("format", "other"), "another kind"),
         (lambda f: f.__delitem__("atoms/numbers"), "not a readable"),
         (lambda f: f["structures/offset"].__setitem__(-1, 10**6), "offset must run from 0"),
+        (lambda f: f["structures/offset"].__setitem__(5, 0), "offset must run from 0"),
+        (lambda f: f["structures/smiles/ends"].__setitem__(5, 10**6), "does not match its fingerprint"),
+        (lambda f: f.__delitem__("structures/smiles/ends"), "not a readable"),
     ],
 )
 def test_another_layout_is_refused(stored: Path, edit: object, words: str) -> None:
