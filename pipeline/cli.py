@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.console import Console
 from hydrogate.checks.bounds import CONTRACTS, Override, profile_names
 from hydrogate.checks.declared import BadParams, did_you_mean, load_yaml
 from hydrogate.checks.findings import Report
+from hydrogate.pipeline.audit import AUDITING, COMPARING, Audit, asked_again, ready_teacher, sample_of, switched_on
 from hydrogate.pipeline.stage import REFUSED, progress_bar, stage_exit_status
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -52,7 +53,17 @@ def check(
     units: Annotated[str | None, typer.Option(help="Units of the file's numbers, such as kcal/mol,angstrom.")] = None,
     input_format: Annotated[str | None, typer.Option(help="The files' format, where the suffix does not tell.")] = None,
     keys: Annotated[str | None, typer.Option(help="The files' own keys: energy=E,forces=-gradient,charge=Q.")] = None,
-    reference: Annotated[Path | None, typer.Option(help="The data set to compare with (held-out reference).")] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="A trusted data set to compare with; of predictions, the held-out structures.")
+    ] = None,
+    audit: Annotated[
+        str | None, typer.Option(help="Have this teacher (xtb, orb) label a sample again: contract labels.")
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="With --audit: so many random structures, and as many outliers.")
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="With --audit: the teacher's level of theory.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="With --audit: the teacher's local weight file.")] = None,
     output_format: Annotated[OutputFormat, typer.Option("--format", help="How to print.")] = OutputFormat.TEXT,
     junit: Annotated[Path | None, typer.Option(help="Write the findings to this file as JUnit XML too.")] = None,
     data_docs: Annotated[
@@ -60,7 +71,10 @@ def check(
     ] = None,
 ) -> None:
     """Hold data against a contract: 0 it holds, 1 it does not, 2 the input or the call cannot be used."""
-    report = _judge(paths, contract, profile, params, units, input_format, keys, reference)
+    if audit is None and (sample or method or weights):
+        raise BadParams("--sample, --method and --weights say how to --audit: name a teacher with it")
+    asked = Audit(audit, method, weights, sample) if audit else None
+    report = _judge(paths, contract, profile, params, units, input_format, keys, reference, asked)
     _print_report(report, output_format, strict)
     if junit or data_docs:
         from hydrogate.pipeline.artifacts import write_data_docs, write_junit
@@ -82,12 +96,17 @@ def _judge(
     input_format: str | None,
     keys: str | None,
     reference: Path | None,
+    audit: Audit | None,
 ) -> Report:
     from hydrogate.checks import check as judge
     from hydrogate.pipeline.formats import format_of, join, parse_keys, read
 
     if contract not in CONTRACTS:
         raise BadParams(f"--contract {contract!r} is unknown{did_you_mean(contract, CONTRACTS)}")
+    if audit and contract != "labels":
+        raise BadParams(f"--audit asks a teacher about labels, and contract {contract!r} has none: --contract labels")
+    if reference and contract == "input":
+        raise BadParams("--reference: contract 'input' compares with nothing")
     overrides = _overrides(params)
     if contract == "input":
         from hydrogate.pipeline.sdf import read_input
@@ -96,10 +115,20 @@ def _judge(
         return judge(data, contract, profile=profile, overrides=overrides, counts=counts)
     declared = (input_format, units, parse_keys(keys))
     data = join([read(path, *declared) for path in paths])
-    # The project's own file says its keys and units itself, whatever those of the data are.
-    own = reference is not None and format_of(reference) == "hdf5"
-    held_out = read(reference, *(() if own else declared)) if reference else None
-    return judge(data, contract, profile=profile, overrides=overrides, held_out=held_out)
+    inputs: dict[str, Any] = {}
+    if reference:
+        # A format that says its keys and units itself is left to, whatever those of the data are.
+        itself = format_of(reference) in ("hdf5", "sdf")
+        inputs["held_out" if contract == "predictions" else "compared_with"] = read(
+            reference, *(() if itself else declared)
+        )
+        overrides = switched_on(COMPARING.get(contract, ()), "--reference", contract, profile, overrides)
+    if audit:
+        overrides = switched_on(AUDITING, "--audit", contract, profile, overrides)
+        if audit.sample:
+            overrides = sample_of(audit.sample, len(data), profile, overrides)
+        inputs["relabel"] = asked_again(ready_teacher(audit, data.teacher or {}))
+    return judge(data, contract, profile=profile, overrides=overrides, **inputs)
 
 
 def _overrides(params: Path | None) -> list[Override]:

@@ -27,7 +27,8 @@ def report_text(report: Report, strict: bool = False) -> RenderableType:
     told = [
         Text.from_markup(f"[{_STYLES[finding.verdict]}]●[/] {escape(str(finding))}")
         for finding in report.findings
-        if finding.verdict is not Verdict.PASS
+        # What passed on a sample says what it can have missed.
+        if finding.verdict is not Verdict.PASS or "missed_share" in finding.observed
     ]
     return Group(table, *told, _conclusion(report, strict))
 

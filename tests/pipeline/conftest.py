@@ -17,6 +17,7 @@ from ase.io import write
 from ase.io.jsonio import encode
 
 from hydrogate.checks.dataset import Dataset
+from hydrogate.pipeline.cli import main
 from hydrogate.pipeline.hdf5 import write_dataset
 
 KCAL = units.kcal / units.mol
@@ -122,3 +123,18 @@ def few(labelled: Dataset) -> Dataset:
 def few_atoms(few: Dataset) -> list[Atoms]:
     """The same as ASE Atoms with calculators, made anew for each test."""
     return labelled_atoms(few)
+
+
+@pytest.fixture
+def hydrogate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., int]:
+    """The command, away from any ./params.yaml; ``hydrogate.output`` is what it printed, in one line."""
+
+    def call(*arguments: object) -> int:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("sys.argv", ["hydrogate", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        call.output = " ".join("".join(capfd.readouterr()).split())
+        return int(end.value.code or 0)
+
+    return call

@@ -9,25 +9,9 @@ import pytest
 from ase import Atoms, units
 
 from hydrogate.checks.dataset import Dataset
-from hydrogate.pipeline.cli import main
 
 Written = Callable[[Dataset | Sequence[Atoms], str], Path]
 SUFFIXES = (".extxyz", ".xyz", ".traj", ".db", ".json", ".aselmdb", ".hdf5", ".h5")
-
-
-@pytest.fixture
-def hydrogate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., int]:
-    """The command, away from any ./params.yaml; ``hydrogate.output`` is what it printed, in one line."""
-
-    def call(*arguments: object) -> int:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr("sys.argv", ["hydrogate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        call.output = " ".join("".join(capfd.readouterr()).split())
-        return int(end.value.code or 0)
-
-    return call
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -1,0 +1,150 @@
+"""`hydrogate check --audit` and `--reference`, start to end: 0 it agrees, 1 it does not, 2 the call is meaningless."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from hydrogate.checks import Dataset
+from hydrogate.checks.audit import audit_sample
+from hydrogate.checks.rules import Subject
+from hydrogate.models.teachers import xtb
+
+Written = Callable[[Dataset | Sequence[Atoms], str], Path]
+Command = Callable[..., int]
+LABELS = ("--contract", "labels")
+
+
+def test_labels_of_the_teacher_hold_and_the_report_says_what_it_can_have_missed(
+    labelled: Dataset, written: Written, hydrogate: Command
+) -> None:
+    path = written(labelled, ".extxyz")
+    assert hydrogate("check", path, *LABELS, "--audit", "xtb", "--sample", 15) == 0, hydrogate.output
+    assert (
+        "15 random structures and 15 outliers of the other checks agree with the teacher; "
+        "at 95 % confidence up to 18 % wrong labels would have been missed."
+    ) in hydrogate.output
+    assert hydrogate("check", path, *LABELS, "--audit", "xtb", "--format", "json") == 0
+    assert '"n": 20, "n_bad": 0, "unit": "eV, eV/Å"' in hydrogate.output
+
+
+def test_one_wrong_label_in_the_sample_is_refused(labelled: Dataset, written: Written, hydrogate: Command) -> None:
+    row = int(audit_sample(Subject(labelled), 20, 0).random[3])
+    forces = labelled.forces.copy()
+    forces[labelled.atoms_of(row)] *= -1
+    path = written(replace(labelled, forces=forces, _cache={}), ".extxyz")
+    assert hydrogate("check", path, *LABELS) == 0, hydrogate.output
+    assert hydrogate("check", path, *LABELS, "--audit", "xtb") == 1
+    assert f"worst: structure {row} (" in hydrogate.output
+
+
+def test_the_sample_has_its_source(labelled: Dataset, written: Written, hydrogate: Command) -> None:
+    path = written(labelled, ".extxyz")
+    assert hydrogate("check", path, *LABELS, "--audit", "xtb", "--sample", 30, "--format", "json") == 0
+    assert hydrogate.output.count('"source": "profile druglike, --sample"') == 1
+    assert '"n": 30' in hydrogate.output
+
+
+@pytest.mark.parametrize(
+    ("teacher", "arguments", "words"),
+    [
+        ({"name": "orb"}, ("--audit", "xtb"), "the data set names teacher orb; --audit orb asks that one"),
+        ({"name": "wB97M-V"}, ("--audit", "xtb"), "the data set names teacher wB97M-V"),
+        (
+            {"name": "xtb", "method": "GFN2-xTB"},
+            ("--audit", "xtb", "--method", "GFN1-xTB"),
+            "names method GFN2-xTB, and",
+        ),
+        ({"name": "xtb", "settings": {"accuracy": 30.0}}, ("--audit", "xtb"), "names settings {'accuracy': 30.0}"),
+        (None, ("--audit", "xbt"), "unknown teacher 'xbt'; did you mean 'xtb'?"),
+        (None, ("--audit", "xtb", "--method", "GFN2"), "did you mean 'GFN2-xTB'"),
+        (None, ("--audit", "xtb", "--weights", "w.ckpt"), "has no weights"),
+        (None, ("--audit", "orb"), "no weight file is named"),
+        (None, ("--audit", "orb", "--weights", "gone.ckpt"), "gone.ckpt: no such file"),
+        (None, ("--audit", "xtb", "--sample", "4"), "may miss 53 % wrong labels, and the bound missed_share"),
+        (None, ("--sample", "20"), "--sample, --method and --weights say how to --audit"),
+        (None, ("--audit", "xtb", "--contract", "structures"), "--audit asks a teacher about labels"),
+        (None, ("--reference", "gone.h5"), "gone.h5: no such file"),
+        (None, ("--reference", "data.h5", "--contract", "input"), "contract 'input' compares with nothing"),
+    ],
+)
+def test_calls_that_mean_nothing(
+    teacher: dict[str, object] | None,
+    arguments: tuple[str, ...],
+    words: str,
+    labelled: Dataset,
+    written: Written,
+    hydrogate: Command,
+) -> None:
+    path = written(replace(labelled, teacher=teacher, _cache={}), ".h5")
+    assert hydrogate("check", path, *LABELS, *arguments) == 2
+    assert words in hydrogate.output
+    assert "Traceback" not in hydrogate.output
+
+
+def test_the_method_is_the_one_that_the_data_set_names(labelled: Dataset, written: Written, hydrogate: Command) -> None:
+    stated = {"name": "xtb", "method": "GFN1-xTB"}
+    path = written(replace(labelled, teacher=stated, _cache={}), ".h5")
+    assert hydrogate("check", path, *LABELS, "--audit", "xtb") == 1
+    assert "check label_audit: forces_random" in hydrogate.output
+
+
+def test_without_the_extra_it_is_named(
+    labelled: Dataset, written: Written, hydrogate: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(xtb, "version", absent)
+    assert hydrogate("check", written(labelled, ".extxyz"), *LABELS, "--audit", "xtb") == 2
+    assert "--audit xtb needs tblite: pip install 'hydrogate[pipeline]'" in hydrogate.output
+
+
+def test_a_structure_that_the_teacher_cannot_label_is_no_pass(
+    labelled: Dataset, written: Written, hydrogate: Command
+) -> None:
+    row = int(audit_sample(Subject(labelled), 20, 0).random[3])
+    spin = labelled.spin_multiplicity.copy()
+    spin[row] = 2
+    path = written(replace(labelled, spin_multiplicity=spin, _cache={}), ".extxyz")
+    assert hydrogate("check", path, *LABELS, "--audit", "xtb") == 1
+    assert f"no answer for {labelled.formula(row)}: " in hydrogate.output
+    assert f"no answer of the teacher, or no label, for 1, such as structure {row} (" in hydrogate.output
+
+
+def test_what_is_switched_off_runs_where_the_call_asks_for_it(
+    labelled: Dataset, written: Written, hydrogate: Command, tmp_path: Path
+) -> None:
+    off = ("label_audit", "energy_force_consistency", "distribution_drift", "force_scale_by_element")
+    blocks = "".join(f"    {check}: {{enabled: false}}\n" for check in off)
+    (tmp_path / "params.yaml").write_text(f"contracts:\n  labels:\n{blocks}")
+    path = written(labelled, ".h5")
+    assert hydrogate("check", path, *LABELS) == 0
+    assert "switched off: force_scale_by_element, distribution_drift" in hydrogate.output
+    assert hydrogate("check", path, *LABELS, "--audit", "xtb", "--reference", path) == 0, hydrogate.output
+    assert "switched off" not in hydrogate.output
+    assert "20 random structures" in hydrogate.output
+
+
+@pytest.mark.parametrize(
+    ("contract", "checks"),
+    [("labels", ("force_scale_by_element", "distribution_drift")), ("structures", ("element_drift",))],
+)
+def test_a_reference_is_compared_with(
+    contract: str, checks: tuple[str, ...], labelled: Dataset, written: Written, hydrogate: Command, tmp_path: Path
+) -> None:
+    reference = written(labelled, ".h5").rename(tmp_path / "reference.h5")
+    other = replace(labelled, forces=labelled.forces * np.float32(4.0), _cache={})
+    if contract == "structures":
+        other = labelled.subset(np.flatnonzero(labelled.smiles == "FC(F)(F)CO"))
+    path = written(other, ".h5")
+    hydrogate("check", path, "--contract", contract)
+    assert all(f"check {check}: not run: no reference data set was given" in hydrogate.output for check in checks)
+    assert hydrogate("check", path, "--contract", contract, "--reference", reference) == 1
+    for check in checks:
+        assert f"check {check}: not run" not in hydrogate.output
+        assert f"● contract {contract}, check {check}: " in hydrogate.output
