@@ -74,7 +74,8 @@ def _compared(root: Path, base: Base, declared: Declaration, unreadable: tuple[s
             for file, leaves in measured.params.items()
             for key, leaf in leaves.items()
         },
-        unknown=(*unreadable, *told, *measured.errors),
+        unknown=(*unreadable, *told),
+        unmeasured=measured.errors,
     )
 
 

@@ -142,11 +142,9 @@ def differences(root: Path, base: Base) -> Differences:
         for revision, error in result.get("errors", {}).items():
             named = "this branch" if revision == "workspace" else str(base)
             faults = error if isinstance(error, Mapping) else {"DVC": error}
-            errors += [f"{what} of {named}: {file}: {_explained(fault)}" for file, fault in faults.items()]
+            absent = [file for file, fault in faults.items() if isinstance(fault, FileNotFoundError)]
+            errors += [f"{what} of {named}: {', '.join(absent)} not there"] if absent else []
+            errors += [f"{what} of {named}: {file}: {faults[file]!r}" for file in faults if file not in absent]
     if not errors and not found["metrics"].get("diff"):
         errors.append("DVC knows no metrics on either side (dvc.yaml, metrics)")
     return Differences(found["metrics"].get("diff", {}), found["params"].get("diff", {}), tuple(errors))
-
-
-def _explained(fault: BaseException) -> str:
-    return str(fault) or type(fault).__name__

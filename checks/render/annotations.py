@@ -65,8 +65,9 @@ def line_of(text: str, key: str) -> int:
     """The line, from 1, of ``key`` (``gates.force_rmse``, ``milestones[1].gated``) or of its nearest parent."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        return error.problem_mark.line + 1 if error.problem_mark else 1
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        return mark.line + 1 if mark else 1
     line = 1
     for part in re.findall(r"[^.\[\]]+", key):
         if isinstance(node, yaml.MappingNode):

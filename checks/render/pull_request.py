@@ -43,7 +43,9 @@ class Comparison:
     params : Leaves
         Changed parameters.
     unknown : tuple of str
-        What could not be compared and why, in sentences.
+        Declarations that could not be compared and why, in sentences.
+    unmeasured : tuple of str
+        The same of metrics and parameters.
     """
 
     base: str
@@ -51,6 +53,7 @@ class Comparison:
     metrics: Mapping[str, Leaves]
     params: Leaves
     unknown: tuple[str, ...] = ()
+    unmeasured: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -198,9 +201,12 @@ def _metrics(comparison: Comparison, decision: Decision) -> Section:
             if old != new:
                 rows.append(row(f"{file} {name}", *_metric_cells(old, new, smaller_is_better.get(name))))
     head = ("| metric | base | branch | change | beyond the intervals |", "| --- | --- | --- | --- | --- |")
-    note = "Beyond: the two 95 % intervals do not overlap. The gate `regression` compares structure by structure."
+    beyond = "Beyond: the two 95 % intervals do not overlap. The gate `regression` compares structure by structure."
     nothing = "No metric changed." if comparison.metrics else "There are no metrics to compare."
-    return Section("Metrics", rows, head, note if rows else nothing, True, "dvc metrics diff")
+    note = beyond if rows else nothing
+    if comparison.unmeasured:
+        note += f"\n\nNot compared: {words('; '.join(comparison.unmeasured), 1000)}."
+    return Section("Metrics", rows, head, note, True, "dvc metrics diff")
 
 
 def _metric(leaves: Leaves, name: str, side: str) -> Metric | None:
