@@ -28,7 +28,7 @@ class Accident:
     contracts : tuple of str
         The contracts whose data it can happen to.
     source : str
-        Where it happened or is described: a link, or words.
+        Where it happened or is described: a link.
     largest_share : float
         The share of the structures that it strikes at its worst; below 1 where striking all is no accident.
     spoil : callable

@@ -18,7 +18,7 @@ def _hydrogens(data: Dataset, rows: Rows) -> tuple[Ints, Ints]:
     return own[shape.hydrogen], own[shape.partner]
 
 
-@accident(*_BOTH, source="4,883 training structures without hydrogen, read from SDF files that keep it implicit")
+@accident(*_BOTH, source="https://github.com/grimme-lab/xtb/issues/26")
 def hydrogens_stripped(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
     """Hydrogen is missing, and its labels with it: implicit in the file, and the reader took the atoms written down.
 
@@ -61,7 +61,7 @@ def positions_in_bohr(data: Dataset, rows: Rows, rng: np.random.Generator) -> Da
     return with_values(data, positions=changed(data.positions, own, data.positions[own] / Bohr))
 
 
-@accident(*_BOTH, source="registry SDF files are drawings; https://github.com/MehmetAzizYirik/MAYGEN/issues/82")
+@accident(*_BOTH, source="https://github.com/MehmetAzizYirik/MAYGEN/issues/82")
 def flattened(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
     """The third coordinate is 0: a drawing taken for a geometry."""
     return with_values(data, positions=changed(data.positions, (atoms_of(data, rows), 2), 0.0))

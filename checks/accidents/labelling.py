@@ -8,6 +8,7 @@ from hydrogate.checks.accidents.catalogue import Rows, accident, atoms_of, chang
 from hydrogate.checks.dataset import Dataset
 
 _SPICE_UNITS = "https://github.com/openmm/spice-dataset/issues/83"
+_SPICE_DIGITS = "https://github.com/openmm/spice-dataset/issues/55"
 _LOAD_ATOMS = "https://github.com/jla-gardner/load-atoms/issues/78"
 SHIFT = 1.0  # eV
 
@@ -18,7 +19,7 @@ def _scaled(data: Dataset, rows: Rows, factor: float) -> Dataset:
     return with_values(data, forces=changed(forces, own, forces[own] * np.float32(factor)))
 
 
-@accident("labels", source="kcal/mol/Å read as eV/Å; of rMD17, https://doi.org/10.6084/m9.figshare.12672038")
+@accident("labels", source="https://github.com/torchmd/torchmd-protein-thermodynamics/issues/22")
 def forces_in_kcal(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
     """Forces are 23.06 times too large: kcal/mol/Å taken for eV/Å."""
     return _scaled(data, rows, mol / kcal)
@@ -30,7 +31,7 @@ def forces_divided_by_kcal(data: Dataset, rows: Rows, rng: np.random.Generator) 
     return _scaled(data, rows, (mol / kcal) ** 2)
 
 
-@accident("labels", source=f"the reverse of {_SPICE_UNITS}")
+@accident("labels", source=_SPICE_UNITS)
 def forces_converted_twice(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
     """Forces are 51.42 times too large: converted from hartree/bohr a second time."""
     return _scaled(data, rows, Hartree / Bohr)
@@ -42,7 +43,7 @@ def forces_in_hartree_per_bohr(data: Dataset, rows: Rows, rng: np.random.Generat
     return _scaled(data, rows, Bohr / Hartree)
 
 
-@accident("labels", source="meV/Å and eV/Å mistaken for each other, as papers report errors in the first")
+@accident("labels", source="https://github.com/CSML-IIT-UCL/franken/issues/24")
 def forces_a_thousandth(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
     """Forces are 1,000 times too small."""
     return _scaled(data, rows, 1e-3)
@@ -70,10 +71,7 @@ def forces_permuted(data: Dataset, rows: Rows, rng: np.random.Generator) -> Data
     return with_values(data, forces=spoiled)
 
 
-@accident(
-    "labels",
-    source="labels stored with fewer digits, as here of energies: https://github.com/openmm/spice-dataset/issues/55",
-)
+@accident("labels", source=_SPICE_DIGITS)
 def forces_in_half_precision(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
     """Forces went through float16 and keep three digits."""
     _, forces = labels(data)
@@ -81,10 +79,7 @@ def forces_in_half_precision(data: Dataset, rows: Rows, rng: np.random.Generator
     return with_values(data, forces=changed(forces, own, forces[own].astype(np.float16)))
 
 
-@accident(
-    "labels",
-    source="outliers clipped where they should be looked at; https://github.com/openmm/spice-dataset/issues/105",
-)
+@accident("labels", source="https://github.com/openmm/spice-dataset/issues/105")
 def forces_clipped(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
     """Force components beyond the 99th percentile of the data set are cut off there."""
     _, forces = labels(data)
@@ -93,7 +88,7 @@ def forces_clipped(data: Dataset, rows: Rows, rng: np.random.Generator) -> Datas
     return with_values(data, forces=changed(forces, own, np.clip(forces[own], -limit, limit)))
 
 
-@accident("labels", source="rows of failed calculations left as they were allocated")
+@accident("labels", source="https://github.com/deepmodeling/dpdata/issues/1000")
 def zeros_for_failed_labels(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
     """Energy and forces are 0 where the calculation failed."""
     energy, forces = labels(data)
@@ -116,14 +111,14 @@ def energies_in_hartree(data: Dataset, rows: Rows, rng: np.random.Generator) -> 
     return with_values(data, energy=changed(energy, rows, energy[rows] / Hartree))
 
 
-@accident("labels", source="https://github.com/openmm/spice-dataset/issues/55")
+@accident("labels", source=_SPICE_DIGITS)
 def energies_in_single_precision(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
     """Total energies went through float32."""
     energy, _ = labels(data)
     return with_values(data, energy=changed(energy, rows, energy[rows].astype(np.float32)))
 
 
-@accident("labels", source="a column sorted without the others; https://github.com/choderalab/torsionfit/pull/13")
+@accident("labels", source="https://github.com/choderalab/torsionfit/pull/13")
 def energies_shuffled(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
     """Energies are those of other structures of the data set."""
     energy, _ = labels(data)

@@ -1,5 +1,6 @@
 """Each accident changes what it strikes, leaves the rest alone, keeps a valid data set, and repeats for a seed."""
 
+import re
 from dataclasses import fields
 
 import numpy as np
@@ -52,7 +53,7 @@ def test_a_seed_repeats_it(name: str, labelled: Dataset) -> None:
 def test_it_is_described(name: str) -> None:
     accident = ACCIDENTS[name]
     assert accident.says.endswith(".")
-    assert accident.source
+    assert re.fullmatch(r"https://\S+", accident.source)
     assert set(accident.contracts) <= {"structures", "labels"}
 
 
