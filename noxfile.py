@@ -1,4 +1,4 @@
-"""Sessions: repro, tests, checks, benchmarks, lint, types."""
+"""Sessions: repro, hydrogate, tests, checks, benchmarks, lint, types."""
 
 import hashlib
 import os
@@ -46,6 +46,13 @@ def repro(session: nox.Session) -> None:
     _run(session, "dvc", *command, may_fail=True)
     # Always, also after a failure: else a broken branch would show the last good milestone. It fails when blocked.
     _run(session, "hydrogate", "decide")
+
+
+@nox.session(venv_backend="none")
+def hydrogate(session: nox.Session) -> None:
+    """The command `hydrogate` in the project's environment: `-- plan`, `-- sample --count 100`."""
+    _project(session)
+    _run(session, "hydrogate", *session.posargs)
 
 
 @nox.session(venv_backend="none")

@@ -26,7 +26,8 @@ from hydrogate.checks.gates import Judgement, molecules_to_exclude
 BLOCKED = "blocked"
 MORE_DATA = "more_validation_data"
 # Draws other molecules than the shipped sample, so that the held-out split grows; then the pipeline.
-MORE_DATA_COMMAND = "hydrogate sample --count 4883 --seed 1 && python3 -m nox -s repro"
+MORE_DATA_COMMAND = "python3 -m nox -s hydrogate -- sample --count 4883 --seed 1 && python3 -m nox -s repro"
+SHOW_PARAMS = "git diff HEAD -- params.yaml"
 _NUMBER = r"(\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)"
 _RANGE = re.compile(rf"([\[(])\s*{_NUMBER}\s*,\s*(?:{_NUMBER}|inf)\s*([\])])")
 
@@ -184,9 +185,7 @@ def decide(
     if force_rmse is None and not found:
         found.append(Blocker("metric force_rmse is missing", "python3 -m nox -s repro"))
     if not required:
-        found.append(
-            Blocker("no gate is required, so that nothing would be judged (params.yaml, gates)", "dvc params diff")
-        )
+        found.append(Blocker("no gate is required, so that nothing would be judged (params.yaml, gates)", SHOW_PARAMS))
     if found or force_rmse is None:
         return Decision(BLOCKED, 1, "; ".join(item.what for item in found), found[0].command, judged)
     reached = _bands_of(force_rmse, bands)
@@ -203,7 +202,10 @@ def decide(
         return Decision(f"fix_{failed[0].name}", 4, because, failed[0].gate.command, judged)
     open_gates = [item for item in required if item.verdict is not Verdict.PASS]
     if open_gates:
-        return Decision(MORE_DATA, 5, "; ".join(str(item) for item in open_gates), MORE_DATA_COMMAND, judged)
+        # More molecules decide an interval; what was not measured, or has no interval, takes the gate's own command.
+        first = next((item for item in open_gates if item.molecules_needed is not None), None)
+        command = MORE_DATA_COMMAND if first else open_gates[0].gate.command
+        return Decision(MORE_DATA, 5, "; ".join(str(item) for item in open_gates), command, judged)
     because = f"{inside}; {len(required)} of {len(required)} required gates pass"
     return Decision(band.milestone, 6, because, band.command, judged, band.status, band.advice)
 

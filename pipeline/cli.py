@@ -281,6 +281,65 @@ def profile(
         print(line)
 
 
+@app.command(epilog="Example: hydrogate evaluate --reference labels.extxyz --predicted student.extxyz --format json")
+def evaluate(
+    reference: Annotated[Path, typer.Option(help="Labels, in any format that `hydrogate check` reads.")],
+    predicted: Annotated[Path, typer.Option(help="Predictions for the same structures in the same order.")],
+    floor: Annotated[float, typer.Option(help="Angles count from this reference force on, eV/Å.")] = 0.5,
+    units: Annotated[str | None, typer.Option(help="Units of the numbers of files that do not say them.")] = None,
+    input_format: Annotated[str | None, typer.Option(help="The files' format, where the suffix does not tell.")] = None,
+    keys: Annotated[str | None, typer.Option(help="The files' own keys: energy=E,forces=-gradient,charge=Q.")] = None,
+    predicted_units: Annotated[str | None, typer.Option(help="Of the predictions, where they differ.")] = None,
+    predicted_input_format: Annotated[str | None, typer.Option(help="Of the predictions, where it differs.")] = None,
+    predicted_keys: Annotated[str | None, typer.Option(help="Of the predictions, where they differ.")] = None,
+    output_format: Annotated[OutputFormat, typer.Option("--format", help="How to print.")] = OutputFormat.TEXT,
+) -> None:
+    """Measure anybody's student: every metric with its interval. Exits 0 whatever they are, 2 for an unusable file."""
+    from hydrogate.checks.render.metrics import metrics_dict, metrics_markdown, metrics_text
+    from hydrogate.pipeline import evaluate as evaluation
+    from hydrogate.pipeline.formats import format_of, parse_keys, read
+
+    formats = (input_format, predicted_input_format or input_format)
+    says = [format_of(path, given) == "hdf5" for path, given in zip((reference, predicted), formats, strict=True)]
+    # The project's own file says its keys and units itself, whatever those of the other are.
+    declared = [
+        (own_units, parse_keys(own_keys))
+        if itself and not all(says)
+        else (own_units or units, parse_keys(own_keys or keys))
+        for itself, own_units, own_keys in zip(says, (None, predicted_units), (None, predicted_keys), strict=True)
+    ]
+    data = [read(path, form, *own) for path, form, own in zip((reference, predicted), formats, declared, strict=True)]
+    found = evaluation.run(data[0], data[1], floor=floor)
+    title = f"{predicted} against {reference}, angles from {floor:g} eV/Å"
+    match output_format:
+        case OutputFormat.JSON:
+            print(json.dumps(metrics_dict(found.metrics), indent=2, ensure_ascii=False, allow_nan=False))
+            for note in found.notes:
+                print(note, file=sys.stderr)
+        case OutputFormat.MARKDOWN:
+            print(metrics_markdown(found.metrics, title, found.notes), end="")
+        case OutputFormat.TEXT:
+            Console().print(metrics_text(found.metrics, title, found.notes))
+
+
+@app.command(epilog="Example: hydrogate plan")
+def plan(
+    output_format: Annotated[OutputFormat, typer.Option("--format", help="How to print.")] = OutputFormat.TEXT,
+) -> None:
+    """How many held-out molecules would decide each gate, from the metrics in git."""
+    from hydrogate.checks.render.plan import plan_dict, plan_markdown, plan_text
+    from hydrogate.pipeline.plan import run
+
+    found = run()
+    match output_format:
+        case OutputFormat.JSON:
+            print(json.dumps(plan_dict(found), indent=2, ensure_ascii=False, allow_nan=False))
+        case OutputFormat.MARKDOWN:
+            print(plan_markdown(found), end="")
+        case OutputFormat.TEXT:
+            Console().print(plan_text(found))
+
+
 @app.command(epilog="Example: hydrogate decide --require m4_cuda_optimization")
 def decide(
     require: Annotated[str | None, typer.Option(help="Exit 1 unless this milestone is reached.")] = None,

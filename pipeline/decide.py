@@ -19,7 +19,7 @@ from hydrogate.checks.bootstrap import Metric
 from hydrogate.checks.declared import BadParams, did_you_mean
 from hydrogate.checks.findings import Report
 from hydrogate.checks.gates import Judgement
-from hydrogate.checks.milestones import Band, Blocker, Decision, decide
+from hydrogate.checks.milestones import SHOW_PARAMS, Band, Blocker, Decision, decide
 from hydrogate.checks.render.decision import decision_text
 from hydrogate.pipeline.guard import read_report
 from hydrogate.pipeline.hdf5 import UnreadableFile, read_dataset, written_whole
@@ -82,7 +82,7 @@ def _params(path: Path) -> tuple[Params | None, list[Blocker]]:
         return load_params(path), []
     except BadParams as error:
         # Decided all the same: the last good decision must not stand beside parameters that cannot be read.
-        return None, [Blocker(str(error), "dvc params diff")]
+        return None, [Blocker(str(error), SHOW_PARAMS)]
 
 
 def _contract_blockers(root: Path) -> list[Blocker]:
@@ -99,7 +99,7 @@ def _contract_blockers(root: Path) -> list[Blocker]:
             blockers.append(Blocker(f"contract {contract} was not judged: {error}", REPRO))
             continue
         if not report.holds(strict=True):
-            blockers.append(Blocker(_why_refused(report), _command_for(contract)))
+            blockers.append(Blocker(_why_refused(report), _command_for(root, contract)))
     return blockers
 
 
@@ -115,7 +115,7 @@ def _input_blockers(root: Path, params: Params) -> list[Blocker]:
     if made_of in (None, present):
         return []
     why = f"stale metrics: the files that regenerate.input names ({spec}) are not those that the data were made of"
-    return [Blocker(why, "dvc repro --force regenerate && dvc repro")]
+    return [Blocker(why, f"{REPRO} -- --force")]
 
 
 def _baseline_blockers(root: Path, params: Params, metrics: Metrics) -> list[Blocker]:
@@ -151,8 +151,11 @@ def _why_refused(report: Report) -> str:
     return f"{refusals[0]}{others}"
 
 
-def _command_for(contract: str) -> str:
-    return f"hydrogate check data/{DATA_OF[contract]} --contract {contract}" if contract in DATA_OF else REPRO
+def _command_for(root: Path, contract: str) -> str:
+    """On a fresh clone there are findings, and no data to look at."""
+    if contract not in DATA_OF or not (root / "data" / DATA_OF[contract]).exists():
+        return REPRO
+    return f"python3 -m nox -s hydrogate -- check data/{DATA_OF[contract]} --contract {contract}"
 
 
 def _disagreements(metrics: Metrics) -> Iterator[str]:

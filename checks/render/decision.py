@@ -9,14 +9,7 @@ from rich.text import Text
 from hydrogate.checks.findings import Verdict
 from hydrogate.checks.gates import Judgement
 from hydrogate.checks.milestones import Decision
-
-_STYLES = {
-    Verdict.PASS: "green",
-    Verdict.FAIL: "bold red",
-    Verdict.UNDECIDED: "yellow",
-    Verdict.NOT_RUN: "dim",
-    Verdict.ERROR: "bold magenta",
-}
+from hydrogate.checks.render.text import VERDICT_STYLES
 
 
 def decision_text(decision: Decision) -> RenderableType:
@@ -55,7 +48,7 @@ def _row(judgement: Judgement) -> list[Text]:
         if metric.low is not None and metric.high is not None:
             value = f"{value} ({metric.low:.4g} to {metric.high:.4g})"
     name = judgement.name if gate.required else f"{judgement.name} *"
-    verdict = Text(str(judgement.verdict), style=_STYLES[judgement.verdict])
+    verdict = Text(str(judgement.verdict), style=VERDICT_STYLES[judgement.verdict])
     return [Text(name), verdict, Text(value), Text(f"{gate.allowed} {unit}".rstrip()), Text(n)]
 
 

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from hydrogate.checks.findings import Finding, Report, Severity, Verdict
 
-_STYLES = {
+VERDICT_STYLES = {
     Verdict.PASS: "green",
     Verdict.FAIL: "bold red",
     Verdict.UNDECIDED: "yellow",
@@ -22,10 +22,10 @@ def report_text(report: Report, strict: bool = False) -> RenderableType:
     for heading in ("check", "verdict", "observed", "allowed"):
         table.add_column(heading, overflow="fold")
     for finding in report.findings:
-        verdict = Text(_verdict(finding), style=_STYLES[finding.verdict])
+        verdict = Text(_verdict(finding), style=VERDICT_STYLES[finding.verdict])
         table.add_row(finding.check, verdict, finding.observed_text(), finding.allowed_text())
     told = [
-        Text.from_markup(f"[{_STYLES[finding.verdict]}]●[/] {escape(str(finding))}")
+        Text.from_markup(f"[{VERDICT_STYLES[finding.verdict]}]●[/] {escape(str(finding))}")
         for finding in report.findings
         # What passed on a sample says what it can have missed.
         if finding.verdict is not Verdict.PASS or "missed_share" in finding.observed

@@ -138,8 +138,12 @@ def test_a_contract_that_does_not_hold_blocks_and_is_named(project, contract, ve
     said = f"contract {contract}, check explicit_hydrogens: structure 1207 (C9O4) has 0 explicit H."
     assert decision.because == (f"{said} Mend it." if verdict == "fail" else said)
     assert written["gates"]["force_rmse"]["verdict"] == "pass"  # the student was good; its data are not
+    assert decision.command == "python3 -m nox -s repro"  # a fresh clone: no data to look at
     if contract != "input":
-        assert f"--contract {contract}" in decision.command
+        path = project / "data" / decide.DATA_OF[contract]
+        path.parent.mkdir()
+        path.touch()
+        assert f"-- check data/{path.name} --contract {contract}" in decided(project)[0].command
 
 
 def test_further_refusals_are_counted_and_named(project):

@@ -1,0 +1,110 @@
+"""``hydrogate evaluate``: all metrics of anybody's student, from a file of reference labels and one of predictions."""
+
+import math
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hydrogate.checks.bootstrap import Metric
+from hydrogate.checks.chemistry import molecule_key
+from hydrogate.checks.comparison import Comparison
+from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.declared import BadParams
+from hydrogate.checks.metrics import measure
+
+
+class Evaluation(NamedTuple):
+    """The metrics by name, and what a reader must know of them."""
+
+    metrics: dict[str, Metric]
+    notes: tuple[str, ...]
+
+
+def run(reference: Dataset, predicted: Dataset, *, floor: float, resamples: int = 2000, seed: int = 0) -> Evaluation:
+    """Measure ``predicted`` against ``reference``.
+
+    Parameters
+    ----------
+    reference, predicted : Dataset
+        The same structures in the same order, with forces (eV/Å); energies (eV) are optional.
+    floor : float, eV/Å
+        Angles count for atoms with a reference force of at least this.
+
+    Raises
+    ------
+    BadParams
+        The floor is no positive number.
+    ValueError
+        A file holds no structures or no forces, or the structures differ; the first difference is named.
+    """
+    if not (math.isfinite(floor) and floor > 0):
+        raise BadParams(
+            f"--floor {floor:g}: expected a force above 0 eV/Å; the angle of a vanishing force is undefined"
+        )
+    if not len(reference):
+        raise ValueError(f"the reference holds no structures ({reference!r}); nothing can be measured")
+    notes = []
+    if _says_no_charge(predicted) and not _says_no_charge(reference):
+        notes.append("The prediction says no charges; those of the reference are taken for its.")
+        predicted = replace(predicted, charge=reference.charge, spin_multiplicity=reference.spin_multiplicity)
+    told = _with_molecules(reference)
+    comparison = Comparison.of(told, predicted, angular_floor=floor)
+    notes += _notes(told, predicted, comparison)
+    return Evaluation(measure(comparison, resamples=resamples, seed=seed), tuple(notes))
+
+
+def _says_no_charge(data: Dataset) -> bool:
+    """Whether each structure is neutral with the lowest multiplicity, as readers take what a file does not say."""
+    odd = np.add.reduceat(data.numbers, data.offset[:-1], dtype=np.int64) % 2 if len(data) else 0
+    return bool((data.charge == 0).all() and (data.spin_multiplicity == 1 + odd).all())
+
+
+def _with_molecules(data: Dataset) -> Dataset:
+    """``data`` with structures of one SMILES made geometries of the first, where nothing else tells their molecule."""
+    parent, first_of = data.parent.copy(), dict[str, int]()
+    keys: dict[str, str] = {}
+    for row in np.flatnonzero(~_is_told_by_file(data) & (data.smiles != "")).tolist():
+        smiles = str(data.smiles[row])
+        if smiles not in keys:
+            keys[smiles] = _key(smiles)
+        parent[row] = first_of.setdefault(keys[smiles], row)
+    return replace(data, parent=parent, _cache={})
+
+
+def _key(smiles: str) -> str:
+    try:
+        return molecule_key(smiles)
+    except ValueError:
+        return smiles
+
+
+def _is_told_by_file(data: Dataset) -> NDArray[np.bool_]:
+    """(M,) whether an InChIKey or a parent tells the molecule."""
+    own = np.arange(len(data))
+    related = data.parent != own
+    related[data.parent[related]] = True
+    return np.asarray(related | (data.inchikey != ""))
+
+
+def _notes(reference: Dataset, predicted: Dataset, comparison: Comparison) -> list[str]:
+    notes = []
+    for name, data in (("reference", reference), ("prediction", predicted)):
+        if data.energy is None:
+            notes.append(f"The {name} holds no energies: energy metrics are undefined.")
+    untold = int((~_is_told_by_file(reference) & (reference.smiles == "")).sum())
+    if untold:
+        which = (
+            "No structure says" if untold == len(reference) else f"{untold} of {len(reference)} structures do not say"
+        )
+        notes.append(
+            f"{which} its molecule (parent, InChIKey, SMILES): each counts as a molecule of its own, and intervals are "
+            "too narrow where several are geometries of one."
+        )
+    if np.array_equal(comparison.forces, comparison.forces_predicted):
+        notes.append("Every predicted force equals the reference's to the last bit: is it the same file or key?")
+    broken = int((~np.isfinite(comparison.forces_predicted)).any(axis=1).sum())
+    if broken:
+        notes.append(f"{broken} atoms have predicted forces that are not finite: what rests on them is undefined.")
+    return notes

@@ -1,0 +1,31 @@
+"""``hydrogate plan``: how many held-out molecules would decide each gate. From what is in git; needs no data.
+
+In:  ``metrics/{training,validation}.json``, and ``gates``, ``milestones`` and ``regenerate.split`` in ``params.yaml``.
+"""
+
+from pathlib import Path
+
+from hydrogate.checks.planning import Plan, plan
+from hydrogate.pipeline.measured import judged, ratios, read_metrics, regression_names
+from hydrogate.pipeline.params import load_params
+
+
+def run(root: Path = Path()) -> Plan:
+    """The plan of the project at ``root``.
+
+    Raises
+    ------
+    BadParams, ValueError
+        ``params.yaml`` or the metrics cannot be used; the message names each file.
+    """
+    params = load_params(root / "params.yaml")
+    metrics, unreadable = read_metrics(root)
+    found, judgements, malformed = judged(params, metrics)
+    if unreadable or malformed:
+        raise ValueError("; ".join(item.what for item in [*unreadable, *malformed]))
+    split = params.regenerate.split
+    share = {"valid": split.valid, "test": split.test}[params.validate_.split]
+    if not share:
+        raise ValueError(f"regenerate.split.{params.validate_.split} is 0 in params.yaml: nothing is held out")
+    to_baseline, _ = ratios(metrics)
+    return plan(found, judgements, params.milestones, regression_names(params.gates), to_baseline, share)
