@@ -17,6 +17,7 @@ _PAIRS_AT_A_TIME = 2_000_000
 BONDED = 1.3
 # Å; what is farther apart in a periodic structure is not looked at: 1.4 times the covalent radii of H and Fr make 4.1.
 PERIODIC_CUTOFF = 5.0
+COMPILED_FROM = 200_000  # atoms
 
 
 class Geometry(NamedTuple):
@@ -62,52 +63,61 @@ def blocks(data: Dataset, but: NDArray[np.bool_] | None = None) -> Iterator[tupl
 
 def geometry(data: Dataset) -> Geometry:
     """One pass over the pairs of atoms of every structure; the nearest image where it is periodic."""
+    hydrogens_before = np.concatenate([[0], np.cumsum(data.numbers == 1)])[data.offset]
+    hydrogen = np.flatnonzero(data.numbers == 1)
+    nowhere = np.full(len(hydrogen), np.inf)
+    shape = Geometry(np.full(len(data), np.inf), hydrogen, hydrogen.copy(), nowhere, nowhere.copy())
     periodic = data.periodic
-    min_distance = np.full(len(data), np.inf)
-    found: list[tuple[Ints, Ints, Floats, Floats]] = []
-    for members, atoms in blocks(data, periodic):
+    done = periodic.copy()
+    if _is_large(data):
+        from hydrogate.checks.kernels import nearest
+
+        atoms = (data.numbers, data.positions, data.offset, covalent_radii)
+        nearest(*atoms, hydrogens_before, done, shape.min_distance, shape.partner, shape.length, shape.relative_length)
+        # What the compiled pass left out, and was not told to.
+        done = ~done | periodic
+    _nearest_by_formula(data, done, hydrogens_before, shape)
+    if not periodic.any():
+        return shape
+    shift = np.zeros((len(hydrogen), 3))
+    for member in np.flatnonzero(periodic).tolist():
+        own = slice(hydrogens_before[member], hydrogens_before[member + 1])
+        shape.min_distance[member], images = _nearest_images(data, member)
+        shape.partner[own], shape.length[own], shape.relative_length[own], shift[own] = images
+    return shape._replace(shift=shift)
+
+
+def _is_large(data: Dataset) -> bool:
+    """Whether compiled passes pay: they take a second to be loaded, and seconds to be compiled the first time."""
+    return len(data.numbers) >= COMPILED_FROM and int(data.numbers.max()) < len(covalent_radii)
+
+
+def _nearest_by_formula(data: Dataset, but: NDArray[np.bool_], hydrogens_before: Ints, shape: Geometry) -> None:
+    """Fill ``shape`` for the structures that are not in ``but`` (M,), all distances of each at once."""
+    for members, atoms in blocks(data, but):
         positions = data.positions[atoms].astype(np.float64)
         numbers = data.numbers[atoms]
-        distance = np.linalg.norm(positions[:, :, None] - positions[:, None, :], axis=-1)
+        with np.errstate(invalid="ignore"):
+            distance = np.linalg.norm(positions[:, :, None] - positions[:, None, :], axis=-1)
         diagonal = np.arange(atoms.shape[1])
         distance[:, diagonal, diagonal] = np.inf
-        min_distance[members] = distance.min(axis=(1, 2))
+        shape.min_distance[members] = distance.min(axis=(1, 2))
         row, hydrogen = np.nonzero(numbers == 1)
-        if not len(row):
-            continue
         radii = covalent_radii[numbers]
         relative = distance[row, hydrogen] / (radii[row, hydrogen][:, None] + radii[row])
         has_heavy = np.any(numbers > 1, axis=1)[row]
         relative[has_heavy[:, None] & (numbers[row] == 1)] = np.inf
         partner = relative.argmin(axis=1)
         here = np.arange(len(row))
-        found.append(
-            (
-                atoms[row, hydrogen],
-                atoms[row, partner],
-                distance[row, hydrogen][here, partner],
-                relative[here, partner],
-            )
-        )
-    none = np.empty(0)
-    if not periodic.any():
-        columns = [np.concatenate(column) for column in zip(*found, strict=True)] if found else []
-        if not columns:
-            return Geometry(min_distance, none.astype(np.int64), none.astype(np.int64), none, none)
-        order = np.argsort(columns[0], kind="stable")
-        return Geometry(min_distance, *(column[order] for column in columns))
-    images = [(*hydrogens, np.zeros((len(hydrogens[0]), 3))) for hydrogens in found]
-    for member in np.flatnonzero(periodic).tolist():
-        min_distance[member], hydrogens = _nearest_images(data, member)
-        images.append(hydrogens)
-    columns = [np.concatenate(column) for column in zip(*images, strict=True)]
-    order = np.argsort(columns[0], kind="stable")
-    return Geometry(min_distance, *(column[order] for column in columns))
+        place = hydrogens_before[members][row] + (np.cumsum(numbers == 1, axis=1) - 1)[row, hydrogen]
+        shape.partner[place] = atoms[row, partner]
+        shape.length[place] = distance[row, hydrogen][here, partner]
+        shape.relative_length[place] = relative[here, partner]
 
 
-def _nearest_images(data: Dataset, member: int) -> tuple[float, tuple[Ints, Ints, Floats, Floats, Floats]]:
-    """The least distance in one periodic structure, and of its hydrogens all that :class:`Geometry` holds."""
-    from ase.neighborlist import primitive_neighbor_list
+def _nearest_images(data: Dataset, member: int) -> tuple[float, tuple[Ints, Floats, Floats, Floats]]:
+    """The least distance in one periodic structure; of its hydrogens partner, length, relative length and shift."""
+    from vesin import NeighborList
 
     own = data.to_atoms(member)
     numbers, first = own.numbers, int(data.offset[member])
@@ -116,13 +126,14 @@ def _nearest_images(data: Dataset, member: int) -> tuple[float, tuple[Ints, Ints
     lattice = own.cell.array[own.pbc]
     if not np.isfinite(own.positions).all() or np.linalg.matrix_rank(np.nan_to_num(lattice)) != own.pbc.sum():
         nothing = np.full(len(hydrogen), np.nan)
-        return np.nan, (hydrogen + first, partner + first, nothing, nothing, shift)
+        return np.nan, (partner + first, nothing, nothing, shift)
     # A direction that does not repeat needs a vector all the same.
     cell = own.cell.complete().array
-    one, two, distance, cells = primitive_neighbor_list(  # type: ignore[no-untyped-call]
-        "ijdS", own.pbc, cell, own.positions, PERIODIC_CUTOFF
+    one, two, distance, cells = NeighborList(cutoff=PERIODIC_CUTOFF, full_list=True, sorted=True, n_threads=1).compute(
+        points=own.positions, box=cell, periodic=own.pbc, quantities="ijdS"
     )
     least = float(distance.min()) if len(distance) else np.inf
+    one, two = one.astype(np.int64), two.astype(np.int64)
     relative = distance / (covalent_radii[numbers[one]] + covalent_radii[numbers[two]])
     if np.any(numbers > 1):
         relative[numbers[two] == 1] = np.inf
@@ -133,7 +144,7 @@ def _nearest_images(data: Dataset, member: int) -> tuple[float, tuple[Ints, Ints
     chosen, place = nearest[at], np.searchsorted(hydrogen, with_partner)
     partner[place], length[place], relative_length[place] = two[chosen], distance[chosen], relative[chosen]
     shift[place] = -cells[chosen] @ cell
-    return least, (hydrogen + first, partner + first, length, relative_length, shift)
+    return least, (partner + first, length, relative_length, shift)
 
 
 class Bonds(NamedTuple):

@@ -24,6 +24,8 @@ HOMES = {
     "great_expectations": {"checks/distributions.py"},
     "orb_models": {"models/teachers/orb.py"},
     "tblite": {"models/teachers/xtb.py"},
+    "numba": {"checks/kernels.py"},
+    "vesin": {"checks/observables.py"},
     "rdkit": {
         "checks/chemistry.py",
         "pipeline/sdf.py",

@@ -1,0 +1,96 @@
+"""The compiled passes against the formulas of NumPy, to the last bit where nothing is summed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.neighborlist import primitive_neighbor_list
+
+from hydrogate.checks import observables
+from hydrogate.checks.dataset import Dataset, concatenate
+from hydrogate.checks.observables import PERIODIC_CUTOFF, geometry
+
+
+def random_molecules() -> list[Atoms]:
+    """Of every kind: alone, hydrogen alone, no hydrogen, large, coincident, far away, on a grid where distances tie."""
+    rng = np.random.default_rng(3)
+    found = [Atoms("H"), Atoms("C"), Atoms("H2", [[0, 0, 0], [0.74, 0, 0]]), molecule("C6H6"), Atoms()]
+    for size in (1, 2, 3, 7, 8, 9, 16, 17, 40, 70):
+        for elements in ([1], [6, 8, 53], [1, 1, 6, 7], [1, 118]):
+            numbers = rng.choice(elements, size)
+            found.append(Atoms(numbers, rng.normal(0, 2, (size, 3))))
+            found.append(Atoms(numbers, rng.integers(0, 3, (size, 3))))
+    found += [Atoms("CH4", np.zeros((5, 3))), Atoms("OH2", 1e12 + molecule("H2O").positions)]
+    found += [Atoms("OH2", 1e30 * molecule("H2O").positions)]
+    return found
+
+
+def spoiled() -> list[Atoms]:
+    """Positions of which some are no numbers, and atoms of no element."""
+    found = []
+    for name in ("CH3OH", "H2", "NH3"):
+        for atom in (0, -1):
+            for value in (np.nan, np.inf, -np.inf):
+                atoms = molecule(name)
+                atoms.positions[atom, 1] = value
+                found.append(atoms)
+    return [*found, Atoms("XH2", np.eye(3)), Atoms("XCH", np.eye(3))]
+
+
+def boxed() -> list[Atoms]:
+    water = molecule("H2O")
+    water.set_cell(6 * np.eye(3))
+    water.pbc = True
+    return [water, bulk("Cu")]
+
+
+SETS = {
+    "isolated": random_molecules(),
+    "spoiled": [*random_molecules()[:8], *spoiled(), *random_molecules()[8:]],
+    "periodic": [*random_molecules()[:8], *boxed(), *spoiled()],
+    "nothing": [],
+}
+
+
+@pytest.fixture(params=list(SETS))
+def data(request: pytest.FixtureRequest) -> Dataset:
+    return concatenate(SETS[request.param])
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The compiled passes from the first atom on."""
+    monkeypatch.setattr(observables, "COMPILED_FROM", 1)
+    return monkeypatch
+
+
+def test_geometry(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    formula = geometry(data)
+    monkeypatch.setattr(observables, "COMPILED_FROM", 1)
+    for name, one, other in zip(formula._fields, geometry(data), formula, strict=True):
+        np.testing.assert_array_equal(one, other, err_msg=name)
+
+
+def test_an_atom_beyond_all_radii_breaks_either_pass_alike(compiled: pytest.MonkeyPatch) -> None:
+    data = concatenate([molecule("CH4")])
+    with pytest.raises(IndexError):
+        geometry(replace(data, numbers=np.full(5, 200, dtype=np.uint8)))
+
+
+def test_neighbours_through_faces_are_ases() -> None:
+    rng = np.random.default_rng(0)
+    for pbc in ((True, True, True), (True, False, True), (False, False, True)):
+        cell = np.array([[6.0, 0.0, 0.0], [-4.0, 6.0, 0.0], [2.0, -3.0, 7.0]])
+        data = concatenate([Atoms("CH6O", rng.uniform(-8, 8, (8, 3)), cell=cell, pbc=pbc)])
+        shape, positions = geometry(data), data.positions.astype(float)
+        one, two, distance = primitive_neighbor_list("ijd", pbc, cell, positions, PERIODIC_CUTOFF)
+        assert shape.min_distance[0] == pytest.approx(distance.min(), abs=1e-12)
+        radii = observables.covalent_radii[data.numbers]
+        for row, hydrogen in enumerate(shape.hydrogen.tolist()):
+            near = (one == hydrogen) & (data.numbers[two] != 1)
+            relative = distance[near] / (radii[hydrogen] + radii[two[near]])
+            assert shape.relative_length[row] == pytest.approx(min(relative, default=np.inf), abs=1e-12)
+            along = positions[hydrogen] - positions[shape.partner[row]] + shape.shift[row]
+            assert np.isinf(shape.length[row]) or np.linalg.norm(along) == pytest.approx(shape.length[row], abs=1e-9)
