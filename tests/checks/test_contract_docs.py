@@ -73,6 +73,12 @@ def test_the_command_renders_the_page(tmp_path: Path, monkeypatch: pytest.Monkey
     assert pages.PAGE.read_text(encoding="utf-8") == f"before\n{BEGIN}\n\n{contract_tables()}\n{END}\nafter\n"
 
 
+@pytest.mark.parametrize("page", [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))], ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
 def test_the_page_says_every_verdict_and_profile() -> None:
     for name in (*Verdict, *profile_names()):
         assert f"| `{name}` | " in PAGE

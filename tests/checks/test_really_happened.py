@@ -15,7 +15,9 @@ from rdkit.Chem import rdDistGeom
 
 from hydrogate.checks import Dataset, Report, Severity, Verdict, check, concatenate
 from hydrogate.checks.accidents import ACCIDENTS, hurt
+from hydrogate.checks.accidents.catalogue import without_atoms
 from hydrogate.checks.bounds import resolve_bounds
+from hydrogate.checks.chemistry import perceives
 from hydrogate.checks.observables import composition_fit, per_structure
 from hydrogate.checks.symmetry import Potential
 from hydrogate.models.teachers import make_teacher
@@ -153,6 +155,20 @@ def test_what_passes_without_siblings_is_found_by_the_teacher(
     bad = spoiled(without_siblings(labelled), one)
     assert refused_by(check(bad, "labels")) == set(), "seen without the teacher: docs/contracts.md says that it is not"
     assert one.fires in refused_by(check(bad, "labels", overrides=ASK_59, relabel=ask_again))
+
+
+def test_of_two_hydrogens_lost_perception_knows_little(structures: Dataset) -> None:
+    """What docs/contracts.md says of them: nothing else tells where there is no SMILES."""
+    hydrogen = [np.flatnonzero(structures.to_atoms(row).numbers == 1) for row in range(len(structures))]
+    rng = np.random.default_rng(0)
+    starts = structures.offset[:-1]
+    lost = [rng.choice(of_one, 2, replace=False) + start for of_one, start in zip(hydrogen, starts, strict=True)]
+    bad = without(without_atoms(structures, np.concatenate(lost)), smiles=True)
+    sound = np.array([perceives(bad.to_atoms(row)) for row in range(len(bad))])
+    assert 0.7 < sound.mean() < 0.9
+    three = np.flatnonzero(sound)[:3]
+    few = without(without_atoms(structures, np.concatenate([lost[row] for row in three.tolist()])), smiles=True)
+    assert refused_by(check(few, "structures")) == set()
 
 
 def test_a_few_smiles_of_others_are_a_warning_that_names_the_first(structures: Dataset) -> None:
