@@ -372,6 +372,30 @@ def report(
         print(mark)
 
 
+@app.command(epilog="Example: hydrogate review --output reports --base origin/main")
+def review(
+    output: Annotated[Path, typer.Option(help="The folder to write into.")] = Path("reports"),
+    base: Annotated[str | None, typer.Option(help="Compare report.md with this revision.")] = None,
+    annotations: Annotated[bool, typer.Option("--annotations", help="Print GitHub annotations too.")] = False,
+) -> None:
+    """Hold what is here against every contract and gate, and write the reports: 1 where one refuses."""
+    from hydrogate.checks.render.decision import decision_text
+    from hydrogate.pipeline.review import run
+
+    found = run(Path(), output, base)
+    for line in found.told:
+        print(line)
+    Console().print(decision_text(found.decision))
+    for mark in found.annotations if annotations else ():
+        print(mark)
+    refusals = list(found.refusals())
+    for refusal in refusals:
+        print(refusal, file=sys.stderr)
+    print(f"{output}: report.md, report.html, junit.xml, data-docs")
+    if refusals:
+        raise typer.Exit(REFUSED)
+
+
 def main() -> None:
     """The console command's entry point."""
 

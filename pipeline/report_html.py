@@ -5,7 +5,7 @@ On a fresh clone the committed findings and metrics stand, and the report says w
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ from hydrogate.pipeline.params import Params, load_params
 CURVES = Path("plots/training/plots/metrics")
 
 
-def write_html(root: Path, path: Path, decision: Decision | None = None) -> None:
+def write_html(
+    root: Path, path: Path, decision: Decision | None = None, reports: Sequence[Report] | None = None
+) -> None:
     """Write the report of the project at ``root`` to ``path``: one file, to be opened anywhere.
 
     Parameters
@@ -33,14 +35,17 @@ def write_html(root: Path, path: Path, decision: Decision | None = None) -> None
     root, path : Path
     decision : Decision, optional
         Made anew where it is not given.
+    reports : sequence of Report, optional
+        The contracts' findings; the committed ones where they are not given.
     """
-    page = html_page(gather(root, decision or decide.run(root)))
+    findings = tuple(reports_of(root)) if reports is None else reports
+    page = html_page(gather(root, decision or decide.run(root), findings))
     with written_whole(path) as temporary:
         # JSON can hold half a surrogate pair, which no file can.
         temporary.write_text(page, encoding="utf-8", errors="replace")
 
 
-def gather(root: Path, decision: Decision) -> Content:
+def gather(root: Path, decision: Decision, reports: Sequence[Report]) -> Content:
     """What there is to show; a file that is damaged is named, not skipped in silence."""
     absent: list[str] = []
     params = _params(root, absent)
@@ -55,7 +60,7 @@ def gather(root: Path, decision: Decision) -> Content:
     return Content(
         decision=decision,
         bands=params.milestones if params else (),
-        reports=tuple(reports_of(root)),
+        reports=reports,
         metrics=dict(_metrics(root / "metrics/validation.json")),
         curves=dict(_curves(root / CURVES)),
         data=labelled if labelled is not None else _data(root / "data/structures.h5", absent),
