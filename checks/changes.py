@@ -28,6 +28,7 @@ _LARGER_IS_LOOSER = (
     "min_carbons_of_bare",
     "min_atoms",
     "standard_errors",
+    "tolerance",
 )
 _SMALLER_IS_LOOSER = (
     "min",

@@ -1,6 +1,7 @@
 """The command ``hydrogate``. Exit status 0 (holds), 1 (a contract or gate refuses), 2 (input or call unusable)."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -357,11 +358,21 @@ def report(
     base: Annotated[str | None, typer.Option(help="The revision that this branch goes to, to compare with.")] = None,
     output: Annotated[Path | None, typer.Option(help="The file to write; default: print.")] = None,
     annotations: Annotated[bool, typer.Option("--annotations", help="Print GitHub annotations too.")] = False,
+    post: Annotated[
+        Path | None, typer.Option(help="In GitHub Actions: post this report, written before, as the sticky comment.")
+    ] = None,
 ) -> None:
     """Say in Markdown what a pull request changes: decision, verdicts, what it loosens, metrics. It judges nothing."""
     from hydrogate.pipeline.hdf5 import written_whole
     from hydrogate.pipeline.report import run
 
+    if post is not None:
+        from hydrogate.pipeline.comment import post as post_comment
+
+        if base or output or annotations:
+            raise BadParams("--post FILE posts a report that is there; write one first, without --post")
+        print(post_comment(post, os.environ))
+        return
     text, marks = run(base=base)
     if output is None:
         print(text, end="")

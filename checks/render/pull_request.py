@@ -193,10 +193,12 @@ def _gates(decision: Decision, comparison: Comparison | None) -> Section:
 
 def _metrics(comparison: Comparison, decision: Decision) -> Section:
     smaller_is_better = {item.gate.metric: item.gate.comparison.startswith("<") for item in decision.gates}
+    judged = list(smaller_is_better)
     rows = []
     for file in _METRICS:
         leaves = comparison.metrics.get(file, {})
-        for name in (key.removesuffix(".value") for key in leaves if key.endswith(".value")):
+        names = sorted(key.removesuffix(".value") for key in leaves if key.endswith(".value"))
+        for name in sorted(names, key=lambda name: judged.index(name) if name in judged else len(judged)):
             old, new = (_metric(leaves, name, side) for side in ("old", "new"))
             if old != new:
                 rows.append(row(f"{file} {name}", *_metric_cells(old, new, smaller_is_better.get(name))))

@@ -163,7 +163,7 @@ def test_a_dvc_yaml_that_dvc_refuses_is_an_alarm(project: Path) -> None:
     change(project / "dvc.yaml", "stages:", "stagesssss:")
     text, _ = run(project, "main")
     assert "**blocked**" in text
-    assert "Not compared: metrics of this branch\\: DVC\\: " in text
+    assert "metrics of this branch\\: DVC\\: YAMLValidationError" in text
     assert "**stage removed** `dvc.yaml stages.guard_labels`" in text
 
 
