@@ -99,8 +99,8 @@ class OfSums:
 
     def resampled(self, weights: Floats) -> Floats:
         """(R,) the statistic with molecule g taken ``weights[r, g]`` times, NaN where undefined; weights (R, G)."""
-        totals = weights @ self.sums
         with np.errstate(all="ignore"):
+            totals = weights @ self.sums
             return np.asarray(self.function(*totals.T), dtype=np.float64)
 
 

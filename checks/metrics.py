@@ -67,8 +67,10 @@ def _pooled(
 
 
 def _square(vectors: Floats) -> Floats:
+    """(N,) squared lengths; NaN where infinite, since one over infinity would be a figure."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.asarray((vectors**2).sum(axis=1))
+        squares = (vectors**2).sum(axis=1)
+    return np.where(np.isfinite(squares), squares, np.nan)
 
 
 def _root_of_ratio(numerator: Floats, denominator: Floats) -> Floats:
