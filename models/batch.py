@@ -28,6 +28,8 @@ class Batch:
         2S + 1.
     edge_index : (2, E) int64
         ``edge_index[0]`` receives (i), ``edge_index[1]`` sends (j); sorted by receiver.
+    pairs : (2, P) int64, optional
+        Each two different atoms of one structure, once, however far apart; None for a student that reads none.
     """
 
     numbers: Tensor
@@ -36,11 +38,25 @@ class Batch:
     charge: Tensor
     spin_multiplicity: Tensor
     edge_index: Tensor
+    pairs: Tensor | None = None
 
     @property
     def n_structures(self) -> int:
         """M."""
         return self.charge.shape[0]
+
+    @property
+    def all_pairs(self) -> Tensor:
+        """``pairs``, for a student that cannot do without.
+
+        Raises
+        ------
+        ValueError
+            The batch was collated without them.
+        """
+        if self.pairs is None:
+            raise ValueError("this student reads all pairs of atoms; collate its batches with `Student.collate`")
+        return self.pairs
 
     def edge_vectors(self) -> Tensor:
         """(E, 3) Å, from the receiver to the sender."""
@@ -55,14 +71,18 @@ class Batch:
             self.charge.to(device),
             self.spin_multiplicity.to(device),
             self.edge_index.to(device),
+            None if self.pairs is None else self.pairs.to(device),
         )
 
     def at(self, positions: Tensor) -> Self:
         """The same graph with the atoms at ``positions`` (N, 3) Å."""
-        return type(self)(self.numbers, positions, self.structure, self.charge, self.spin_multiplicity, self.edge_index)
+        rest = (self.structure, self.charge, self.spin_multiplicity, self.edge_index, self.pairs)
+        return type(self)(self.numbers, positions, *rest)
 
 
-def collate(structures: Sequence[Atoms], cutoff: float, dtype: torch.dtype = torch.float32) -> Batch:
+def collate(
+    structures: Sequence[Atoms], cutoff: float, dtype: torch.dtype = torch.float32, *, pairs: bool = False
+) -> Batch:
     """``structures`` as one batch.
 
     Parameters
@@ -73,20 +93,31 @@ def collate(structures: Sequence[Atoms], cutoff: float, dtype: torch.dtype = tor
         Edges join atoms of one structure that are at most this far apart.
     dtype : torch.dtype
         Of the positions; neighbours are found in double precision whatever it is.
+    pairs : bool
+        Whether the batch holds all pairs of atoms too.
 
     Raises
     ------
     ValueError
         No structure, an empty or periodic one, or a position that is not finite.
     """
-    return join([_single(index, atoms, cutoff, dtype) for index, atoms in enumerate(structures)])
+    return join([_single(index, atoms, cutoff, dtype, pairs) for index, atoms in enumerate(structures)])
 
 
 def join(batches: Sequence[Batch]) -> Batch:
-    """Several batches as one, in order; their neighbours are not computed again."""
+    """Several batches as one, in order; their neighbours are not computed again.
+
+    Raises
+    ------
+    ValueError
+        There are none, or some hold all pairs of atoms and others do not.
+    """
     if not batches:
         raise ValueError("a batch needs at least one structure, got none")
     atoms = np.cumsum([0] + [len(batch.numbers) for batch in batches]).tolist()
+    pairs = [batch.pairs + before for batch, before in zip(batches, atoms, strict=False) if batch.pairs is not None]
+    if len(pairs) not in (0, len(batches)):
+        raise ValueError(f"{len(pairs)} of {len(batches)} batches hold all pairs of atoms; collate them alike")
     owners = np.cumsum([0] + [batch.n_structures for batch in batches]).tolist()
     return Batch(
         torch.cat([batch.numbers for batch in batches]),
@@ -95,10 +126,11 @@ def join(batches: Sequence[Batch]) -> Batch:
         torch.cat([batch.charge for batch in batches]),
         torch.cat([batch.spin_multiplicity for batch in batches]),
         torch.cat([batch.edge_index + before for batch, before in zip(batches, atoms, strict=False)], dim=1),
+        torch.cat(pairs, dim=1) if pairs else None,
     )
 
 
-def _single(index: int, atoms: Atoms, cutoff: float, dtype: torch.dtype) -> Batch:
+def _single(index: int, atoms: Atoms, cutoff: float, dtype: torch.dtype, pairs: bool) -> Batch:
     name = f"structure {index} ({atoms.get_chemical_formula()})"
     if not len(atoms):
         raise ValueError(f"structure {index} has no atoms; leave it out")
@@ -115,4 +147,5 @@ def _single(index: int, atoms: Atoms, cutoff: float, dtype: torch.dtype) -> Batc
         torch.tensor([int(atoms.info.get("charge", 0))]),
         torch.tensor([int(atoms.info.get("spin", 1))]),
         torch.from_numpy(edges),
+        torch.triu_indices(len(atoms), len(atoms), offset=1) if pairs else None,
     )

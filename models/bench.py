@@ -16,7 +16,6 @@ import torch
 from ase import Atoms
 from ase.data.s22 import create_s22_system, s22
 
-from hydrogate.models.batch import collate
 from hydrogate.models.compiled import CompiledRefused, verified_energy_and_forces
 from hydrogate.models.potential import EnergyAndForces, Student, Support, energy_and_forces
 from hydrogate.models.students import make_student, student_names
@@ -58,15 +57,15 @@ def interleaved(contestants: dict[str, Callable[[], object]], atoms: dict[str, i
 
 
 def _inference(student: Student, function: EnergyAndForces, some: Sequence[Atoms]) -> Callable[[], object]:
-    batch = collate(some, student.cutoff)
-    return lambda: [part.detach() for part in function(batch)]
+    batch = student.collate(some)
+    return lambda: function(batch)
 
 
 def _training(student: Student, function: EnergyAndForces, some: Sequence[Atoms]) -> Callable[[], object]:
-    batch = collate(some, student.cutoff)
+    batch = student.collate(some)
 
     def step() -> None:
-        energy, forces = function(batch)
+        energy, forces, _ = function(batch)
         torch.autograd.grad((forces**2).sum() + energy.sum(), list(student.parameters()))
 
     return step
@@ -83,7 +82,7 @@ def bench_student(name: str, batch_size: int, rounds: int) -> list[Row]:
     inference = {f"{label}, inference, eager": _inference(student, plain, some)}
     training = {f"{label}, training, eager": _training(student, graphed, some)}
     try:
-        compiled = verified_energy_and_forces(student, collate(structures(max(2, batch_size)), student.cutoff))
+        compiled = verified_energy_and_forces(student, student.collate(structures(max(2, batch_size))))
         inference[f"{label}, inference, compiled"] = _inference(student, compiled, some)
         training[f"{label}, training, compiled"] = _training(student, compiled, some)
     except CompiledRefused as refusal:

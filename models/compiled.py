@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hydrogate.models.batch import Batch
-from hydrogate.models.potential import EnergyAndForces, Student, energy_and_forces
+from hydrogate.models.potential import EnergyAndForces, Prediction, Student, energy_and_forces
 
 
 def compiled_energy_and_forces(student: Student) -> EnergyAndForces:
@@ -20,25 +20,37 @@ def compiled_energy_and_forces(student: Student) -> EnergyAndForces:
     uses it compares it with `energy_and_forces`, forces with gradients enabled, at the weights in use.
     """
 
-    def total(positions: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        energy = student.interaction_energy(batch.at(positions))
-        return energy.sum(), energy
+    def total(positions: Tensor, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
+        energy, dipole = student.interaction_energy_and_dipole(batch.at(positions))
+        return energy.sum(), (energy,) if dipole is None else (energy, dipole)
 
     def both(
-        numbers: Tensor, positions: Tensor, structure: Tensor, charge: Tensor, spin: Tensor, edges: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        batch = Batch(numbers, positions, structure, charge, spin, edges)
-        gradient, energy = torch.func.grad(total, has_aux=True)(positions, batch)
-        return energy, -gradient
+        numbers: Tensor,
+        positions: Tensor,
+        structure: Tensor,
+        charge: Tensor,
+        spin: Tensor,
+        edges: Tensor,
+        pairs: Tensor | None,
+    ) -> tuple[Tensor, ...]:
+        batch = Batch(numbers, positions, structure, charge, spin, edges, pairs)
+        gradient, (energy, *dipole) = torch.func.grad(total, has_aux=True)(positions, batch)
+        return energy, -gradient, *dipole
 
     compiled = torch.compile(both, dynamic=True, fullgraph=True)
 
-    def call(batch: Batch) -> tuple[Tensor, Tensor]:
+    def call(batch: Batch) -> Prediction:
         student.support.refuse_others(batch, student.name)
-        energy, forces = compiled(
-            batch.numbers, batch.positions, batch.structure, batch.charge, batch.spin_multiplicity, batch.edge_index
+        energy, *rest = compiled(
+            batch.numbers,
+            batch.positions,
+            batch.structure,
+            batch.charge,
+            batch.spin_multiplicity,
+            batch.edge_index,
+            batch.pairs,
         )
-        return energy.double() + student.reference_energy(batch), forces
+        return Prediction(energy.double() + student.reference_energy(batch), *rest)
 
     return call
 
@@ -53,7 +65,7 @@ class Faithfulness(NamedTuple):
     Parameters
     ----------
     deviation : float
-        Of interaction energies, forces, or the gradient of a loss of both by the parameters.
+        Of interaction energies, forces, any dipoles, or the gradient of a loss of all of them by the parameters.
     allowed : float
         1e-5, or ten times what plain autograd in the student's own precision deviates.
     """
@@ -112,10 +124,13 @@ def _double(batch: Batch) -> Batch:
 
 
 def _observed(student: Student, function: EnergyAndForces, batch: Batch) -> list[Tensor]:
-    """Interaction energies, forces, and the gradient of a loss of both by all parameters, in one vector each."""
-    energy, forces = function(batch)
-    energy = energy - student.reference_energy(batch)
-    # Weights that differ from atom to atom and from axis to axis, so that no error cancels in the sum.
-    weights = torch.cos(torch.arange(forces.numel(), device=forces.device, dtype=forces.dtype)).view_as(forces)
-    gradient = torch.autograd.grad((forces * weights).sum() + energy.sum(), list(student.parameters()))
-    return [energy.detach(), forces.detach(), torch.cat([part.flatten() for part in gradient])]
+    """Interaction energies, forces, any dipoles, and the gradient of a loss of them all by the parameters."""
+    energy, *rest = function(batch)
+    values = [energy - student.reference_energy(batch), *(value for value in rest if value is not None)]
+    # Weights that differ from number to number, so that no error cancels in the sum.
+    loss = values[0].sum()
+    for value in values[1:]:
+        weights = torch.cos(torch.arange(value.numel(), device=value.device, dtype=value.dtype)).view_as(value)
+        loss = loss + (value * weights).sum()
+    gradient = torch.autograd.grad(loss, list(student.parameters()))
+    return [*(value.detach() for value in values), torch.cat([part.flatten() for part in gradient])]

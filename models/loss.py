@@ -1,4 +1,4 @@
-"""What training makes small: energy, force and angle, each with its weight."""
+"""What training makes small: energy, force, angle and dipole, each with its weight."""
 
 import math
 from dataclasses import dataclass
@@ -15,21 +15,21 @@ ANGULAR_FLOOR = 0.5
 
 @dataclass(frozen=True)
 class Loss:
-    """``energy_weight·E + force_weight·F + angular_weight·(1 − cos θ)``.
+    """``energy_weight·E + force_weight·F + angular_weight·(1 − cos θ) + dipole_weight·D``.
 
-    E is the mean over structures of the energy error per atom, F the mean over atoms of the force error, and the last
-    the mean over atoms with a teacher force of at least ``ANGULAR_FLOOR`` (zero where a batch has none), each atom
-    weighing as ``angular_mean`` says.
+    E is the mean over structures of the energy error per atom, F the mean over atoms of the force error, the third the
+    mean over atoms with a teacher force of at least ``ANGULAR_FLOOR`` (zero where a batch has none), each atom weighing
+    as ``angular_mean`` says, and D the mean over structures of the dipole error.
 
     Parameters
     ----------
     force : {"norm", "mse"}
-        ``norm``: absolute energy error per atom (eV) and unsquared length of the force error (eV/Å). ``mse``: the
-        squares, of the components for the force.
+        ``norm``: absolute energy error per atom (eV) and unsquared length of the force (eV/Å) and the dipole error
+        (e·Å). ``mse``: the squares, of the components for force and dipole.
     angular_mean : {"atoms", "forces"}
         Whether each atom weighs the same in the angular term, or by the length of its teacher force.
-    energy_weight, force_weight, angular_weight : float
-        At least zero, and not all zero.
+    energy_weight, force_weight, angular_weight, dipole_weight : float
+        At least zero, and not all zero. Where the dipole weighs, prediction and labels must have one.
     """
 
     force: Literal["norm", "mse"]
@@ -37,9 +37,10 @@ class Loss:
     force_weight: float
     angular_weight: float
     angular_mean: Literal["atoms", "forces"] = "atoms"
+    dipole_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        weights = (self.energy_weight, self.force_weight, self.angular_weight)
+        weights = (self.energy_weight, self.force_weight, self.angular_weight, self.dipole_weight)
         if not all(math.isfinite(w) and w >= 0 for w in weights) or not any(weights):
             raise ValueError(f"loss weights must be finite, at least zero and not all zero, got {weights}")
         if self.force not in ("norm", "mse"):
@@ -48,7 +49,14 @@ class Loss:
             raise ValueError(f"unknown mean of the angular term {self.angular_mean!r}; known: atoms, forces")
 
     def __call__(
-        self, energy: Tensor, forces: Tensor, true_energy: Tensor, true_forces: Tensor, sizes: Tensor
+        self,
+        energy: Tensor,
+        forces: Tensor,
+        true_energy: Tensor,
+        true_forces: Tensor,
+        sizes: Tensor,
+        dipole: Tensor | None = None,
+        true_dipole: Tensor | None = None,
     ) -> Tensor:
         """One number.
 
@@ -58,6 +66,12 @@ class Loss:
         forces, true_forces : (N, 3), eV/Å
         sizes : (M,)
             Atoms of each structure.
+        dipole, true_dipole : (M, 3), e·Å, optional
+
+        Raises
+        ------
+        ValueError
+            The dipole counts, and one of them is missing.
         """
         energy_error = ((energy - true_energy) / sizes).to(forces.dtype)
         force_error = forces - true_forces
@@ -69,6 +83,16 @@ class Loss:
         total = self.energy_weight * energy_term + self.force_weight * force_term
         if self.angular_weight:
             total = total + self.angular_weight * angular_term(forces, true_forces, self.angular_mean)
+        if self.dipole_weight:
+            if dipole is None or true_dipole is None:
+                missing = "student predicts" if dipole is None else "labels hold"
+                raise ValueError(f"dipole_weight is {self.dipole_weight}, but the {missing} no dipole; set it to 0")
+            error = dipole - true_dipole.to(dipole.dtype)
+            total = (
+                total
+                + self.dipole_weight
+                * (torch.linalg.vector_norm(error, dim=1) if self.force == "norm" else error.square()).mean()
+            )
         return total
 
 

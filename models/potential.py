@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +22,27 @@ from torch import Tensor, nn
 from hydrogate.models.batch import Batch, collate
 
 SCHEMA_VERSION = 1
-EnergyAndForces = Callable[[Batch], tuple[Tensor, Tensor]]
-"""Total energies (M,) float64 eV and forces (N, 3) eV/Å of a batch, with their graph."""
+
+
+class Prediction(NamedTuple):
+    """What a student says of a batch.
+
+    Parameters
+    ----------
+    energy : (M,) float64, eV
+        In total.
+    forces : (N, 3), eV/Å
+    dipole : (M, 3), e·Å, optional
+        About the origin of the positions; None from a student that predicts none.
+    """
+
+    energy: Tensor
+    forces: Tensor
+    dipole: Tensor | None = None
+
+
+EnergyAndForces = Callable[[Batch], Prediction]
+"""The prediction of a batch, with its graph."""
 
 
 class UnsupportedStructure(ValueError):
@@ -97,8 +116,10 @@ class Support:
 class Student(nn.Module, ABC):
     """A potential: energies of a batch, smooth in the positions.
 
-    A subclass sets ``name``, ``cutoff`` (Å) and `interaction_energy`, and ``reads_charge`` where total charge and spin
-    multiplicity are inputs of it; nothing else is its business.
+    A subclass sets ``name``, ``cutoff`` (Å) and `interaction_energy`; ``reads_charge`` where total charge and spin
+    multiplicity are inputs of it, and ``reads_pairs`` where atoms beyond the cutoff are. One that predicts dipoles sets
+    `interaction_energy_and_dipole` and ``dipole_weight``, the dipole's weight in its loss where none is declared.
+    Nothing else is its business.
 
     Parameters
     ----------
@@ -110,6 +131,8 @@ class Student(nn.Module, ABC):
     name: str
     cutoff: float
     reads_charge: bool = False
+    reads_pairs: bool = False
+    dipole_weight: float | None = None
     reference_energies: Tensor
     energy_scale: Tensor
 
@@ -124,9 +147,13 @@ class Student(nn.Module, ABC):
     def interaction_energy(self, batch: Batch) -> Tensor:
         """(M,) eV, above the atoms' reference energies; ``self.energy_scale`` (eV) is what is typical of one atom."""
 
-    def energy(self, batch: Batch) -> Tensor:
-        """(M,) float64, eV. Total energies reach thousands of eV, of which single precision keeps no meV."""
-        return self.interaction_energy(batch).double() + self.reference_energy(batch)
+    def interaction_energy_and_dipole(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """`interaction_energy` and, from a student that predicts it, the dipole (M, 3) in e·Å."""
+        return self.interaction_energy(batch), None
+
+    def collate(self, structures: Sequence[Atoms], dtype: torch.dtype = torch.float32) -> Batch:
+        """``structures`` as this student reads them; see `hydrogate.models.batch.collate`."""
+        return collate(structures, self.cutoff, dtype, pairs=self.reads_pairs)
 
     def reference_energy(self, batch: Batch) -> Tensor:
         """(M,) float64, eV: the atoms' reference energies, summed over each structure."""
@@ -162,8 +189,8 @@ class Student(nn.Module, ABC):
             self.energy_scale.fill_(float(np.float32(scale)))
 
 
-def energy_and_forces(student: Student, batch: Batch, create_graph: bool = False) -> tuple[Tensor, Tensor]:
-    """Energies and forces by plain autograd.
+def energy_and_forces(student: Student, batch: Batch, create_graph: bool = False) -> Prediction:
+    """Energies, forces and any dipoles by plain autograd. Total energies are sums in double precision.
 
     Parameters
     ----------
@@ -171,11 +198,6 @@ def energy_and_forces(student: Student, batch: Batch, create_graph: bool = False
     batch : Batch
     create_graph : bool
         Keep the graph, so that a loss of both can be differentiated by the parameters.
-
-    Returns
-    -------
-    energy : (M,) float64, eV
-    forces : (N, 3), eV/Å
 
     Raises
     ------
@@ -185,12 +207,14 @@ def energy_and_forces(student: Student, batch: Batch, create_graph: bool = False
     student.support.refuse_others(batch, student.name)
     positions = batch.positions.detach().requires_grad_(True)
     with torch.enable_grad():
-        energy = student.energy(batch.at(positions))
+        energy, dipole = student.interaction_energy_and_dipole(batch.at(positions))
         # An isolated atom's energy may not depend on its position at all.
         (gradient,) = torch.autograd.grad(
             energy.sum(), positions, create_graph=create_graph, allow_unused=True, materialize_grads=True
         )
-    return (energy, -gradient) if create_graph else (energy.detach(), -gradient)
+    # Total energies reach thousands of eV, of which single precision keeps no meV.
+    found = Prediction(energy.double() + student.reference_energy(batch), -gradient, dipole)
+    return found if create_graph else Prediction(*(part if part is None else part.detach() for part in found))
 
 
 def predict(
@@ -222,9 +246,9 @@ def predict(
     results = []
     for first in range(0, len(structures), batch_size):
         some = structures[first : first + batch_size]
-        batch = collate(some, student.cutoff, dtype or parameter.dtype).to(parameter.device, dtype or parameter.dtype)
+        batch = student.collate(some, dtype or parameter.dtype).to(parameter.device, dtype or parameter.dtype)
         student.support.refuse_others(batch, student.name, first)
-        energy, forces = energy_and_forces(used, batch)
+        energy, forces, _ = energy_and_forces(used, batch)
         parts = np.split(forces.double().cpu().numpy(), np.cumsum([len(atoms) for atoms in some])[:-1])
         results += list(zip(energy.tolist(), parts, strict=True))
     return results

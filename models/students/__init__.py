@@ -41,7 +41,9 @@ def make_student(name: str, size: Mapping[str, int | float], support: Support) -
     known = {item.name: item.type for item in fields(module.Size)}
     for key, value in size.items():
         refuse_unknown(f"size of student {name!r}:", key, known)
-        if not value > 0 or (known[key] is int and int(value) != value):
-            raise ValueError(f"size of student {name!r}: {key} must be a positive {known[key].__name__}, got {value!r}")
+        kind = known[key]
+        if (kind is bool) != isinstance(value, bool) or (kind is not bool and not value > 0) or kind(value) != value:
+            wanted = "true or false" if kind is bool else f"a positive {kind.__name__}"
+            raise ValueError(f"size of student {name!r}: {key} must be {wanted}, got {value!r}")
     student: Student = module.make(module.Size(**{key: known[key](value) for key, value in size.items()}), support)
     return student

@@ -50,6 +50,20 @@ def test_joined_batches_are_the_batch_of_all() -> None:
         assert torch.equal(getattr(whole, name), getattr(parts, name))
 
 
+def test_all_pairs_are_there_where_they_are_asked_for() -> None:
+    some = [molecule(name) for name in ("H2O", "H", "CH4")]
+    whole, parts = collate(some, 0.5, pairs=True), [collate([atoms], 0.5, pairs=True) for atoms in some]
+    apart = [(0, 1), (0, 2), (1, 2), *((4 + i, 4 + j) for i in range(5) for j in range(i + 1, 5))]
+    assert list(zip(*whole.pairs.tolist(), strict=True)) == apart
+    assert torch.equal(join(parts).pairs, whole.pairs)
+    for copied in (whole.to("cpu", torch.float64), whole.at(whole.positions + 1.0)):
+        assert torch.equal(copied.all_pairs, whole.pairs)
+    with pytest.raises(ValueError, match="1 of 2 batches hold all pairs"):
+        join([parts[0], collate(some, 0.5)])
+    with pytest.raises(ValueError, match="reads all pairs"):
+        _ = collate(some, 0.5).all_pairs
+
+
 def test_what_cannot_be_a_batch_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one structure"):
         collate([], 5.0)

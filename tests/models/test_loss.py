@@ -26,6 +26,22 @@ def test_each_weight_counts_in_value_and_gradient(form: str, weight: str) -> Non
     assert double.item() == pytest.approx(2 * value.item())
 
 
+@pytest.mark.parametrize(("form", "expected"), [("norm", (5.0 + 0.0) / 2), ("mse", 25.0 / 6)])
+def test_the_dipole_counts_where_it_weighs(form: str, expected: float) -> None:
+    labels = (ENERGY, FORCES, ENERGY, FORCES, SIZES)
+    true = torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 0.5]])
+    dipole = (true + torch.tensor([[3.0, 0.0, 4.0], [0.0, 0.0, 0.0]])).requires_grad_()
+    loss = Loss(form, 1.0, 1.0, 0.0, dipole_weight=2.0)
+    value = loss(*labels, dipole, true)
+    assert value.item() == pytest.approx(2.0 * expected)
+    assert torch.autograd.grad(value, dipole)[0].isfinite().all()
+    assert Loss(form, 1.0, 1.0, 0.0)(*labels, dipole, true).item() == 0.0
+    with pytest.raises(ValueError, match="the student predicts no dipole"):
+        loss(*labels, None, true)
+    with pytest.raises(ValueError, match="the labels hold no dipole"):
+        loss(*labels, dipole)
+
+
 def test_terms_by_hand() -> None:
     energy = (0.4 / 2 + 0.9 / 3) / 2
     force = (FORCES - TRUE_FORCES).norm(dim=1).mean().item()

@@ -1,0 +1,116 @@
+"""What is known of pairs of atoms beforehand: screened nuclear repulsion, electrostatics, dispersion. eV and Å.
+
+Each is smooth, with finite second derivatives, for any two atoms that are not at one place, however far apart.
+"""
+
+import math
+
+import torch
+from ase.units import Bohr, Hartree
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+# eV·Å: the energy of two charges of 1 e at 1 Å.
+COULOMB = Hartree * Bohr
+# Å. Smeared charges leave near atoms to the network. Source: SO3LR, JACS 2025, 10.1021/jacs.5c09558.
+SMEARING = 4.0
+# Å. The repulsion is switched off from zero distance to here. Source: SO3LR.
+REPULSION_END = 1.5
+
+# Polarisability and C6 coefficient of free atoms, in atomic units (bohr³, hartree·bohr⁶).
+# Source: Tkatchenko, Scheffler, Phys. Rev. Lett. 102, 073005 (2009), as SO3LR takes them.
+FREE_ATOMS = {
+    1: (4.5, 6.5),
+    6: (12.0, 46.6),
+    7: (7.4, 24.2),
+    8: (5.4, 15.6),
+    9: (3.8, 9.52),
+    15: (25.0, 185.0),
+    16: (19.6, 134.0),
+    17: (15.0, 94.6),
+    35: (20.0, 162.0),
+    53: (35.0, 385.0),
+}
+FINE_STRUCTURE = 0.00729735
+# The width of the oscillators as a polynomial of ρ, and the scale of the damping radius, in bohr.
+# Source: vdW-QDO dispersion, 10.1021/acs.jctc.3c00797, as SO3LR takes them.
+WIDTH = (-0.00433008, 0.24428889, 0.04125273, -0.00078893)
+DAMPING = 1.2 * 5.08
+
+
+def switched_off(distance: Tensor, start: float, end: float) -> Tensor:
+    """One up to ``start``, zero from ``end`` on, all derivatives continuous."""
+    # σ(1−t) / (σ(1−t) + σ(t)) with σ(y) = exp(−1/y). Clamped where single precision knows no difference from zero and
+    # one, so that no derivative of 1/t is ever infinite.
+    t = ((distance - start) / (end - start)).clamp(0.01, 0.99)
+    return torch.sigmoid(1.0 / t - 1.0 / (1.0 - t))
+
+
+class Repulsion(nn.Module):
+    """Screened repulsion of the nuclei, with the constants of Ziegler, Biersack and Littmark to start from.
+
+    Source: ZBL, The Stopping and Range of Ions in Solids (1985), as SO3LR trains it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        inverse = lambda values: torch.log(torch.expm1(torch.tensor(values)))  # noqa: E731, of softplus
+        self.exponents = nn.Parameter(inverse([3.2, 0.9423, 0.4028, 0.2016]))
+        self.coefficients = nn.Parameter(inverse([0.1818, 0.5099, 0.2802, 0.02817]))
+        self.power = nn.Parameter(inverse([0.23]))
+        self.inverse_length = nn.Parameter(inverse([1.0 / (0.8854 * Bohr)]))
+
+    def forward(self, numbers: Tensor, distance: Tensor, envelope: Tensor, edges: Tensor) -> Tensor:
+        """(E,) eV of each directed edge, half of the pair's: ``distance`` and ``envelope`` (E,)."""
+        charge = numbers.to(distance.dtype)
+        size = torch.pow(charge, softplus(self.power)) * softplus(self.inverse_length)
+        reduced = distance * (size[edges[0]] + size[edges[1]])
+        screening = torch.exp(-reduced[:, None] * softplus(self.exponents))
+        weight = softplus(self.coefficients)
+        screened = (screening * (weight / weight.sum())).sum(1)
+        product = charge[edges[0]] * charge[edges[1]] * (0.5 * COULOMB)
+        return product * screened / distance * envelope * switched_off(distance, 0.0, REPULSION_END)
+
+
+def electrostatics(charges: Tensor, distance: Tensor, pairs: Tensor) -> Tensor:
+    """(P,) eV of each pair of smeared charges (e): ``distance`` (P,)."""
+    product = charges[pairs[0]] * charges[pairs[1]] * COULOMB
+    return product * torch.erf(distance * (1.0 / SMEARING)) / distance
+
+
+def dispersion(polarisability: Tensor, c6: Tensor, distance: Tensor, pairs: Tensor) -> Tensor:
+    """(P,) eV of each pair: damped C6, C8 and C10 of coupled oscillators.
+
+    Parameters
+    ----------
+    polarisability, c6 : (N,), atomic units
+        Of each atom in its molecule.
+    distance : (P,), Å
+    pairs : (2, P) int64
+    """
+    a, b = polarisability[pairs[0]], polarisability[pairs[1]]
+    c, d = c6[pairs[0]], c6[pairs[1]]
+    sixth = 2.0 * c * d * a * b / (a * a * d + b * b * c)
+    radius = torch.pow(0.5 * (a + b), 1.0 / 7.0)
+    rho = radius * FINE_STRUCTURE ** (-4.0 / 21.0)
+    width = WIDTH[0] + rho * (WIDTH[1] + rho * (WIDTH[2] + rho * WIDTH[3]))
+    # 1 / γ of the oscillators.
+    area = 2.0 * width * width
+    eighth, tenth = sixth * (5.0 * area), sixth * (245.0 / 8.0 * area * area)
+    damped = radius * DAMPING
+    inverse = 1.0 / (damped * damped)
+    # Powers of the distance over the damping radius, which overflow far later than those of the distance.
+    t = distance * distance * (inverse * (1.0 / (Bohr * Bohr)))
+    square, third = t * t, inverse * inverse * inverse
+    series = sixth / (1.0 + t * square)
+    series = series + eighth * inverse / (1.0 + square * square)
+    series = series + tenth * (inverse * inverse) / (1.0 + t * square * square)
+    return series * third * -Hartree
+
+
+def free_atom_table() -> Tensor:
+    """(119, 2): polarisability and C6 by atomic number; NaN for elements that have none here."""
+    table = torch.full((119, 2), math.nan)
+    for number, values in FREE_ATOMS.items():
+        table[number] = torch.tensor(values)
+    return table
