@@ -235,7 +235,10 @@ class Dataset:
         )
 
     def subset(self, indices: Iterable[int] | NDArray[Any]) -> Self:
-        """The structures ``indices``, in that order; a parent that is left out becomes the structure itself."""
+        """The structures ``indices``, in that order; a parent that is left out becomes the structure itself.
+
+        The records read and quarantined on the way are those of the whole, and a part of it does not carry them.
+        """
         chosen = np.asarray(list(indices) if not isinstance(indices, np.ndarray) else indices, dtype=np.int64)
         sizes = self.sizes[chosen]
         offset = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
@@ -258,6 +261,8 @@ class Dataset:
             cell=None if self.cell is None else self.cell[chosen],
             pbc=None if self.pbc is None else self.pbc[chosen],
             heavy_atoms_moved=None if self.heavy_atoms_moved is None else self.heavy_atoms_moved[chosen],
+            quarantine=(),
+            n_read=0,
             first=0,
             **per_structure,
         )

@@ -208,10 +208,7 @@ def count_trials(contract: str) -> int:
 
 
 def sampled(data: Dataset, sample: int, seed: int) -> Dataset:
-    """At most ``sample`` structures at random, in their order, families of one parent together where they fit.
-
-    The records read and quarantined on the way are those of the whole, and a part of it does not carry them.
-    """
+    """At most ``sample`` structures at random, in their order, families of one parent together where they fit."""
     if len(data) <= sample:
         return data
     rng = np.random.default_rng(seed)
@@ -229,7 +226,7 @@ def sampled(data: Dataset, sample: int, seed: int) -> Dataset:
         members = np.flatnonzero(family == order[0])
         others = members[members != data.parent[members[0]]]
         chosen = np.append(rng.permutation(others)[: sample - 1], data.parent[members[0]])
-    return replace(data.subset(np.sort(chosen)), n_read=0, quarantine=())
+    return data.subset(np.sort(chosen))
 
 
 def _line(

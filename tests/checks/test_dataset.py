@@ -6,7 +6,8 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from hydrogate.checks.dataset import TEXT, Dataset, Text
+from hydrogate.checks import check
+from hydrogate.checks.dataset import TEXT, Dataset, Quarantined, Text
 
 TEXTS = ["", "C", "äöü.sdf", "", "非", "caf\udce9.sdf", "🙂"]
 
@@ -101,9 +102,16 @@ def test_what_was_read_cannot_be_changed_under_its_fingerprint(labelled: Dataset
 def test_parts_are_subsets(how, labelled: Dataset) -> None:
     for first, last in ((0, 4), (3, 11), (0, len(labelled)), (7, 7)):
         part = how(labelled).part(first, last)
-        assert_equal(replace(part, first=0), labelled.subset(range(first, last)))
+        assert_equal(replace(part, first=0, n_read=0), labelled.subset(range(first, last)))
         assert part.first == first
         assert part.part(0, len(part)).first == first
     part = labelled.part(3, 11)
     assert np.shares_memory(part.positions, labelled.positions)
     assert part.name(2) == labelled.name(5)
+
+
+def test_a_subset_does_not_know_what_was_read(labelled: Dataset) -> None:
+    whole = replace(labelled, n_read=110, quarantine=(Quarantined("good.sdf", 3, "not 3-D"),) * 2)
+    taken = whole.subset([4, 7])
+    assert (taken.n_read, taken.quarantine) == (0, ())
+    assert check(labelled.subset(range(80)), "labels").holds()
