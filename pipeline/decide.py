@@ -10,6 +10,7 @@ decision is then ``blocked``, and names what blocks.
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from hydrogate.pipeline.records import digest_of, resolve_input
 from hydrogate.pipeline.stage import REFUSED, stage_exit_status
 
 COMPARE_AGAIN = f"{REPRO} -- --force --single-item validate"
+ALL_AGAIN = f"{REPRO} -- --force"
 DATA_OF = {"structures": "structures.h5", "labels": "labelled.h5", "predictions": "predictions.h5"}
 # Fingerprints that must agree: what was judged, what was learned from and what was measured are one thing.
 _CHAIN = (
@@ -115,7 +117,7 @@ def _input_blockers(root: Path, params: Params) -> list[Blocker]:
     if made_of in (None, present):
         return []
     why = f"stale metrics: the files that regenerate.input names ({spec}) are not those that the data were made of"
-    return [Blocker(why, f"{REPRO} -- --force")]
+    return [Blocker(why, ALL_AGAIN)]
 
 
 def _baseline_blockers(root: Path, params: Params, metrics: Metrics) -> list[Blocker]:
@@ -127,7 +129,7 @@ def _baseline_blockers(root: Path, params: Params, metrics: Metrics) -> list[Blo
     try:
         present = read_dataset(root / baseline).fingerprint()
     except UnreadableFile as error:
-        return [Blocker(str(error), f"python3 -m nox -s hydrogate -- show {baseline}")]
+        return [Blocker(str(error), show_command(baseline))]
     if block.get("baseline_fingerprint") == present:
         return []
     return [Blocker(f"stale metrics: {baseline} is not what metrics/validation.json compares with", COMPARE_AGAIN)]
@@ -155,7 +157,17 @@ def _command_for(root: Path, contract: str) -> str:
     """On a fresh clone there are findings, and no data to look at."""
     if contract not in DATA_OF or not (root / "data" / DATA_OF[contract]).exists():
         return REPRO
+    return check_command(contract)
+
+
+def check_command(contract: str) -> str:
+    """What shows the findings of a contract."""
     return f"python3 -m nox -s hydrogate -- check data/{DATA_OF[contract]} --contract {contract}"
+
+
+def show_command(path: str) -> str:
+    """What shows a data file, or why it cannot be read."""
+    return f"python3 -m nox -s hydrogate -- show {shlex.quote(path)}"
 
 
 def _disagreements(metrics: Metrics) -> Iterator[str]:
