@@ -147,6 +147,17 @@ def to_json(validation: Validation, split: str, fingerprints: Mapping[str, str])
     return content | ({"regression": validation.regression} if validation.regression else {})
 
 
+def read_baseline(path: str | None) -> Dataset | None:
+    """What ``validate.baseline`` names; None where it names nothing, or the file is not here.
+
+    Raises
+    ------
+    UnreadableFile
+        The file is no predictions.
+    """
+    return read_dataset(Path(path)) if path and Path(path).exists() else None
+
+
 def file_fingerprint(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with path.open("rb") as file:
@@ -166,8 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     fingerprint = file_fingerprint(path)
     identity = {"name": about["student"], "kind": "student", "size": about["size"], "fingerprint": fingerprint}
     potential = partial(predict, student, batch_size=params.batch_size)
-    named = Path(params.baseline) if params.baseline else None
-    baseline = read_dataset(named) if named and named.exists() else None
+    baseline = read_baseline(params.baseline)
     result = run(data, potential, partial(potential, dtype=torch.float64), identity, params, baseline)
     write_dataset(result.predictions, Path("data/predictions.h5"))
     write_plots(result.comparison, result.metrics, Path("plots/validation"))

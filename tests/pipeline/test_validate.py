@@ -43,9 +43,10 @@ def labelled():
     return replace(data, n_read=12)
 
 
-def run(potential, data=None, exact=None, **changes):
+def run(potential, data=None, exact=None, baseline=None, declared=None, **changes):
     data = labelled() if data is None else data
-    return validate.run(data, potential, exact or potential, IDENTITY, PARAMS.model_copy(update=changes))
+    params = PARAMS.model_copy(update=changes | {"baseline": declared})
+    return validate.run(data, potential, exact or potential, IDENTITY, params, baseline)
 
 
 def test_the_held_out_split_is_predicted_in_order_and_nothing_else():
@@ -97,6 +98,33 @@ def test_the_metrics_file_holds_plain_finite_numbers_and_strings():
     assert set(content["n_structures"]) == {"value", "unit", "n"}
 
 
+def test_without_a_declared_baseline_nothing_is_said_of_one():
+    assert "regression" not in validate.to_json(run(springs(1.1)), "test", {})
+
+
+def test_the_ratio_to_a_baseline_that_is_half_as_far_off():
+    baseline = run(springs(1.05)).predictions
+    regression = run(springs(1.1), baseline=baseline, declared="b.h5").regression
+    assert regression["baseline_fingerprint"] == baseline.fingerprint()
+    for name in ("force_rmse", "force_rmse_relative", "hydrogen_force_error"):
+        assert regression[name]["value"] == pytest.approx(2.0, rel=1e-3)
+        assert regression[name]["n"] == 6 and regression[name]["low"] == pytest.approx(2.0, rel=1e-3)
+    content = validate.to_json(run(springs(1.1), baseline=baseline, declared="b.h5"), "test", {})
+    assert content["regression"] == regression
+    json.dumps(content, allow_nan=False)
+
+
+def test_a_baseline_that_is_not_here_or_of_other_structures_was_not_compared():
+    assert run(springs(1.1), declared="gone.h5").regression == {
+        "not_run": "gone.h5, which validate.baseline names, is not here"
+    }
+    other = replace(labelled(), split=np.array(["test"] * 8 + ["train"] * 4, dtype=object))
+    baseline = run(springs(1.05), data=other).predictions
+    regression = run(springs(1.1), baseline=baseline, declared="b.h5").regression
+    assert set(regression) == {"baseline_fingerprint", "not_run"}
+    assert regression["not_run"].startswith("b.h5 holds other structures than split test: structure 0")
+
+
 def test_an_empty_split_is_refused_with_the_splits_that_there_are():
     with pytest.raises(ValueError, match=r"no structure of split 'valid'.*test, train.*validate\.split"):
         run(springs(1.0), split="valid")
@@ -144,6 +172,38 @@ def test_the_stage_writes_its_files_and_their_fingerprints(tmp_path, monkeypatch
     assert sorted(path.name for path in (project / "plots/validation").iterdir()) == [
         "angles.png", "error_by_element.png", "parity_energy.png", "parity_forces.png",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_stage_compares_with_the_predictions_that_it_left(project, monkeypatch, kept):
+    from hydrogate.models.potential import Support, save_student
+    from hydrogate.models.students import make_student
+
+    monkeypatch.chdir(project)
+    data = labelled()
+    write_dataset(data, project / "data/labelled.h5")
+    support = Support.of([data.to_atoms(row) for row in range(len(data))])
+    student = make_student("painn", {"features": 4, "layers": 1, "radial": 4, "cutoff": 3.0}, support)
+    save_student(student, project / "data/student.safetensors", {})
+    shipped = (project / "params.yaml").read_text(encoding="utf-8")
+    assert "  baseline: null" in shipped
+    changed = shipped.replace("  baseline: null", "  baseline: baseline/predictions.h5")
+    (project / "params.yaml").write_text(changed, encoding="utf-8")
+    if kept:
+        write_dataset(run(springs(1.1)).predictions, project / "baseline/predictions.h5")
+    assert validate.main([]) == 0
+    regression = json.loads((project / "metrics/validation.json").read_text())["regression"]
+    assert ("not_run" in regression) != kept
+    assert ("force_rmse" in regression) == kept
+
+
+def test_a_damaged_baseline_is_an_unusable_input(project, monkeypatch):
+    from hydrogate.pipeline.hdf5 import UnreadableFile
+
+    monkeypatch.chdir(project)
+    (project / "data/b.h5").write_bytes(b"no HDF5")
+    with pytest.raises(UnreadableFile, match=r"b\.h5"):
+        validate.read_baseline("data/b.h5")
 
 
 @pytest.fixture
