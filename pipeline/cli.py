@@ -46,7 +46,7 @@ def hydrogate(
 
 @app.command(epilog="Example: hydrogate check my.extxyz --contract labels")
 def check(
-    paths: Annotated[list[Path], typer.Argument(help="Data files; several are judged as one data set.")],
+    paths: Annotated[list[Path], typer.Argument(help="Data files or a folder of them; several are one data set.")],
     contract: Annotated[str, typer.Option(help=f"One of {', '.join(CONTRACTS)}.")] = "structures",
     profile: Annotated[str | None, typer.Option(help=f"Shipped bounds: {', '.join(profile_names())}.")] = None,
     params: Annotated[Path | None, typer.Option(help="A YAML file whose `contracts` override the bounds.")] = None,
@@ -100,7 +100,7 @@ def _judge(
     audit: Audit | None,
 ) -> Report:
     from hydrogate.checks import check as judge
-    from hydrogate.pipeline.formats import format_of, join, parse_keys, read
+    from hydrogate.pipeline.formats import format_of, parse_keys, read, read_all
 
     if contract not in CONTRACTS:
         raise BadParams(f"--contract {contract!r} is unknown{did_you_mean(contract, CONTRACTS)}")
@@ -115,7 +115,7 @@ def _judge(
         data, counts = read_input(paths)
         return judge(data, contract, profile=profile, overrides=overrides, counts=counts)
     declared = (input_format, units, parse_keys(keys))
-    data = join([read(path, *declared) for path in paths])
+    data = read_all(paths, *declared)
     inputs: dict[str, Any] = {}
     if reference:
         # A format that says its keys and units itself is left to, whatever those of the data are.
@@ -171,10 +171,10 @@ def probe(
     from hydrogate.checks.probe import count_trials
     from hydrogate.checks.probe import probe as spoil
     from hydrogate.checks.render.probe import probe_markdown, probe_text
-    from hydrogate.pipeline.formats import join, parse_keys, read
+    from hydrogate.pipeline.formats import parse_keys, read_all
 
     overrides = _overrides(params)
-    data = join([read(path, input_format, units, parse_keys(keys)) for path in paths])
+    data = read_all(paths, input_format, units, parse_keys(keys))
     with progress_bar("probe", total=count_trials(contract), unit="spoiled copies") as advance:
         found = spoil(data, contract, sample=size, seed=seed, profile=profile, overrides=overrides, on_trial=advance)
     match output_format:
@@ -270,14 +270,14 @@ def profile(
     keys: Annotated[str | None, typer.Option(help="The files' own keys: energy=E,forces=-gradient,charge=Q.")] = None,
 ) -> None:
     """Propose bounds from trusted data for `hydrogate check --params`: 0 written, 1 the data break what no data may."""
-    from hydrogate.pipeline.formats import join, parse_keys, read
+    from hydrogate.pipeline.formats import parse_keys, read_all
     from hydrogate.pipeline.profile import write_profile
 
     contracts = ("structures", "labels") if contract is Proposed.BOTH else (contract.value,)
     if output.exists() and not force:
         raise BadParams(f"{output}: exists already; name another file with -o, or overwrite it with --force")
     overrides = _overrides(None)
-    data = join([read(path, input_format, units, parse_keys(keys)) for path in paths])
+    data = read_all(paths, input_format, units, parse_keys(keys))
     for line in write_profile(data, output, contracts, ", ".join(map(str, paths)), shipped, overrides, margin):
         print(line)
 
@@ -363,9 +363,6 @@ def report(
     ] = None,
 ) -> None:
     """Say in Markdown what a pull request changes: decision, verdicts, what it loosens, metrics. It judges nothing."""
-    from hydrogate.pipeline.hdf5 import written_whole
-    from hydrogate.pipeline.report import run
-
     if post is not None:
         from hydrogate.pipeline.comment import post as post_comment
 
@@ -373,6 +370,9 @@ def report(
             raise BadParams("--post FILE posts a report that is there; write one first, without --post")
         print(post_comment(post, os.environ))
         return
+    from hydrogate.pipeline.hdf5 import written_whole
+    from hydrogate.pipeline.report import run
+
     text, marks = run(base=base)
     if output is None:
         print(text, end="")

@@ -5,7 +5,7 @@ The decision is made anew, as `hydrogate decide` makes it, so that a broken bran
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,18 @@ from hydrogate.checks.render.pull_request import Comparison, State, pull_request
 from hydrogate.pipeline import decide
 from hydrogate.pipeline.guard import read_report
 from hydrogate.pipeline.hdf5 import UnreadableFile
-from hydrogate.pipeline.revision import PARAMS, Base, declaration_at, declaration_of, differences, find_base
+from hydrogate.pipeline.revision import (
+    PARAMS,
+    Base,
+    changed_judges,
+    declaration_at,
+    declaration_of,
+    differences,
+    find_base,
+)
 
 
-def run(root: Path = Path(), base: str | None = None) -> tuple[str, list[str]]:
+def run(root: Path = Path(), base: str | None = None, reports: Sequence[Report] | None = None) -> tuple[str, list[str]]:
     """The report and its annotations.
 
     Parameters
@@ -30,6 +38,8 @@ def run(root: Path = Path(), base: str | None = None) -> tuple[str, list[str]]:
         The project's root.
     base : str, optional
         The revision that the branch goes to; None for the state alone.
+    reports : sequence of Report, optional
+        Findings made just now; default: those in ``metrics/``.
 
     Raises
     ------
@@ -51,7 +61,7 @@ def run(root: Path = Path(), base: str | None = None) -> tuple[str, list[str]]:
         declared, unreadable = Declaration({}, {}, {}), (f"{error}; nothing can be said of its bounds",)
     state = State(
         decision=decision,
-        reports=tuple(_reports(root)),
+        reports=tuple(_reports(root) if reports is None else reports),
         stale=tuple(f"{item.stage}: {item.changes}".removeprefix(": ") for item in stale),
         plots=tuple(_plots(declared.pipeline)),
         link=_page_of_this_run(os.environ),
@@ -76,6 +86,7 @@ def _compared(root: Path, base: Base, declared: Declaration, unreadable: tuple[s
         },
         unknown=(*unreadable, *told),
         unmeasured=measured.errors,
+        judges=changed_judges(root, base),
     )
 
 

@@ -93,7 +93,7 @@ def run(root: Path, folder: Path, base: str | None = None) -> Review:
     written = json.loads((root / "metrics/decision.json").read_text(encoding="utf-8"))
     write_junit(folder / "junit.xml", reports, written, strict=True)
     write_html(root, folder / "report.html", decision, reports)
-    text, marks = report.run(root, base)
+    text, marks = report.run(root, base, reports)
     with written_whole(folder / "report.md") as temporary:
         temporary.write_text(text, encoding="utf-8", errors="replace")
     return Review(decision, tuple(reports), tuple(told), tuple(marks))

@@ -12,6 +12,17 @@ from hydrogate.checks.changes import Declaration
 from hydrogate.checks.declared import BadParams
 
 DEFAULTS, PARAMS, PIPELINE = "checks/defaults.yaml", "params.yaml", "dvc.yaml"
+# Where rules live that no declaration shows: a branch that changes them changes what a verdict means.
+JUDGES = (
+    "checks/*.py",
+    "pipeline/check.py",
+    "pipeline/decide.py",
+    "pipeline/guard.py",
+    "pipeline/validate.py",
+    "noxfile.py",
+    ".github/*",
+    ".gitlab-ci.yml",
+)
 
 
 class Base(NamedTuple):
@@ -123,6 +134,12 @@ def _mapping(text: str, where: str) -> dict[str, Any]:
     if not isinstance(content, dict | None):
         raise BadParams(f"{where}: holds a {type(content).__name__}, expected a mapping of sections")
     return content or {}
+
+
+def changed_judges(root: Path, base: Base) -> tuple[str, ...]:
+    """The files of ``JUDGES`` that differ from ``base``, as git names them."""
+    said = _git(root, "diff", "--name-only", "--no-renames", "--relative", "-z", base.commit, "--", *JUDGES)
+    return tuple(filter(None, (said or "").split("\0")))
 
 
 def differences(root: Path, base: Base) -> Differences:

@@ -88,6 +88,7 @@ def _command(mark: _Mark, line: int) -> str:
 
 
 def _escape(text: str) -> str:
+    text = "".join(char if char.isprintable() or char in "\r\n" else "\ufffd" for char in text)
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 

@@ -46,6 +46,8 @@ class Comparison:
         Declarations that could not be compared and why, in sentences.
     unmeasured : tuple of str
         The same of metrics and parameters.
+    judges : tuple of str
+        Changed files whose code judges, which no comparison of declarations can see through.
     """
 
     base: str
@@ -54,6 +56,7 @@ class Comparison:
     params: Leaves
     unknown: tuple[str, ...] = ()
     unmeasured: tuple[str, ...] = ()
+    judges: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,8 @@ def pull_request_markdown(state: State, comparison: Comparison | None = None, li
     sections = [section for section in sections if section.rows or section.note]
     head = "\n".join([MARKER, *_decision(state.decision, comparison), "", *_verdicts(state)]) + "\n"
     if comparison is not None:
-        head += "\n" + _called_out(comparison, limit - len(head) - frames(sections) - 1)
+        head += _judges(comparison.judges) + "\n"
+        head += _called_out(comparison, limit - len(head) - frames(sections))
     return head + fitted(sections, limit - len(head))
 
 
@@ -167,6 +171,13 @@ def _called_out(comparison: Comparison, room: int) -> str:
             lines.append(f"> - **and {rest.total()} more** ({words(told)}): read the declarations themselves")
         lines.append(">")
     return "\n".join(lines[:-1]) + "\n"
+
+
+def _judges(files: Sequence[str]) -> str:
+    if not files:
+        return ""
+    named = words(", ".join(files), 1000)
+    return f"\nCode that judges changed too, read it: {len(files)} files: {named}.\n"
 
 
 def _change(change: Change) -> str:

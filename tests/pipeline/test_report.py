@@ -78,6 +78,9 @@ def change(path: Path, old: str, new: str) -> None:
 def test_a_branch_is_told_by_what_it_loosens_and_by_what_it_measures(project: Path) -> None:
     change(project / "params.yaml", "hydrogen_fraction: {min: 0.4, ", "hydrogen_fraction: {min: 0.0, ")
     change(project / "params.yaml", "  epochs: 12", "  epochs: 24")
+    (project / ".github/workflows").mkdir(parents=True)
+    (project / ".github/workflows/gates.yml").write_text("on: push\n")
+    git(project, "add", ".github")
     write_metrics(project, 0.20, 0.0)
     text, marks = run(project, "main")
     for line in (
@@ -87,6 +90,7 @@ def test_a_branch_is_told_by_what_it_loosens_and_by_what_it_measures(project: Pa
         "| structures hydrogen\\_fraction | pass → fail | error | H is rare. | 0.4 |",
         "| structures H, % of the atoms | 45.03 | 0 | \\-45.03 |",
         "| train.epochs | 12 | 24 |",
+        "Code that judges changed too, read it: 1 files: .github/workflows/gates.yml.",
     ):
         assert line in text.splitlines()
     assert "**bound loosened** `contracts.structures.hydrogen_fraction.min`: 0.4 → 0.0" in text
