@@ -7,13 +7,16 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from hydrogate.checks.bounds import Bounds, Limits
 from hydrogate.checks.findings import Finding, Report, Severity, Verdict
 from hydrogate.checks.judge import limits_of
 from hydrogate.checks.render.data_docs import offline
 from hydrogate.checks.rules import Quantities
+
+_Asked: TypeAlias = tuple[str, Limits | None, dict[str, Any]]
+"""An expectation: column, interval (none: that there is a value), and what else goes with it."""
 
 
 def gx_verdicts(measured: Mapping[str, Quantities], declared: Mapping[str, Bounds]) -> dict[str, bool]:
@@ -53,7 +56,7 @@ def data_docs(report: Report, declared: Mapping[str, Bounds]) -> dict[str, str]:
     """
     findings = [f for f in report.findings if f.verdict in (Verdict.PASS, Verdict.FAIL) and f.check in declared]
     table: dict[str, float] = {}
-    expectations = []
+    expectations: list[_Asked] = []
     for finding in findings:
         bounds = declared[finding.check]
         for name in finding.allowed:
@@ -72,21 +75,20 @@ def data_docs(report: Report, declared: Mapping[str, Bounds]) -> dict[str, str]:
     )
     from great_expectations.render.view import DefaultJinjaPageView
 
-    rendered = {
-        "index.html": ValidationResultsPageRenderer().render(result),
-        "expectations.html": ExpectationSuitePageRenderer().render(suite),
+    # Great Expectations leaves these without types.
+    renderers: dict[str, tuple[Any, Any]] = {
+        "index.html": (ValidationResultsPageRenderer(), result),
+        "expectations.html": (ExpectationSuitePageRenderer(), suite),
     }
-    return {name: offline(DefaultJinjaPageView().render(document)) for name, document in rendered.items()}
+    view: Any = DefaultJinjaPageView()
+    return {name: offline(view.render(renderer.render(what))) for name, (renderer, what) in renderers.items()}
 
 
 def _label(check: str, quantity: str) -> str:
     return f"{check}__{quantity}" if quantity else check
 
 
-def _expectations(
-    check: str, quantity: str, bounds: Bounds, finding: Finding | None = None
-) -> Iterator[tuple[str, Limits | None, dict[str, Any]]]:
-    """Column, interval (none: there is a value) and what else goes with each expectation."""
+def _expectations(check: str, quantity: str, bounds: Bounds, finding: Finding | None = None) -> Iterator[_Asked]:
     limits, column = limits_of(quantity, bounds), _label(check, quantity)
     severity = bounds.severity if finding is None else finding.severity
     more = {
@@ -130,7 +132,7 @@ def _notes(report: Report, shown: Sequence[Finding]) -> Iterator[str]:
 def _validated(
     name: str,
     table: Mapping[str, float],
-    expectations: Sequence[tuple[str, Limits | None, dict[str, Any]]],
+    expectations: Sequence[_Asked],
     notes: list[str] | None = None,
 ) -> tuple[Any, Any]:
     """The suite of ``expectations`` and its result on the one row of ``table``."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+from xml.etree.ElementTree import Element
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,13 +58,13 @@ def _good_range(gate: Gate, axis: Axis) -> tuple[float, float]:
     return (axis.low, edge) if gate.comparison.startswith("<") else (edge, axis.high)
 
 
-def _interval(drawn: object, axis: Axis, metric: Metric, y: float) -> None:
+def _interval(drawn: Element, axis: Axis, metric: Metric, y: float) -> None:
     if metric.low is None or metric.high is None:
         return
     low, high = (axis(min(max(end, axis.low), axis.high)) for end in (metric.low, metric.high))
-    add(drawn, "line", "interval", x1=low, x2=high, y1=y, y2=y)  # type: ignore[arg-type]
+    add(drawn, "line", "interval", x1=low, x2=high, y1=y, y2=y)
     for end in (low, high):
-        add(drawn, "line", "interval", x1=end, x2=end, y1=y - 4, y2=y + 4)  # type: ignore[arg-type]
+        add(drawn, "line", "interval", x1=end, x2=end, y1=y - 4, y2=y + 4)
 
 
 def band_line(bands: Sequence[Band], metric: Metric | None) -> str:

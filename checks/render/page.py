@@ -171,8 +171,9 @@ def _parity(comparison: Comparison) -> Iterator[tuple[str, str]]:
     if np.isfinite(comparison.energy).all() and len(counts):
         composition = counts @ np.linalg.lstsq(counts.astype(float), comparison.energy, rcond=None)[0]
         sizes = np.diff(comparison.offset)
-        energies = [(energy - composition) / sizes for energy in (comparison.energy, comparison.energy_predicted)]
-        yield "Energy per atom, element energies taken off", charts.density(*energies, "energy per atom", "eV/atom")
+        energy, predicted = ((e - composition) / sizes for e in (comparison.energy, comparison.energy_predicted))
+        chart = charts.density(energy, predicted, "energy per atom", "eV/atom")
+        yield "Energy per atom, element energies taken off", chart
 
 
 def _errors(metrics: Mapping[str, Metric], comparison: Comparison | None) -> Iterator[tuple[str, str, str]]:
@@ -183,7 +184,7 @@ def _errors(metrics: Mapping[str, Metric], comparison: Comparison | None) -> Ite
         return f"{int(chosen.sum())} atoms" if chosen.any() else ""
 
     everything = [charts.Bar("all", metrics["force_rmse"], "", "all")] if "force_rmse" in metrics else []
-    families = {"element": [], "bonded": []}  # type: dict[str, list[charts.Bar]]
+    families: dict[str, list[charts.Bar]] = {"element": [], "bonded": []}
     for name, metric in metrics.items():
         label = name.removeprefix("force_rmse_")
         if label in chemical_symbols:

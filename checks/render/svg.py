@@ -1,7 +1,7 @@
 """SVG elements without a drawing library: text is escaped by construction, looks come from the page's stylesheet."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
@@ -74,8 +74,3 @@ def vertical_axis(parent: Element, axis: Axis, x: float, right: float, title: st
             parent, "text", "title", title, x=x - 44, y=middle, text_anchor="middle",
             transform=f"rotate(-90 {written(x - 44)} {written(middle)})",
         )  # fmt: skip
-
-
-def path_of(points: Iterator[tuple[float, float]], move: Callable[[float, float], str]) -> str:
-    """The ``d`` of a path that says ``move`` at each point."""
-    return "".join(move(x, y) for x, y in points)
