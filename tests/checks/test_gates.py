@@ -147,6 +147,33 @@ def test_a_one_sided_gate_needs_a_narrower_interval():
     assert verdict(one_sided, 0.30, 0.195, 0.40) == "fail"
 
 
+@pytest.mark.parametrize(
+    ("comparison", "value", "low", "high", "expected", "needed"),
+    [
+        ("<=", 0.25, 0.24, 0.26, "pass", None),
+        ("<=", 0.25, 0.20, 0.30, "pass", None),
+        ("<=", 0.25, 0.15, 0.35, "undecided", 400),
+        ("<=", 0.28, 0.26, 0.29, "fail", None),  # worse, and shown to be
+        ("<=", 0.28, 0.24, 0.32, "undecided", 178),  # beyond 0.25 sooner than within 0.30
+        ("<=", 0.35, 0.20, 0.50, "undecided", 225),
+        (">=", 0.25, 0.20, 0.30, "pass", None),
+        (">=", 0.25, 0.15, 0.35, "undecided", 400),
+        (">=", 0.22, 0.21, 0.24, "fail", None),
+    ],
+)
+def test_a_tolerance_passes_what_is_not_shown_to_be_worse_and_cannot_be_much_worse(
+    comparison, value, low, high, expected, needed
+):
+    judgement = judge("g", gate(comparison, tolerance=0.05), Metric(value, "eV/Å", 100, low, high))
+    assert str(judgement.verdict) == expected
+    assert judgement.molecules_needed == (needed and pytest.approx(needed, abs=1))
+
+
+def test_where_molecules_and_interval_are_both_short_the_larger_number_is_told():
+    judgement = judge("g", gate(min_n=200), Metric(0.24, "eV/Å", 100, 0.21, 0.27))
+    assert judgement.molecules_needed == pytest.approx(900, abs=1)
+
+
 def test_the_shipped_gates():
     gates = read_gates(SHIPPED)
     assert [name for name, declared in gates.items() if declared.required] == [
@@ -189,6 +216,9 @@ def test_too_few_held_out_molecules_fail_the_count(value):
         ({"reason": ""}, r"reason"),
         ({"reason": None}, r"reason"),
         ({"one_sided": True, "confidence": 0}, r"one_sided needs one threshold"),
+        ({"tolerance": 0.1, "confidence": 0}, r"tolerance needs one threshold"),
+        ({"tolerance": -0.1}, r"gates\.g: tolerance"),
+        ({"tolerance": math.inf}, r"gates\.g: tolerance"),
     ],
 )
 def test_a_gate_that_cannot_be_meant_is_refused(changes, says):

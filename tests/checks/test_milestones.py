@@ -1,6 +1,7 @@
 """The milestone table, rule by rule and edge by edge."""
 
 import math
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hydrogate.checks.bootstrap import Metric
 from hydrogate.checks.declared import BadParams
 from hydrogate.checks.findings import Verdict
 from hydrogate.checks.gates import Judgement, read_gates
-from hydrogate.checks.milestones import Blocker, decide, read_milestones
+from hydrogate.checks.milestones import MORE_DATA_COMMAND, Blocker, decide, read_milestones
 
 SHIPPED = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8"))
 BANDS = read_milestones(SHIPPED["milestones"])
@@ -130,6 +131,13 @@ def test_rule_5_names_what_is_open(verdict):
     decision = decide(interval(0.1, 0.12), gates(a="pass", b=verdict), BANDS)
     assert (decision.milestone, decision.rule) == (MORE, 5)
     assert decision.because == f"gate b: is {verdict}"
+
+
+def test_rule_5_draws_molecules_where_they_would_decide_and_else_runs_what_was_not_run():
+    declared = gates(a="undecided", b="not_run")
+    assert decide(interval(0.1, 0.12), declared, BANDS).command == declared[0].gate.command
+    waiting = [replace(declared[0], molecules_needed=300), declared[1]]
+    assert decide(interval(0.1, 0.12), waiting, BANDS).command == MORE_DATA_COMMAND
 
 
 @pytest.mark.parametrize("verdicts", list(product(["pass", "fail", "undecided", "not_run", "error"], repeat=2)))
