@@ -193,6 +193,11 @@ def teacher_identity(subject: Subject, bounds: Bounds) -> Quantities:
     found = subject.data.teacher
     if found is None:
         raise NotRun("the data set names no teacher")
+    if several := found.get("several"):
+        named = " and ".join(
+            " ".join(str(one.get(key, "")) for key in ("name", "method", "version")) for one in several
+        )
+        return Quantities({"": float(len(several) - 1)}, len(subject.data), f"structures labelled by {named}")
     wanted = subject.teacher or {}
     differing = [key for key in wanted if found.get(key) != wanted[key]]
     if differing:

@@ -4,7 +4,7 @@ A reader takes a path and :class:`ReadOptions` and returns a :class:`Dataset` in
 says and adds nothing: an SDF file's implicit hydrogens stay implicit, so that the contracts see them missing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,15 +18,19 @@ from hydrogate.checks.keys import ReadOptions
 from hydrogate.pipeline.formats import ase_files, npz, own, spice
 from hydrogate.pipeline.formats.join import join
 from hydrogate.pipeline.formats.options import FORMATS, Format, Reader, parse_keys, reader
+from hydrogate.pipeline.formats.paths import files_of
+from hydrogate.pipeline.records import source_names
 
 __all__ = [
     "FORMATS",
     "Format",
     "Reader",
+    "files_of",
     "format_of",
     "join",
     "parse_keys",
     "read",
+    "read_all",
     "reader",
     "units_of",
 ]
@@ -63,6 +67,36 @@ def read(
     options.scale(FORMATS[chosen].units)
     data = FORMATS[chosen].read(path, options)
     return replace(data, source=np.where(data.source == "", path.name, data.source).astype(object))
+
+
+def read_all(
+    paths: Sequence[Path],
+    input_format: str | None = None,
+    unit_system: str | None = None,
+    keys: Mapping[str, str] | None = None,
+) -> Dataset:
+    """The files that ``paths`` name, folders and patterns too, as one data set; the rest as for :func:`read`.
+
+    Raises
+    ------
+    BadParams, FileNotFoundError, UnreadableData
+        As :func:`read`, :func:`files_of` and :func:`join`.
+    """
+    files = files_of(paths, input_format)
+    return join(
+        [
+            _called(read(path, input_format, unit_system, keys), path.name, name)
+            for path, name in zip(files, source_names(files), strict=True)
+        ]
+    )
+
+
+def _called(data: Dataset, file: str, name: str) -> Dataset:
+    """``data`` with ``name`` for the name of its file: two files in two folders may share one."""
+    if name == file:
+        return data
+    sources = [name + of.removeprefix(file) if of.partition("/")[0] == file else of for of in data.source]
+    return replace(data, source=np.array(sources, dtype=object))
 
 
 def format_of(path: Path, input_format: str | None = None) -> str:

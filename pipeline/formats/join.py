@@ -1,10 +1,12 @@
 """Several files, or shards, as one data set."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.frames import ISOLATED_ATOM_TOLERANCE
 from hydrogate.pipeline.hdf5 import UnreadableFile
 
 _CONCATENATED = (
@@ -22,7 +24,7 @@ _CONCATENATED = (
 
 
 def join(parts: list[Dataset]) -> Dataset:
-    """``parts`` one after another; one teacher only where all agree.
+    """``parts`` one after another; where they name several teachers, the teacher ``several`` holds each of them.
 
     Raises
     ------
@@ -31,7 +33,6 @@ def join(parts: list[Dataset]) -> Dataset:
     """
     if len(parts) == 1:
         return parts[0]
-    teachers = [part.teacher for part in parts]
     columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _CONCATENATED}
     for name in ("energy", "forces"):
         labels = [getattr(part, name) for part in parts]
@@ -43,22 +44,34 @@ def join(parts: list[Dataset]) -> Dataset:
     if any(part.cell is not None for part in parts):
         columns["cell"] = np.concatenate([_or_zeros(part.cell, (len(part), 3, 3), np.float64) for part in parts])
         columns["pbc"] = np.concatenate([_or_zeros(part.pbc, (len(part), 3), np.bool_) for part in parts])
-    if any(part.heavy_atoms_moved is not None for part in parts):
-        recorded = [
-            np.full(len(part), np.nan) if part.heavy_atoms_moved is None else part.heavy_atoms_moved for part in parts
+    for name, dtype in (("heavy_atoms_moved", np.float32), ("dipole", np.float64), ("charges", np.float32)):
+        shapes = [
+            (len(part.numbers),) if name == "charges" else (len(part), 3)[: 1 + (name == "dipole")] for part in parts
         ]
-        columns["heavy_atoms_moved"] = np.concatenate(recorded).astype(np.float32)
+        recorded = [getattr(part, name) for part in parts]
+        if any(values is not None for values in recorded):
+            filled = zip(recorded, shapes, strict=True)
+            filled_in = [np.full(shape, np.nan) if values is None else values for values, shape in filled]
+            columns[name] = np.concatenate(filled_in).astype(dtype)
     starts = np.cumsum([0, *(len(part) for part in parts)])
     ends = np.cumsum([0, *(len(part.numbers) for part in parts)])
     return Dataset(
         **columns,
         offset=np.concatenate([[0], *(part.offset[1:] + end for part, end in zip(parts, ends, strict=False))]),
         parent=np.concatenate([part.parent + start for part, start in zip(parts, starts, strict=False)]),
-        teacher=teachers[0] if all(teacher == teachers[0] for teacher in teachers) else None,
+        teacher=_teacher([part.teacher for part in parts]),
         quarantine=tuple(record for part in parts for record in part.quarantine),
-        n_read=sum(part.n_read for part in parts),
+        # What was read for one file says nothing where nobody counted for another.
+        n_read=sum(part.n_read for part in parts) if all(part.n_read for part in parts) else 0,
         isolated_atom_energies=_isolated_atom_energies(parts),
     )
+
+
+def _teacher(teachers: Sequence[Mapping[str, Any] | None]) -> Mapping[str, Any] | None:
+    different = [teacher for index, teacher in enumerate(teachers) if teacher not in teachers[:index]]
+    if len(different) == 1:
+        return different[0]
+    return {"name": "several", "several": [dict(teacher) if teacher else {"name": "unnamed"} for teacher in different]}
 
 
 def _or_zeros(values: Any, shape: tuple[int, ...], dtype: Any) -> Any:
@@ -69,7 +82,7 @@ def _isolated_atom_energies(parts: list[Dataset]) -> dict[str, float] | None:
     joined: dict[str, float] = {}
     for part in parts:
         for symbol, value in (part.isolated_atom_energies or {}).items():
-            if joined.setdefault(symbol, value) != value:
+            if abs(joined.setdefault(symbol, value) - value) > ISOLATED_ATOM_TOLERANCE:
                 raise UnreadableFile(
                     f"the files give the isolated atom {symbol} {joined[symbol]:.6f} and {value:.6f} eV: labels of two "
                     "methods; check them apart"

@@ -1,0 +1,57 @@
+"""Which files a call names: files, folders of shards, patterns that no shell has expanded."""
+
+import sys
+from collections.abc import Sequence
+from glob import glob
+from pathlib import Path
+
+from hydrogate.checks.declared import BadParams
+from hydrogate.pipeline.formats.options import FORMATS
+
+
+def files_of(paths: Sequence[Path], input_format: str | None = None) -> list[Path]:
+    """The files that ``paths`` name, each once: of a folder its files of one format, of a pattern what it matches.
+
+    Raises
+    ------
+    BadParams
+        A file is named twice, or a folder holds no file of a known format or several formats.
+    FileNotFoundError
+        A pattern matches nothing.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            files += _files_in(path, input_format)
+        elif path.exists() or not set("*?[") & set(str(path)):
+            files.append(path)  # which its reader misses, where it is not there
+        elif matching := sorted(Path(name) for name in glob(str(path), recursive=True)):  # noqa: PTH207
+            files += matching
+        else:
+            raise FileNotFoundError(f"{path}: no file matches")
+    seen: set[Path] = set()
+    for file in files:
+        if file.resolve() in seen:
+            raise BadParams(f"{file}: named twice; each of its structures would count double")
+        seen.add(file.resolve())
+    return files
+
+
+def _files_in(folder: Path, input_format: str | None) -> list[Path]:
+    by_format: dict[str, list[Path]] = {}
+    aside: list[str] = []
+    for file in sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")):
+        of = next((name for name, item in FORMATS.items() if file.name.lower().endswith(item.suffixes)), None)
+        if of is None or input_format not in (None, of, "spice" if of == "hdf5" else of):
+            aside.append(file.name)
+        else:
+            by_format.setdefault(of, []).append(file)
+    held = ", ".join(f"{len(files)} {name}" for name, files in by_format.items())
+    if len(by_format) != 1:
+        raise BadParams(
+            f"{folder}: a folder that holds {held or 'no file of a known format'}: name the files, or a pattern such "
+            f"as '{folder / '*.extxyz'}'"
+        )
+    if aside:
+        print(f"{folder}: {held} files are read, {len(aside)} others are not ({', '.join(aside[:3])})", file=sys.stderr)
+    return next(iter(by_format.values()))
