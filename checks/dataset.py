@@ -6,11 +6,11 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 from ase import Atoms
@@ -20,15 +20,18 @@ from numpy.typing import NDArray
 UNKNOWN_HYDROGENS = -1
 SPLITS = ("train", "valid", "test")
 # These enter the fingerprint only where they hold something: a data set without them keeps the one it had.
-_LATER = ("cell", "pbc", "isolated_atom_energies", "heavy_atoms_moved")
+_LATER = ("cell", "pbc", "isolated_atom_energies", "heavy_atoms_moved", "dipole", "charges")
 TEXT = ("smiles", "inchikey", "source", "split")
 _PER_STRUCTURE = ("charge", "spin_multiplicity", "expected_hydrogens", "source_index", "energy", "cell", "pbc",
-                  "heavy_atoms_moved")  # fmt: skip
+                  "heavy_atoms_moved", "dipole")  # fmt: skip
 _HASHED_AT_ONCE = 4 * 2**20  # bytes; fixed, as the fingerprint depends on it
 
 
 class UnreadableData(ValueError):
     """Data that cannot be used as what they were taken for; the message names where and the remedy."""
+
+
+Kept = TypeVar("Kept")
 
 
 class Quarantined(NamedTuple):
@@ -121,6 +124,10 @@ class Dataset:
     heavy_atoms_moved : (M,) float32, Å, optional
         How far the farthest heavy atom is from its place in the input; NaN for a geometry that was sampled from
         another. None where nobody recorded it.
+    dipole : (M, 3) float64, e·Å, optional
+        About the origin of the positions; NaN for a structure without one, as a periodic one is.
+    charges : (N,) float32, e, optional
+        Partial charges of the atoms, by the teacher; NaN where it gave none.
     first : int
         Index of structure 0 in the whole that this is a part of.
     """
@@ -146,6 +153,8 @@ class Dataset:
     pbc: NDArray[np.bool_] | None = None
     isolated_atom_energies: Mapping[str, float] | None = None
     heavy_atoms_moved: NDArray[np.float32] | None = None
+    dipole: NDArray[np.float64] | None = None
+    charges: NDArray[np.float32] | None = None
     first: int = 0
     _cache: dict[str, Any] = field(default_factory=dict, repr=False)
 
@@ -176,9 +185,14 @@ class Dataset:
     @property
     def structure_of_atom(self) -> NDArray[np.int64]:
         """(N,) index of the structure that owns each atom."""
-        if "structure_of_atom" not in self._cache:
-            self._cache["structure_of_atom"] = np.repeat(np.arange(len(self)), self.sizes)
-        return self._cache["structure_of_atom"]  # type: ignore[no-any-return]
+        return self.once("structure_of_atom", lambda: np.repeat(np.arange(len(self)), self.sizes))
+
+    def once(self, name: str, make: Callable[[], Kept]) -> Kept:
+        """What ``make`` returns, made once for this data set and kept under ``name``."""
+        if name not in self._cache:
+            self._cache[name] = make()
+        kept: Kept = self._cache[name]
+        return kept
 
     @property
     def periodic(self) -> NDArray[np.bool_]:
@@ -227,6 +241,7 @@ class Dataset:
             numbers=self.numbers[atoms],
             positions=self.positions[atoms],
             forces=None if self.forces is None else self.forces[atoms],
+            charges=None if self.charges is None else self.charges[atoms],
             offset=self.offset[first : last + 1] - self.offset[first],
             parent=np.where((parent >= 0) & (parent < last - first), parent, own),
             first=self.first + first,
@@ -261,6 +276,8 @@ class Dataset:
             cell=None if self.cell is None else self.cell[chosen],
             pbc=None if self.pbc is None else self.pbc[chosen],
             heavy_atoms_moved=None if self.heavy_atoms_moved is None else self.heavy_atoms_moved[chosen],
+            dipole=None if self.dipole is None else self.dipole[chosen],
+            charges=None if self.charges is None else self.charges[atoms],
             quarantine=(),
             n_read=0,
             first=0,
@@ -273,7 +290,8 @@ class Dataset:
 
     def stored(self, fingerprint: str) -> Self:
         """Itself, its arrays made read-only: what was read from a file keeps the fingerprint it was verified by."""
-        for value in (*vars(self).values(), *(array for text in self._cache.values() for array in text)):
+        texts = [self._cache[name] for name in TEXT if name in self._cache]
+        for value in (*vars(self).values(), *(array for text in texts for array in text)):
             if isinstance(value, np.ndarray):
                 value.flags.writeable = False
         self._cache["fingerprint"] = fingerprint

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -107,8 +108,11 @@ def ready_teacher(audit: Audit, stated: Mapping[str, Any]) -> "Teacher":
     return teacher
 
 
-def asked_again(teacher: "Teacher") -> Potential:
-    """``teacher`` as a potential that asks nothing twice; NaN (eV, eV/Å) where it fails, and its reason on stderr."""
+def asked_again(teacher: "Teacher", quiet: bool = False) -> Potential:
+    """``teacher`` as a potential that asks nothing twice; NaN (eV, eV/Å) where it fails.
+
+    It shows how far it is, and the reasons of failures, on stderr; not where it is ``quiet``.
+    """
     from hydrogate.models.teachers import Failure
 
     known: dict[bytes, tuple[float, NDArray[np.float64]]] = {}
@@ -119,15 +123,21 @@ def asked_again(teacher: "Teacher") -> Potential:
         new = {key: atoms for key, atoms in zip(keys, structures, strict=True) if key not in known}
         failures = []
         if new:
-            with progress_bar(f"audit by {name}", total=len(new), unit="structures") as advance:
+            bar = (
+                nullcontext(lambda _: None)
+                if quiet
+                else progress_bar(f"audit by {name}", total=len(new), unit="structures")
+            )
+            with bar as advance:
                 for key, atoms in new.items():
                     (answer,) = teacher.label([atoms])
                     if isinstance(answer, Failure):
                         failures.append(f"{atoms.get_chemical_formula()}: {answer.reason}")
-                        answer = (float("nan"), np.full((len(atoms), 3), np.nan))
-                    known[key] = answer
+                        known[key] = (float("nan"), np.full((len(atoms), 3), np.nan))
+                    else:
+                        known[key] = answer[:2]
                     advance(1)
-        for failure in failures[:_FAILURES_SHOWN]:
+        for failure in failures[: 0 if quiet else _FAILURES_SHOWN]:
             print(f"audit by {name}: no answer for {failure}", file=sys.stderr)
         return [known[key] for key in keys]
 

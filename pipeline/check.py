@@ -74,7 +74,7 @@ def relabel(teacher: "Teacher", structures: Sequence[Atoms]) -> list[tuple[float
     from hydrogate.models.teachers import Failure
 
     return [
-        (float("nan"), np.full((len(atoms), 3), np.nan)) if isinstance(answer, Failure) else answer
+        (float("nan"), np.full((len(atoms), 3), np.nan)) if isinstance(answer, Failure) else answer[:2]
         for atoms, answer in zip(structures, teacher.label(structures), strict=True)
     ]
 

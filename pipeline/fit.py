@@ -22,7 +22,7 @@ from hydrogate.models.potential import Student, UnsupportedStructure
 from hydrogate.models.students import make_student
 from hydrogate.pipeline.params import Train
 from hydrogate.pipeline.training import Training
-from hydrogate.pipeline.training_state import Split, State, TrainingFailed, read_state, split_for_training
+from hydrogate.pipeline.training_state import Split, State, TrainingFailed, loss_for, read_state, split_for_training
 
 STRUCTURES_PER_PROCESS = 2  # of a batch, at least: a compiled step starts anew for one
 
@@ -60,6 +60,8 @@ def fit(data: Dataset, params: Train, angular_floor: float, state_path: Path, hi
         A split is empty or unlabelled, or ``valid`` holds an element, charge or spin multiplicity that ``train`` lacks.
     """
     split = split_for_training(data)
+    # Refused here, before there are processes.
+    loss_for(make_student(params.student, params.size, split.support), params.loss, split)
     processes = _processes(params, len(split.train))
     alone = processes == 1
     strategy = "auto" if alone else DDPStrategy(start_method="spawn")

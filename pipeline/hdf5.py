@@ -1,9 +1,10 @@
 """The project's own file format: one HDF5 file, flat arrays and offsets, written whole or not at all.
 
 Layout: ``atoms/{numbers, positions, forces}``, ``structures/{offset, charge, …, energy}``, where a structure has a cell
-also ``structures/{cell, pbc}``, where it was recorded ``structures/heavy_atoms_moved``, and ``quarantine/{source,
-source_index, reason}``. A column of text is a group of ``utf8``, the texts one behind the other, and ``ends``. Each
-array carries its ``unit``; the file carries a schema version, the teacher and a fingerprint of its content.
+also ``structures/{cell, pbc}``, where they are known ``structures/{heavy_atoms_moved, dipole}`` and ``atoms/charges``,
+and ``quarantine/{source, source_index, reason}``. A column of text is a group of ``utf8``, the texts one behind the
+other, and ``ends``. Each array carries its ``unit``; the file carries a schema version, the teacher and a fingerprint
+of its content.
 """
 
 import hashlib
@@ -30,8 +31,10 @@ UNITS = {
     "charge": "e",
     "cell": "angstrom",
     "heavy_atoms_moved": "angstrom",
+    "dipole": "e*angstrom",
+    "charges": "e",
 }
-_ATOMS = {"numbers": np.uint8, "positions": np.float32, "forces": np.float32}
+_ATOMS = {"numbers": np.uint8, "positions": np.float32, "forces": np.float32, "charges": np.float32}
 _STRUCTURES = {
     "offset": np.int64,
     "charge": np.int16,
@@ -47,8 +50,9 @@ _STRUCTURES = {
     "cell": np.float64,
     "pbc": np.bool_,
     "heavy_atoms_moved": np.float32,
+    "dipole": np.float64,
 }
-_OPTIONAL = ("forces", "energy", "cell", "pbc", "heavy_atoms_moved")
+_OPTIONAL = ("forces", "energy", "cell", "pbc", "heavy_atoms_moved", "dipole", "charges")
 
 
 class UnreadableFile(UnreadableData):
@@ -217,6 +221,7 @@ class _Stored:
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(_STRUCTURES, (structures,))
         shapes |= {"offset": (structures + 1,), "cell": (structures, 3, 3), "pbc": (structures, 3)}
         shapes |= {"numbers": (atoms,), "positions": (atoms, 3), "forces": (atoms, 3)}
+        shapes |= {"dipole": (structures, 3), "charges": (atoms,)}
         for name in self.columns:
             if self.shape_of(name) != shapes[name]:
                 raise UnreadableFile(f"{self.path}: {name} has shape {self.shape_of(name)}, expected {shapes[name]}")
@@ -277,7 +282,7 @@ class _Stored:
 def _fingerprint_of_schema_1(data: Dataset) -> str:
     """The fingerprint as the first version of the layout had it."""
     digest = hashlib.sha256()
-    later = ("cell", "pbc", "isolated_atom_energies", "heavy_atoms_moved")
+    later = ("cell", "pbc", "isolated_atom_energies", "heavy_atoms_moved", "dipole", "charges")
     for item in fields(data):
         value = getattr(data, item.name)
         if item.name in ("first", "_cache") or (item.name in later and value is None):
@@ -299,4 +304,5 @@ def _fingerprint_of_schema_1(data: Dataset) -> str:
 
 def without_labels(data: Dataset) -> Dataset:
     """``data`` as the label stage receives it."""
-    return replace(data, energy=None, forces=None, teacher=None, isolated_atom_energies=None)
+    labels = ("energy", "forces", "teacher", "isolated_atom_energies", "dipole", "charges")
+    return replace(data, **dict.fromkeys(labels))

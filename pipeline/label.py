@@ -2,6 +2,7 @@
 
 In:  ``data/structures.h5`` (positions in Å) with the token of contract ``structures``.
 Out: ``data/labelled.h5``: the same structures with ``energy`` in eV and ``forces`` in eV/Å at the positions as stored;
+     with ``label.dipoles`` also ``dipole`` (e·Å) and ``charges`` (e) of a teacher that gives them;
      a structure that the teacher could not label stands in its quarantine, with the teacher's own words.
 
 Each answer is stored in ``.progress/`` when it comes, so that a killed run continues and labels nothing twice.
@@ -12,13 +13,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 
 from hydrogate.checks.dataset import Dataset, Quarantined
-from hydrogate.models.teachers import Failure, Teacher, make_teacher
+from hydrogate.models.teachers import Failure, Labels, Teacher, make_teacher
 from hydrogate.pipeline.compute import over_processes
 from hydrogate.pipeline.guard import require_token
 from hydrogate.pipeline.hdf5 import read_dataset, write_dataset
@@ -41,12 +43,15 @@ def _teacher(params: Label) -> Teacher:
     return make_teacher(params.teacher, params.method, params.weights)
 
 
+def _stored(answer: Labels) -> Stored:
+    charges = None if answer.charges is None else answer.charges.astype(np.float32)
+    return Stored(answer.energy, answer.forces.astype(np.float32), "", answer.dipole, charges)
+
+
 def _label_chunk(jobs: Sequence[_Job]) -> list[tuple[str, Stored]]:
     answers = _teacher(jobs[0].params).label([job.atoms for job in jobs])
     return [
-        (job.key, Stored(None, None, answer.reason))
-        if isinstance(answer, Failure)
-        else (job.key, Stored(answer.energy, answer.forces.astype(np.float32), ""))
+        (job.key, Stored(None, None, answer.reason)) if isinstance(answer, Failure) else (job.key, _stored(answer))
         for job, answer in zip(jobs, answers, strict=True)
     ]
 
@@ -61,10 +66,11 @@ def run(data: Dataset, params: Label, root: Path = Path(".progress")) -> Dataset
     ValueError
         The teacher labelled nothing at all; the message quotes its reasons.
     """
-    identity = make_teacher(params.teacher, params.method, params.weights).identity()
+    teacher = make_teacher(params.teacher, params.method, params.weights)
+    identity, dipoles = teacher.identity(), params.dipoles and teacher.dipoles
     keys = [data.structure_fingerprint(row) for row in range(len(data))]
     with locked("label", root), LabelStore(root / "labels.sqlite", identity) as store:
-        known = store.known()
+        known = store.known(charges=dipoles)
         todo = {key: row for row, key in enumerate(keys) if key not in known}
         jobs = [_Job(params, key, data.to_atoms(row)) for key, row in todo.items()]
         chunks = [jobs[k : k + STRUCTURES_PER_CHUNK] for k in range(0, len(jobs), STRUCTURES_PER_CHUNK)]
@@ -86,12 +92,20 @@ def run(data: Dataset, params: Label, root: Path = Path(".progress")) -> Dataset
         )
     return replace(
         data.subset(labelled),
+        **(_dipoles([answers[row] for row in labelled]) if dipoles else {}),
         energy=np.array([answers[row].energy for row in labelled], dtype=np.float64),
         forces=np.concatenate([answers[row].forces for row in labelled]),
         teacher=identity,
         quarantine=failed,
         n_read=len(data),
     )
+
+
+def _dipoles(answers: Sequence[Stored]) -> dict[str, NDArray[Any]]:
+    """The columns ``dipole`` and ``charges``; NaN where there is none, which the contract judges."""
+    dipole = [np.full(3, np.nan) if answer.dipole is None else answer.dipole for answer in answers]
+    charges = [np.full(len(a.forces), np.nan, np.float32) if a.charges is None else a.charges for a in answers]
+    return {"dipole": np.stack(dipole), "charges": np.concatenate(charges)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

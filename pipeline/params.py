@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
+from hydrogate import models
 from hydrogate.checks.declared import BadParams, Section, explain, load_yaml
 from hydrogate.checks.gates import Gate, read_gates
 from hydrogate.checks.milestones import Band, read_milestones
+from hydrogate.models import module_names, refuse_unknown
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -51,6 +53,7 @@ class Label(Section):
     teacher: str
     method: str | None
     weights: str | None
+    dipoles: bool
     workers: Annotated[int, Field(ge=0)]
 
 
@@ -62,13 +65,15 @@ class Loss(Section):
     force_weight: NonNegative
     angular_weight: NonNegative
     angular_mean: Literal["atoms", "forces"]
+    # None is the student's own weight, and zero for one that predicts no dipole.
+    dipole_weight: NonNegative | None
 
 
 class Train(Section):
-    """The student and its training. ``size`` goes to the student's own configuration; ``learning_rate`` per step."""
+    """The student and its training. ``sizes`` of each student, by its name; ``learning_rate`` per step."""
 
     student: str
-    size: dict[str, int | float]
+    sizes: dict[str, dict[str, bool | int | float]] = Field(alias="size")
     loss: Loss
     epochs: PositiveInt
     batch_size: PositiveInt
@@ -80,6 +85,19 @@ class Train(Section):
     compile: Literal["auto", "always", "never"]
     processes: Annotated[int, Field(ge=0)]
     seed: Annotated[int, Field(ge=0)]
+
+    @field_validator("sizes")
+    @classmethod
+    def _of_known_students(cls, sizes: dict[str, Any]) -> dict[str, Any]:
+        for name in sizes:
+            # Read from the folder's names, since the students themselves need torch.
+            refuse_unknown("student", name, module_names(Path(models.__file__).parent / "students"))
+        return sizes
+
+    @property
+    def size(self) -> dict[str, bool | int | float]:
+        """The sizes of ``student``; what is not declared has its own default."""
+        return self.sizes.get(self.student, {})
 
 
 class Validate(Section):

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,11 +16,16 @@ PROGRESS = Path(".progress")
 
 
 class Stored(NamedTuple):
-    """A teacher's answer: energy (eV) and forces (n, 3) in eV/Å, or the reason why there are none."""
+    """A teacher's answer: energy (eV) and forces (n, 3) in eV/Å, or the reason why there are none.
+
+    Where the teacher gives them, charges (n,) in e, and the dipole (3,) in e·Å of what is not periodic.
+    """
 
     energy: float | None
     forces: NDArray[np.float32] | None
     reason: str
+    dipole: NDArray[np.float64] | None = None
+    charges: NDArray[np.float32] | None = None
 
 
 class AlreadyRunning(RuntimeError):
@@ -61,6 +66,11 @@ class LabelStore:
             "CREATE TABLE IF NOT EXISTS labels (structure TEXT, teacher TEXT, energy REAL, forces BLOB, reason TEXT, "
             "PRIMARY KEY (structure, teacher)) WITHOUT ROWID"
         )
+        # Beside the others: what was labelled before there were charges keeps its labels.
+        self._connection.execute(
+            "CREATE TABLE IF NOT EXISTS charges (structure TEXT, teacher TEXT, dipole BLOB, charges BLOB, "
+            "PRIMARY KEY (structure, teacher)) WITHOUT ROWID"
+        )
         self._connection.commit()
 
     def __enter__(self) -> "LabelStore":
@@ -69,20 +79,27 @@ class LabelStore:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def known(self) -> set[str]:
-        """The fingerprints of the structures that this teacher has answered."""
-        query = "SELECT structure FROM labels WHERE teacher = ?"
+    def known(self, charges: bool = False) -> set[str]:
+        """The fingerprints of the structures that this teacher has answered, also for their ``charges`` if need be."""
+        query = "SELECT structure FROM labels LEFT JOIN charges USING (structure, teacher) WHERE teacher = ?"
+        query += " AND (forces IS NULL OR charges IS NOT NULL)" if charges else ""
         with closing(self._connection.execute(query, (self._teacher,))) as rows:
             return {row[0] for row in rows}
 
-    def add(self, answers: Iterable[tuple[str, Stored]]) -> None:
+    def add(self, answers: Sequence[tuple[str, Stored]]) -> None:
         """Store answers, all or none of them; one that is already there stays as it is."""
         rows = [
             (key, self._teacher, a.energy, None if a.forces is None else a.forces.tobytes(), a.reason)
             for key, a in answers
         ]
+        charges = [
+            (key, self._teacher, None if a.dipole is None else a.dipole.tobytes(), a.charges.tobytes())
+            for key, a in answers
+            if a.charges is not None
+        ]
         with self._connection:
             self._connection.executemany("INSERT OR IGNORE INTO labels VALUES (?, ?, ?, ?, ?)", rows)
+            self._connection.executemany("INSERT OR IGNORE INTO charges VALUES (?, ?, ?, ?)", charges)
 
     def get(self, structure: str) -> Stored:
         """The answer for a structure.
@@ -92,9 +109,13 @@ class LabelStore:
         KeyError
             There is none.
         """
-        query = "SELECT energy, forces, reason FROM labels WHERE structure = ? AND teacher = ?"
+        query = (
+            "SELECT energy, forces, reason, dipole, charges FROM labels LEFT JOIN charges USING (structure, teacher) "
+            "WHERE structure = ? AND teacher = ?"
+        )
         row = self._connection.execute(query, (structure, self._teacher)).fetchone()
         if row is None:
             raise KeyError(structure)
         forces = None if row[1] is None else np.frombuffer(row[1], dtype=np.float32).reshape(-1, 3)
-        return Stored(row[0], forces, row[2])
+        dipole = None if row[3] is None else np.frombuffer(row[3], dtype=np.float64)
+        return Stored(row[0], forces, row[2], dipole, None if row[4] is None else np.frombuffer(row[4], np.float32))

@@ -65,7 +65,7 @@ def run(data: Dataset, params: Train, angular_floor: float, student: Path, histo
         shutil.rmtree(history, ignore_errors=True)
         result = fit(data, params, angular_floor, progress / "state.pt", history)
         made_by = {
-            "params": params.model_dump(),
+            "params": params.model_dump(by_alias=True),
             "labelled_fingerprint": data.fingerprint(),
             "epoch": result.best_epoch,
         }

@@ -26,14 +26,13 @@ from hydrogate.checks.comparison import Comparison
 from hydrogate.checks.metrics import angular_error_max_deg, angular_error_mean_deg, energy_mae_per_atom, force_rmse
 from hydrogate.models.batch import join
 from hydrogate.models.compiled import CompiledRefused, faithfulness, verified_energy_and_forces
-from hydrogate.models.loss import Loss
-from hydrogate.models.objective import Labelled, Objective
+from hydrogate.models.objective import Labelled, Objective, dipoles_of
 from hydrogate.models.potential import EnergyAndForces, Student, energy_and_forces
 from hydrogate.models.students import make_student
 from hydrogate.pipeline.hdf5 import written_whole
 from hydrogate.pipeline.params import Train
 from hydrogate.pipeline.stage import progress_bar
-from hydrogate.pipeline.training_state import Split, State, TrainingFailed, labelled, read_progress
+from hydrogate.pipeline.training_state import Split, State, TrainingFailed, labelled, loss_for, read_progress
 
 BAD_STEPS = 5  # in a row not finite, before the best weights are taken up again
 RETURNS = 3  # to the best weights, each at half the rate, before training gives up
@@ -52,12 +51,12 @@ class Training:
         self.state_path, self.parent, self.valid = state_path, parent, split.valid
         torch.manual_seed(params.seed)
         self.student = make_student(params.student, params.size, split.support).to(fabric.device)
-        self.rows = labelled(split.train, self.student.cutoff, fabric.device)
-        self.held_out = labelled(split.valid, self.student.cutoff, fabric.device)
+        self.rows = labelled(split.train, self.student, fabric.device)
+        self.held_out = labelled(split.valid, self.student, fabric.device)
         forces = torch.cat([row.forces for row in self.rows]).double()
         energies = np.array([row.energy.item() for row in self.rows])
         self.student.fit_references([row.batch for row in self.rows], energies, forces.square().mean().sqrt().item())
-        self.objective = Objective(self.student, Loss(**params.loss.model_dump()))
+        self.objective = Objective(self.student, loss_for(self.student, params.loss, split))
         optimizer = torch.optim.AdamW(
             self.objective.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay
         )
@@ -186,7 +185,11 @@ class Training:
         forces = torch.cat([answers[k][1].cpu() for k in starts])
         true_energy = torch.stack([row.energy.cpu() for row in self.held_out])
         true_forces = torch.cat([row.forces.cpu() for row in self.held_out])
-        loss = self.objective.loss(energy, forces, true_energy, true_forces, torch.as_tensor(self.valid.sizes))
+        dipoles, true_dipoles = [answers[k].dipole for k in starts], dipoles_of(self.held_out)
+        dipole = None if dipoles[0] is None else torch.cat(dipoles).cpu()
+        true_dipole = None if true_dipoles is None else true_dipoles.cpu()
+        sizes = torch.as_tensor(self.valid.sizes)
+        loss = self.objective.loss(energy, forces, true_energy, true_forces, sizes, dipole, true_dipole)
         predicted = replace(self.valid, energy=energy.numpy(), forces=forces.numpy(), _cache={})
         c = Comparison.of(self.valid, predicted, angular_floor=self.angular_floor)
         return {

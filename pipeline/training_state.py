@@ -15,8 +15,10 @@ from torch import Tensor
 
 from hydrogate.checks.dataset import Dataset
 from hydrogate.models.batch import collate
+from hydrogate.models.loss import Loss
 from hydrogate.models.objective import Labelled
-from hydrogate.models.potential import Support
+from hydrogate.models.potential import Student, Support
+from hydrogate.pipeline.params import Loss as DeclaredLoss
 
 
 class TrainingFailed(RuntimeError):
@@ -74,14 +76,40 @@ def _part(data: Dataset, name: str) -> Dataset:
     return chosen
 
 
-def labelled(data: Dataset, cutoff: float, device: torch.device) -> list[Labelled]:
+def loss_for(student: Student, declared: DeclaredLoss, split: Split) -> Loss:
+    """The loss that ``declared`` asks for.
+
+    Raises
+    ------
+    ValueError
+        It counts the dipole, and the student predicts none or ``split`` holds none.
+    """
+    weight, own = declared.dipole_weight, student.dipole_weight
+    if weight and own is None:
+        raise ValueError(
+            f"train.loss.dipole_weight is {weight}, but student {student.name!r} predicts no dipole; set it to 0"
+        )
+    weight = (own or 0.0) if weight is None else weight
+    for part in (split.train, split.valid):
+        lacking = len(part) if part.dipole is None else int((~np.isfinite(part.dipole)).any(axis=1).sum())
+        if weight and lacking:
+            raise ValueError(
+                f"student {student.name!r} learns its charges from dipoles (weight {weight}), but {lacking} of "
+                f"{len(part)} structures have none ({part!r}): label with label.dipoles: true and a teacher that gives "
+                "them (xtb), or set train.loss.dipole_weight to 0"
+            )
+    return Loss(**declared.model_dump() | {"dipole_weight": weight})
+
+
+def labelled(data: Dataset, student: Student, device: torch.device) -> list[Labelled]:
     """The structures of ``data`` with their edges, found once: the geometry is fixed."""
     assert data.energy is not None and data.forces is not None  # `split_for_training` refuses others
     return [
         Labelled(
-            collate([data.to_atoms(row)], cutoff).to(device, torch.float32),
+            student.collate([data.to_atoms(row)]).to(device, torch.float32),
             torch.tensor(data.energy[row], device=device),
             torch.from_numpy(data.forces[data.atoms_of(row)]).to(device),
+            None if data.dipole is None else torch.from_numpy(data.dipole[row]).to(device, torch.float32),
         )
         for row in range(len(data))
     ]

@@ -127,6 +127,8 @@ def _predict(held_out: Dataset, potential: Potential, identity: Mapping[str, Any
         held_out,
         energy=np.array(energies, dtype=np.float64),
         forces=np.concatenate(forces).astype(np.float32),
+        dipole=None,
+        charges=None,
         teacher=dict(identity),
         quarantine=(),
         n_read=len(held_out),

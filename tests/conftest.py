@@ -63,6 +63,8 @@ def labelled(structures: Dataset) -> Dataset:
         structures,
         energy=np.array([answer.energy for answer in answers]),
         forces=np.concatenate([answer.forces for answer in answers]).astype(np.float32),
+        dipole=np.stack([answer.dipole for answer in answers]),
+        charges=np.concatenate([answer.charges for answer in answers]).astype(np.float32),
         teacher=teacher.identity(),
         n_read=len(structures),
         isolated_atom_energies={symbol: float(atom.energy) for symbol, atom in zip(symbols, atoms, strict=True)},

@@ -23,10 +23,16 @@ class Labels(NamedTuple):
     ----------
     energy : float, eV
     forces : (n, 3) float64, eV/Å
+    dipole : (3,) float64, e·Å, optional
+        About the origin of the positions; None where the teacher or a periodic structure has none.
+    charges : (n,) float64, e, optional
+        Partial charges; their sum is the total charge, and their dipole need not be ``dipole``.
     """
 
     energy: float
     forces: NDArray[np.float64]
+    dipole: NDArray[np.float64] | None = None
+    charges: NDArray[np.float64] | None = None
 
 
 class Failure(NamedTuple):
@@ -36,7 +42,12 @@ class Failure(NamedTuple):
 
 
 class Teacher(Protocol):
-    """Labels structures, each independently of the others and the same way every time."""
+    """Labels structures, each independently of the others and the same way every time.
+
+    ``dipoles`` says whether it gives dipoles and charges too.
+    """
+
+    dipoles: bool
 
     def identity(self) -> dict[str, Any]:
         """Name, version and settings, as JSON can hold them: equal identity, equal labels."""

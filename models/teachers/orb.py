@@ -26,6 +26,8 @@ PRECISION = "float32-highest"
 class Orb:
     """Energies and forces of isolated structures by the Orb model ``method`` with the weights in ``weights``."""
 
+    dipoles = False
+
     def __init__(self, method: str, weights: Path) -> None:
         self.method, self.weights = method, weights
         self._calculator: Any = None

@@ -19,7 +19,12 @@ SETTINGS = {"accuracy": 1.0, "temperature": 9.5e-4, "max-iter": 250}
 
 
 class Xtb:
-    """Energies and forces of isolated or periodic structures at ``method``."""
+    """Energies, forces, Mulliken charges and dipoles of isolated or periodic structures at ``method``.
+
+    At GFN2-xTB atoms have dipoles of their own, so that the charges alone do not make the molecule's dipole.
+    """
+
+    dipoles = True
 
     def __init__(self, method: str) -> None:
         self.method = method
@@ -63,11 +68,15 @@ class Xtb:
             result = calculator.singlepoint()
             energy = float(result.get("energy")) * Hartree
             forces = -np.asarray(result.get("gradient"), dtype=np.float64) * (Hartree / Bohr)
+            charges = np.array(result.get("charges"), dtype=np.float64)
+            # In e·bohr. That of a lattice is no property of it.
+            dipole = None if atoms.pbc.any() else np.array(result.get("dipole"), dtype=np.float64) * Bohr
         except (TBLiteRuntimeError, TBLiteTypeError, TBLiteValueError, ValueError) as error:
             return Failure(str(error))
-        if not (np.isfinite(energy) and np.isfinite(forces).all()):
-            return Failure(f"{self.method} returned an energy or a force that is not finite")
-        return Labels(energy, forces)
+        numbers = (energy, forces, charges, () if dipole is None else dipole)
+        if not all(np.isfinite(values).all() for values in numbers):
+            return Failure(f"{self.method} returned an energy, force, charge or dipole that is not finite")
+        return Labels(energy, forces, dipole, charges)
 
 
 def make(method: str, weights: str | Path | None) -> Xtb:

@@ -19,7 +19,7 @@ from hydrogate.pipeline.hdf5 import write_dataset
 from hydrogate.pipeline.params import Label
 from hydrogate.pipeline.progress import AlreadyRunning, LabelStore, Stored
 
-PARAMS = Label(teacher="xtb", method="GFN2-xTB", weights=None, workers=2)
+PARAMS = Label(teacher="xtb", method="GFN2-xTB", weights=None, dipoles=True, workers=2)
 
 
 def test_labels_are_the_teachers_own(structures: Dataset, labelled: Dataset, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ from hydrogate.pipeline import label
 from hydrogate.pipeline.hdf5 import read_dataset, write_dataset
 from hydrogate.pipeline.params import Label
 if __name__ == "__main__":
-    params = Label(teacher="xtb", method="GFN2-xTB", weights=None, workers=2)
+    params = Label(teacher="xtb", method="GFN2-xTB", weights=None, dipoles=True, workers=2)
     write_dataset(label.run(read_dataset(Path("in.h5")), params, Path("progress")), Path("out.h5"))
 """
 
