@@ -286,6 +286,7 @@ def profile(
 def evaluate(
     reference: Annotated[Path, typer.Option(help="Labels, in any format that `hydrogate check` reads.")],
     predicted: Annotated[Path, typer.Option(help="Predictions for the same structures in the same order.")],
+    split: Annotated[str | None, typer.Option(help="Take the reference's structures of this split alone.")] = None,
     floor: Annotated[float, typer.Option(help="Angles count from this reference force on, eV/Å.")] = 0.5,
     units: Annotated[str | None, typer.Option(help="Units of the numbers of files that do not say them.")] = None,
     input_format: Annotated[str | None, typer.Option(help="The files' format, where the suffix does not tell.")] = None,
@@ -310,7 +311,7 @@ def evaluate(
         for itself, own_units, own_keys in zip(says, (None, predicted_units), (None, predicted_keys), strict=True)
     ]
     data = [read(path, form, *own) for path, form, own in zip((reference, predicted), formats, declared, strict=True)]
-    found = evaluation.run(data[0], data[1], floor=floor)
+    found = evaluation.run(evaluation.of_split(data[0], split), data[1], floor=floor)
     title = f"{predicted} against {reference}, angles from {floor:g} eV/Å"
     match output_format:
         case OutputFormat.JSON:

@@ -11,7 +11,7 @@ from hydrogate.checks.bootstrap import Metric
 from hydrogate.checks.chemistry import molecule_key
 from hydrogate.checks.comparison import Comparison
 from hydrogate.checks.dataset import Dataset
-from hydrogate.checks.declared import BadParams
+from hydrogate.checks.declared import BadParams, did_you_mean
 from hydrogate.checks.metrics import measure
 
 
@@ -53,6 +53,23 @@ def run(reference: Dataset, predicted: Dataset, *, floor: float, resamples: int 
     comparison = Comparison.of(told, predicted, angular_floor=floor)
     notes += _notes(told, predicted, comparison)
     return Evaluation(measure(comparison, resamples=resamples, seed=seed), tuple(notes))
+
+
+def of_split(reference: Dataset, split: str | None) -> Dataset:
+    """The structures of ``split``, in order; all of them where it is None.
+
+    Raises
+    ------
+    BadParams
+        No structure is of that split.
+    """
+    if split is None:
+        return reference
+    found = reference.subset(np.flatnonzero(reference.split == split))
+    if not len(found):
+        known = [str(name) or "unnamed" for name in np.unique(reference.split.astype(str))]
+        raise BadParams(f"--split {split}: the reference holds no structure of it{did_you_mean(split, known)}")
+    return found
 
 
 def _says_no_charge(data: Dataset) -> bool:

@@ -211,6 +211,16 @@ def test_molecules_are_told_by_smiles_parent_or_not_at_all(metrics, call):
         assert ("counts as a molecule of its own" in out) == bool(told)
 
 
+def test_one_split_of_the_reference(metrics, call):
+    frames, forces = structures(), forces_of(structures())
+    write_own("all.h5", frames, forces, split=["train", "test", "train", "test"])
+    write_extxyz("p.extxyz", frames[1::2], forces[1::2])
+    assert metrics("all.h5", "p.extxyz", "--split", "test")["n_structures"]["value"] == 2
+    assert "the reference has 4 structures, the prediction 2" in call("all.h5", "p.extxyz")[2]
+    status, _, err = call("all.h5", "p.extxyz", "--split", "tset")
+    assert status == 2 and "did you mean 'test'?" in err
+
+
 def test_the_same_file_twice_is_told(call):
     write_extxyz("r.extxyz", structures(), forces_of(structures()))
     assert "is it the same file or key?" in call("r.extxyz", "r.extxyz")[1]
