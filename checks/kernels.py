@@ -1,4 +1,4 @@
-"""Passes over the atoms of many structures, compiled by Numba; ``observables`` has each as a formula of NumPy too.
+"""Passes over the atoms of many structures, compiled by Numba; their formulas are in ``pairs`` and ``observables``.
 
 Imported where a data set is large alone: a small one is done before the first of them is compiled. They release the
 interpreter's lock. Coordinates are computed with in double precision, and no operation is reordered, so that a
@@ -133,3 +133,106 @@ def nearest(numbers, positions, offset, radii, first_hydrogen, skip, least, part
             row += 1
         one_bits[0] = best
         least[m] = np.sqrt(one[0])
+
+
+@_compiled
+def bonded(numbers, positions, offset, radii, reach, skip):  # type: ignore[no-untyped-def]
+    """Pairs of atoms within ``reach`` times the sum of their radii, but in ``skip``: first, second, length."""
+    capacity = 2 * len(numbers) + 64
+    first, second, length = np.empty(capacity, np.int64), np.empty(capacity, np.int64), np.empty(capacity)
+    widest = 1
+    for m in range(len(offset) - 1):
+        widest = max(widest, offset[m + 1] - offset[m])
+    place = np.empty((3, widest))
+    square = np.empty(widest)
+    own = np.empty(widest)
+    count = 0
+    for m in range(len(offset) - 1):
+        start, size = offset[m], offset[m + 1] - offset[m]
+        if skip[m]:
+            continue
+        for i in range(size):
+            for axis in range(3):
+                place[axis, i] = positions[start + i, axis]
+            own[i] = radii[numbers[start + i]]
+        for i in range(size):
+            x, y, z = place[0, i], place[1, i], place[2, i]
+            for j in range(i + 1, size):
+                dx, dy, dz = x - place[0, j], y - place[1, j], z - place[2, j]
+                square[j] = dx * dx + dy * dy + dz * dz
+            for j in range(i + 1, size):
+                near = reach * (own[i] + own[j])
+                # A little more than may be: the root decides.
+                if square[j] > near * near * (1.0 + 1e-12):
+                    continue
+                distance = np.sqrt(square[j])
+                if distance < near:
+                    if count == capacity:
+                        capacity *= 2
+                        first, second, length = _grown(first), _grown(second), _grown(length)
+                    first[count], second[count], length[count] = start + i, start + j, distance
+                    count += 1
+    return first[:count].copy(), second[:count].copy(), length[:count].copy()
+
+
+@_compiled
+def _grown(values):  # type: ignore[no-untyped-def]
+    larger = np.empty(2 * len(values), values.dtype)
+    larger[: len(values)] = values
+    return larger
+
+
+@_compiled
+def force_sums(positions, forces, offset, norm, total, torque, square):  # type: ignore[no-untyped-def]
+    """|F| of each atom; of each structure ΣF, Σ r × F about its centroid and Σ |F|², all written to."""
+    for m in range(len(offset) - 1):
+        start, stop = offset[m], offset[m + 1]
+        cx = cy = cz = fx = fy = fz = tx = ty = tz = both = 0.0
+        for a in range(start, stop):
+            x, y, z = np.float64(positions[a, 0]), np.float64(positions[a, 1]), np.float64(positions[a, 2])
+            u, v, w = np.float64(forces[a, 0]), np.float64(forces[a, 1]), np.float64(forces[a, 2])
+            cx, cy, cz = cx + x, cy + y, cz + z
+            fx, fy, fz = fx + u, fy + v, fz + w
+            tx, ty, tz = tx + (y * w - z * v), ty + (z * u - x * w), tz + (x * v - y * u)
+            one = u * u + v * v + w * w
+            norm[a] = np.sqrt(one)
+            both += one
+        size = max(stop - start, 1)
+        cx, cy, cz = cx / size, cy / size, cz / size
+        total[m, 0], total[m, 1], total[m, 2] = fx, fy, fz
+        torque[m, 0], torque[m, 1] = tx - (cy * fz - cz * fy), ty - (cz * fx - cx * fz)
+        torque[m, 2] = tz - (cx * fy - cy * fx)
+        square[m] = both
+
+
+@_compiled
+def forces_along(positions, forces, hydrogen, partner, length, along):  # type: ignore[no-untyped-def]
+    """The force on each hydrogen away from its partner, written to ``along``."""
+    for row in range(len(hydrogen)):
+        a, b = hydrogen[row], partner[row]
+        value = 0.0
+        for axis in range(3):
+            away = np.float64(positions[a, axis] - positions[b, axis])
+            value += np.float64(forces[a, axis]) * (away / length[row])
+        along[row] = value
+
+
+@_compiled
+def sibling_sums(numbers, positions, forces, first, second, size, work, third_order, square, same):  # type: ignore[no-untyped-def]
+    """Of pairs of structures, by where their atoms begin: what ``SiblingWork`` sums over atoms, written to."""
+    for pair in range(len(first)):
+        half = cubic = moved = 0.0
+        differ = 0
+        for k in range(size[pair]):
+            a, b = first[pair] + k, second[pair] + k
+            differ += numbers[a] != numbers[b]
+            along = change = displacement = 0.0
+            for axis in range(3):
+                step = np.float64(positions[b, axis] - positions[a, axis])
+                along += 0.5 * np.float64(forces[a, axis] + forces[b, axis]) * step
+                change += np.float64(forces[b, axis] - forces[a, axis]) * step
+                displacement += step * step
+            half += along
+            cubic += abs(change) * np.sqrt(displacement)
+            moved += displacement
+        work[pair], third_order[pair], square[pair], same[pair] = -half, cubic, moved, differ == 0

@@ -21,11 +21,11 @@ FORBIDDEN = {
     "pipeline": set(),
 }
 HOMES = {
-    "great_expectations": {"checks/distributions.py"},
+    "great_expectations": {"checks/distributions.py", "pipeline/bench.py"},
     "orb_models": {"models/teachers/orb.py"},
     "tblite": {"models/teachers/xtb.py"},
     "numba": {"checks/kernels.py"},
-    "vesin": {"checks/observables.py"},
+    "vesin": {"checks/pairs.py"},
     "rdkit": {
         "checks/chemistry.py",
         "pipeline/sdf.py",

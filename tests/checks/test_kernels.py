@@ -6,11 +6,20 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.data import covalent_radii
 from ase.neighborlist import primitive_neighbor_list
 
-from hydrogate.checks import observables
+from hydrogate.checks import pairs
 from hydrogate.checks.dataset import Dataset, concatenate
-from hydrogate.checks.observables import PERIODIC_CUTOFF, geometry
+from hydrogate.checks.observables import (
+    bond_forces,
+    force_norms,
+    force_sums,
+    net_force,
+    net_torque,
+    sibling_work,
+)
+from hydrogate.checks.pairs import BONDED, PERIODIC_CUTOFF, bonds, geometry
 
 
 def random_molecules() -> list[Atoms]:
@@ -62,13 +71,13 @@ def data(request: pytest.FixtureRequest) -> Dataset:
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """The compiled passes from the first atom on."""
-    monkeypatch.setattr(observables, "COMPILED_FROM", 1)
+    monkeypatch.setattr(pairs, "COMPILED_FROM", 1)
     return monkeypatch
 
 
 def test_geometry(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     formula = geometry(data)
-    monkeypatch.setattr(observables, "COMPILED_FROM", 1)
+    monkeypatch.setattr(pairs, "COMPILED_FROM", 1)
     for name, one, other in zip(formula._fields, geometry(data), formula, strict=True):
         np.testing.assert_array_equal(one, other, err_msg=name)
 
@@ -87,10 +96,67 @@ def test_neighbours_through_faces_are_ases() -> None:
         shape, positions = geometry(data), data.positions.astype(float)
         one, two, distance = primitive_neighbor_list("ijd", pbc, cell, positions, PERIODIC_CUTOFF)
         assert shape.min_distance[0] == pytest.approx(distance.min(), abs=1e-12)
-        radii = observables.covalent_radii[data.numbers]
+        radii = covalent_radii[data.numbers]
         for row, hydrogen in enumerate(shape.hydrogen.tolist()):
             near = (one == hydrogen) & (data.numbers[two] != 1)
             relative = distance[near] / (radii[hydrogen] + radii[two[near]])
             assert shape.relative_length[row] == pytest.approx(min(relative, default=np.inf), abs=1e-12)
             along = positions[hydrogen] - positions[shape.partner[row]] + shape.shift[row]
             assert np.isinf(shape.length[row]) or np.linalg.norm(along) == pytest.approx(shape.length[row], abs=1e-9)
+
+
+def test_bonds(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    formula = bonds(data)
+    monkeypatch.setattr(pairs, "COMPILED_FROM", 1)
+    for name, one, other in zip(formula._fields, bonds(data), formula, strict=True):
+        np.testing.assert_array_equal(one, other, err_msg=name)
+        assert one.dtype == other.dtype
+
+
+def test_bonds_at_the_very_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    reach = np.float32(BONDED * 2 * covalent_radii[6])
+    lengths = [np.nextafter(reach, np.float32(k)) for k in (0, 1, 9)] + [reach]
+    data = concatenate([Atoms("CC", [[0, 0, 0], [length, 0, 0]]) for length in lengths])
+    formula = bonds(data)
+    monkeypatch.setattr(pairs, "COMPILED_FROM", 1)
+    assert 0 < len(bonds(data).first) == len(formula.first) < len(lengths)
+
+
+def test_where_all_are_bonded_to_all(compiled: pytest.MonkeyPatch) -> None:
+    assert len(bonds(concatenate([Atoms("C60", np.zeros((60, 3)))])).first) == 60 * 59 // 2
+
+
+def labelled(structures: list[Atoms]) -> Dataset:
+    """``structures``, each with a further geometry and one of other elements, with forces at random."""
+    rng = np.random.default_rng(5)
+    family = [atoms for one in structures for atoms in (one, one.copy(), one.copy())]
+    for rank, atoms in enumerate(family):
+        atoms.positions += rng.normal(0, 0.1, atoms.positions.shape)
+        if rank % 3 == 2 and len(atoms):
+            atoms.numbers[-1] = 15 - atoms.numbers[-1] % 8
+    forces = [rng.normal(0, 2, atoms.positions.shape) for atoms in family]
+    parent = np.arange(len(family)) // 3 * 3
+    return concatenate(family, energy=rng.normal(size=len(family)), forces=forces, parent=parent)
+
+
+@pytest.mark.parametrize("spoil", [None, np.nan, np.inf])
+@pytest.mark.parametrize("structures", ["isolated", "spoiled", "periodic"])
+def test_sums_over_forces(structures: str, spoil: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = labelled(SETS[structures])
+    if spoil is not None:
+        data.forces[::7, 1] = spoil
+    found = []
+    for from_atoms in (10**9, 1):
+        monkeypatch.setattr(pairs, "COMPILED_FROM", from_atoms)
+        again = replace(data)
+        sums, shape = force_sums(again), geometry(again)
+        found.append([*sums, force_norms(again), net_force(again), net_torque(again), *bond_forces(again, shape)])
+        with np.errstate(invalid="ignore"):
+            found[-1] += sibling_work(again)
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_there_are_siblings_to_sum_over() -> None:
+    some = [atoms for atoms in random_molecules() if len(atoms)]
+    assert len(sibling_work(labelled(some)).work) == len(some)
