@@ -1,4 +1,4 @@
-"""Sessions: repro, hydrogate, tests, checks, benchmarks, lint, types."""
+"""Sessions: repro, hydrogate, tests, checks, browser, benchmarks, lint, types."""
 
 import hashlib
 import os
@@ -67,6 +67,14 @@ def checks(session: nox.Session) -> None:
     """Every contract and gate on what is here, no training; writes reports/; arguments go to `hydrogate review`."""
     _project(session)
     _run(session, "hydrogate", "review", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def browser(session: nox.Session) -> None:
+    """The HTML report in headless Chromium, which must be there (Debian: `apt-get install chromium`)."""
+    _project(session)
+    _run(session, "python", "-m", "pip", "install", "--quiet", "-e", ".[browser]")
+    _run(session, "python", "-m", "pytest", "tests/browser", *session.posargs)
 
 
 @nox.session(venv_backend="none")
