@@ -64,6 +64,8 @@ def test_every_field_is_in_the_fingerprint(name: str, labelled: Dataset) -> None
         cell=np.zeros((len(labelled), 3, 3)),
         pbc=np.zeros((len(labelled), 3), dtype=bool),
         heavy_atoms_moved=np.zeros(len(labelled), dtype=np.float32),
+        dipole=np.zeros((len(labelled), 3)),
+        charges=np.zeros(len(labelled.numbers), dtype=np.float32),
         isolated_atom_energies={"H": -13.0},
     )
     value = getattr(data, name)

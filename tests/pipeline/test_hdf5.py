@@ -46,7 +46,7 @@ def as_schema_1(data: Dataset, path: Path) -> None:
         digest = hashlib.sha256()
         for item in fields(data):
             value = getattr(data, item.name)
-            if item.name in ("first", "_cache") or (value is None and item.name in ("cell", "pbc")):
+            if item.name in ("first", "_cache") or (value is None and item.name != "teacher"):
                 continue
             digest.update(item.name.encode())
             if isinstance(value, np.ndarray) and value.dtype != object:
