@@ -15,6 +15,7 @@ from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.declared import BadParams, did_you_mean
 from hydrogate.checks.findings import Finding, Report, Severity, Verdict
 from hydrogate.checks.judge import limits_of
+from hydrogate.checks.symmetry import Potential
 
 PROBED = tuple(sorted({contract for accident in ACCIDENTS.values() for contract in accident.contracts}))
 STRENGTHS: Mapping[str, float] = {"all": 1.0, "5 %": 0.05, "1 %": 0.01, "one": 0.0}
@@ -157,6 +158,8 @@ def probe(
     seed: int = 0,
     profile: str | None = None,
     overrides: Sequence[Override] = (),
+    relabel: Potential | None = None,
+    compared_with: Dataset | None = None,
     on_trial: Callable[[int], None] | None = None,
 ) -> Probe:
     """Spoil copies of ``data`` with every accident and hold each against ``contract``.
@@ -169,7 +172,7 @@ def probe(
         At most so many structures, families of one parent together: what bounds time and memory.
     seed : int
         Of the sample, of the structures that are struck, of what befalls them.
-    profile, overrides
+    profile, overrides, relabel, compared_with
         As for :func:`hydrogate.checks.check`.
     on_trial : callable, optional
         Called with 1 after each of :func:`count_trials` trials.
@@ -189,7 +192,9 @@ def probe(
     taken = sampled(data, sample, seed)
 
     def judge(spoiled: Dataset) -> Report:
-        return check(spoiled, contract, profile=profile, overrides=overrides)
+        return check(
+            spoiled, contract, profile=profile, overrides=overrides, relabel=relabel, compared_with=compared_with
+        )
 
     clean = judge(taken)
     lines = []

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from hydrogate.checks.bounds import CONTRACTS, Override, profile_names
+from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.declared import BadParams, did_you_mean, load_yaml
 from hydrogate.checks.findings import Report
 from hydrogate.pipeline.audit import AUDITING, COMPARING, Audit, asked_again, ready_teacher, sample_of, switched_on
@@ -72,9 +73,7 @@ def check(
     ] = None,
 ) -> None:
     """Hold data against a contract: 0 it holds, 1 it does not, 2 the input or the call cannot be used."""
-    if audit is None and (sample or method or weights):
-        raise BadParams("--sample, --method and --weights say how to --audit: name a teacher with it")
-    asked = Audit(audit, method, weights, sample) if audit else None
+    asked = _audit(contract, audit, method, weights, sample)
     report = _judge(paths, contract, profile, params, units, input_format, keys, reference, asked)
     _print_report(report, output_format, strict)
     if junit or data_docs:
@@ -100,12 +99,10 @@ def _judge(
     audit: Audit | None,
 ) -> Report:
     from hydrogate.checks import check as judge
-    from hydrogate.pipeline.formats import format_of, parse_keys, read, read_all
+    from hydrogate.pipeline.formats import parse_keys, read_all
 
     if contract not in CONTRACTS:
         raise BadParams(f"--contract {contract!r} is unknown{did_you_mean(contract, CONTRACTS)}")
-    if audit and contract != "labels":
-        raise BadParams(f"--audit asks a teacher about labels, and contract {contract!r} has none: --contract labels")
     if reference and contract == "input":
         raise BadParams("--reference: contract 'input' compares with nothing")
     overrides = _overrides(params)
@@ -116,20 +113,46 @@ def _judge(
         return judge(data, contract, profile=profile, overrides=overrides, counts=counts)
     declared = (input_format, units, parse_keys(keys))
     data = read_all(paths, *declared)
+    overrides, inputs = _asked_for(data, contract, profile, overrides, declared, reference, audit)
+    return judge(data, contract, profile=profile, overrides=overrides, **inputs)
+
+
+def _audit(
+    contract: str, teacher: str | None, method: str | None, weights: Path | None, sample: int | None
+) -> Audit | None:
+    if teacher is None and (sample or method or weights):
+        raise BadParams("--sample, --method and --weights say how to --audit: name a teacher with it")
+    if teacher and contract != "labels":
+        raise BadParams(f"--audit asks a teacher about labels, and contract {contract!r} has none: --contract labels")
+    return Audit(teacher, method, weights, sample) if teacher else None
+
+
+def _asked_for(
+    data: Dataset,
+    contract: str,
+    profile: str | None,
+    overrides: list[Override],
+    declared: tuple[str | None, str | None, dict[str, str]],
+    reference: Path | None,
+    audit: Audit | None,
+    quiet: bool = False,
+) -> tuple[list[Override], dict[str, Any]]:
+    """What ``--reference`` and ``--audit`` add to the bounds and to the inputs of a contract."""
+    from hydrogate.pipeline.formats import format_of, read
+
     inputs: dict[str, Any] = {}
     if reference:
         # A format that says its keys and units itself is left to, whatever those of the data are.
         itself = format_of(reference) in ("hdf5", "sdf")
-        inputs["held_out" if contract == "predictions" else "compared_with"] = read(
-            reference, *(() if itself else declared)
-        )
+        compared = read(reference, *(() if itself else declared))
+        inputs["held_out" if contract == "predictions" else "compared_with"] = compared
         overrides = switched_on(COMPARING.get(contract, ()), "--reference", contract, profile, overrides)
     if audit:
         overrides = switched_on(AUDITING, "--audit", contract, profile, overrides)
         if audit.sample:
             overrides = sample_of(audit.sample, len(data), profile, overrides)
-        inputs["relabel"] = asked_again(ready_teacher(audit, data.teacher or {}))
-    return judge(data, contract, profile=profile, overrides=overrides, **inputs)
+        inputs["relabel"] = asked_again(ready_teacher(audit, data.teacher or {}), quiet)
+    return overrides, inputs
 
 
 def _overrides(params: Path | None) -> list[Override]:
@@ -165,6 +188,12 @@ def probe(
     units: Annotated[str | None, typer.Option(help="Units of the file's numbers, such as kcal/mol,angstrom.")] = None,
     input_format: Annotated[str | None, typer.Option(help="The files' format, where the suffix does not tell.")] = None,
     keys: Annotated[str | None, typer.Option(help="The files' own keys: energy=E,forces=-gradient,charge=Q.")] = None,
+    reference: Annotated[Path | None, typer.Option(help="A trusted data set to compare each copy with.")] = None,
+    audit: Annotated[
+        str | None, typer.Option(help="Have this teacher (xtb, orb) label samples again: minutes, contract labels.")
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="With --audit: the teacher's level of theory.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="With --audit: the teacher's local weight file.")] = None,
     output_format: Annotated[OutputFormat, typer.Option("--format", help="How to print.")] = OutputFormat.TEXT,
 ) -> None:
     """Would the contract have caught it? Spoil copies of the data in every known way and say what passes."""
@@ -173,10 +202,14 @@ def probe(
     from hydrogate.checks.render.probe import probe_markdown, probe_text
     from hydrogate.pipeline.formats import parse_keys, read_all
 
-    overrides = _overrides(params)
-    data = read_all(paths, input_format, units, parse_keys(keys))
+    declared = (input_format, units, parse_keys(keys))
+    data = read_all(paths, *declared)
+    asked = _audit(contract, audit, method, weights, None)
+    overrides, inputs = _asked_for(data, contract, profile, _overrides(params), declared, reference, asked, quiet=True)
     with progress_bar("probe", total=count_trials(contract), unit="spoiled copies") as advance:
-        found = spoil(data, contract, sample=size, seed=seed, profile=profile, overrides=overrides, on_trial=advance)
+        found = spoil(
+            data, contract, sample=size, seed=seed, profile=profile, overrides=overrides, on_trial=advance, **inputs
+        )
     match output_format:
         case OutputFormat.JSON:
             print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))

@@ -44,15 +44,9 @@ def join(parts: list[Dataset]) -> Dataset:
     if any(part.cell is not None for part in parts):
         columns["cell"] = np.concatenate([_or_zeros(part.cell, (len(part), 3, 3), np.float64) for part in parts])
         columns["pbc"] = np.concatenate([_or_zeros(part.pbc, (len(part), 3), np.bool_) for part in parts])
-    for name, dtype in (("heavy_atoms_moved", np.float32), ("dipole", np.float64), ("charges", np.float32)):
-        shapes = [
-            (len(part.numbers),) if name == "charges" else (len(part), 3)[: 1 + (name == "dipole")] for part in parts
-        ]
-        recorded = [getattr(part, name) for part in parts]
-        if any(values is not None for values in recorded):
-            filled = zip(recorded, shapes, strict=True)
-            filled_in = [np.full(shape, np.nan) if values is None else values for values, shape in filled]
-            columns[name] = np.concatenate(filled_in).astype(dtype)
+    columns["heavy_atoms_moved"] = _or_nan([(part.heavy_atoms_moved, len(part)) for part in parts])
+    columns["dipole"] = _or_nan([(part.dipole, len(part)) for part in parts])
+    columns["charges"] = _or_nan([(part.charges, len(part.numbers)) for part in parts])
     starts = np.cumsum([0, *(len(part) for part in parts)])
     ends = np.cumsum([0, *(len(part.numbers) for part in parts)])
     return Dataset(
@@ -76,6 +70,18 @@ def _teacher(teachers: Sequence[Mapping[str, Any] | None]) -> Mapping[str, Any] 
 
 def _or_zeros(values: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     return np.zeros(shape, dtype=dtype) if values is None else values
+
+
+def _or_nan(columns: list[tuple[Any, int]]) -> Any:
+    """Columns with their lengths as one; NaN where a part has none, None where no part has any."""
+    known = [values for values, _ in columns if values is not None]
+    if not known:
+        return None
+    filled = [
+        np.full((count, *known[0].shape[1:]), np.nan, known[0].dtype) if values is None else values
+        for values, count in columns
+    ]
+    return np.concatenate(filled)
 
 
 def _isolated_atom_energies(parts: list[Dataset]) -> dict[str, float] | None:

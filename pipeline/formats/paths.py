@@ -48,9 +48,10 @@ def _files_in(folder: Path, input_format: str | None) -> list[Path]:
             by_format.setdefault(of, []).append(file)
     held = ", ".join(f"{len(files)} {name}" for name, files in by_format.items())
     if len(by_format) != 1:
+        pattern = folder / f"*{next(iter(by_format.values()))[0].suffix}" if by_format else "shards/*.extxyz"
         raise BadParams(
             f"{folder}: a folder that holds {held or 'no file of a known format'}: name the files, or a pattern such "
-            f"as '{folder / '*.extxyz'}'"
+            f"as '{pattern}'"
         )
     if aside:
         print(f"{folder}: {held} files are read, {len(aside)} others are not ({', '.join(aside[:3])})", file=sys.stderr)

@@ -148,3 +148,13 @@ def test_a_reference_is_compared_with(
     for check in checks:
         assert f"check {check}: not run" not in hydrogate.output
         assert f"● contract {contract}, check {check}: " in hydrogate.output
+
+
+def test_a_probe_asks_the_teacher_too(labelled: Dataset, written: Written, hydrogate: Command) -> None:
+    path = written(labelled.subset(range(6)), ".extxyz")
+    assert hydrogate("probe", path, "--audit", "xtb", "--reference", path, "--format", "json") == 0
+    not_run = hydrogate.output.partition('"not_run": ')[2].partition("}")[0]
+    assert "teacher_identity" in not_run
+    assert not {"label_audit", "force_scale_by_element"} & set(not_run.split('"'))
+    assert hydrogate("probe", path, "--method", "GFN1-xTB") == 2
+    assert hydrogate("probe", path, "--audit", "xtb", "--contract", "structures") == 2
