@@ -98,8 +98,8 @@ def pull_request_markdown(state: State, comparison: Comparison | None = None, li
     if comparison is None:
         sections.append(fired)
     else:
-        sections += [_metrics(comparison, state.decision), fired, _params(comparison), _data(comparison)]
-        sections.append(_others(comparison.changes))
+        telling, others = _metrics(comparison, state.decision)
+        sections += [telling, fired, _params(comparison), _data(comparison), _others(comparison.changes), others]
     sections += [_stale(state.stale), _plots(state, comparison), passing]
     sections = [section for section in sections if section.rows or section.note]
     head = "\n".join([MARKER, *_decision(state.decision, comparison), "", *_verdicts(state)]) + "\n"
@@ -202,24 +202,29 @@ def _gates(decision: Decision, comparison: Comparison | None) -> Section:
     return Section("Gates", rows, head, more="hydrogate decide")
 
 
-def _metrics(comparison: Comparison, decision: Decision) -> Section:
-    smaller_is_better = {item.gate.metric: item.gate.comparison.startswith("<") for item in decision.gates}
-    judged = list(smaller_is_better)
-    rows = []
+def _metrics(comparison: Comparison, decision: Decision) -> tuple[Section, Section]:
+    """Metrics that a gate judges or whose intervals do not overlap; and all others that changed."""
+    gates = {item.gate.metric: item.gate.comparison for item in decision.gates}
+    judged = list(gates)
+    telling, rest = [], []
     for file in _METRICS:
         leaves = comparison.metrics.get(file, {})
         names = sorted(key.removesuffix(".value") for key in leaves if key.endswith(".value"))
         for name in sorted(names, key=lambda name: judged.index(name) if name in judged else len(judged)):
             old, new = (_metric(leaves, name, side) for side in ("old", "new"))
             if old != new:
-                rows.append(row(f"{file} {name}", *_metric_cells(old, new, smaller_is_better.get(name))))
+                cells = _metric_cells(old, new, gates.get(name, ""))
+                (telling if name in gates or cells[-1] != "no" else rest).append(row(f"{file} {name}", *cells))
     head = ("| metric | base | branch | change | beyond the intervals |", "| --- | --- | --- | --- | --- |")
-    beyond = "Beyond: the two 95 % intervals do not overlap. The gate `regression` compares structure by structure."
-    nothing = "No metric changed." if comparison.metrics else "There are no metrics to compare."
-    note = beyond if rows else nothing
+    note = "No metric changed." if comparison.metrics else "There are no metrics to compare."
+    if telling or rest:
+        note = "Beyond: the two 95 % intervals do not overlap. The gate `regression` compares structure by structure."
     if comparison.unmeasured:
         note += f"\n\nNot compared: {words('; '.join(comparison.unmeasured), 1000)}."
-    return Section("Metrics", rows, head, note, True, "dvc metrics diff")
+    return (
+        Section("Metrics", telling, head, note, True, "dvc metrics diff"),
+        Section(f"Metrics: {len(rest)} others changed within their intervals", rest, head, more="dvc metrics diff"),
+    )
 
 
 def _metric(leaves: Leaves, name: str, side: str) -> Metric | None:
@@ -230,15 +235,16 @@ def _metric(leaves: Leaves, name: str, side: str) -> Metric | None:
         return None
 
 
-def _metric_cells(old: Metric | None, new: Metric | None, smaller_is_better: bool | None) -> tuple[str, ...]:
+def _metric_cells(old: Metric | None, new: Metric | None, comparison: str) -> tuple[str, ...]:
+    """Base, branch, change, and whether it is beyond the intervals; ``comparison`` is the gate's, which says better."""
     texts = ["absent" if metric is None else str(metric) for metric in (old, new)]
     if old is None or new is None or old.value is None or new.value is None:
         return (*texts, "", "cannot be told")
     change = new.value - old.value
     relative = f" ({change / abs(old.value):+.1%})" if old.value else ""
     judged = ""
-    if smaller_is_better is not None and change:
-        judged = ", better" if (change < 0) == smaller_is_better else ", worse"
+    if comparison[:1] in ("<", ">") and change:
+        judged = ", better" if (change < 0) == (comparison[0] == "<") else ", worse"
     if old.low is None or old.high is None or new.low is None or new.high is None:
         return (*texts, f"{change:+.4g}{relative}{judged}", "no interval")
     beyond = "yes" if new.low > old.high or new.high < old.low else "no"
@@ -265,9 +271,9 @@ def _findings(reports: Sequence[Report], comparison: Comparison | None) -> tuple
         gone = [(check, old) for check, old in before.items() if old is not None]
         changed += [row(f"{report.contract} {check}", f"{old} → not judged", "", "", "") for check, old in gone]
     head = ("| check | verdict | severity | observed | allowed |", "| --- | --- | --- | --- | --- |")
-    title = f"Contracts: {len(changed)} verdicts changed, {len(bad)} others do not pass"
-    if comparison is None:
-        title = f"Contracts: {len(bad)} checks do not pass"
+    title = f"Contracts: {len(bad)} checks fail or warn"
+    if comparison is not None:
+        title = f"Contracts: {len(changed)} verdicts changed, {len(bad)} other checks fail or warn"
     rest = f"Contracts: {len(good)} checks pass{' as before' if comparison else ''}"
     return (
         Section(title, [*changed, *bad], head, unfolded=True, more="hydrogate check"),
@@ -283,12 +289,11 @@ def _params(comparison: Comparison) -> Section:
 
 def _data(comparison: Comparison) -> Section:
     rows, same = [], []
+    first = ("summary.structures", "summary.atoms", "summary.species_percent.H")
     for contract in ("structures", "labels", "predictions"):
-        leaves = {
-            key.removeprefix("summary."): leaf
-            for key, leaf in comparison.metrics.get(contract, {}).items()
-            if key.startswith(("summary.structures", "summary.atoms", "summary.species_percent."))
-        }
+        found = comparison.metrics.get(contract, {})
+        species = sorted(key for key in found if key.startswith("summary.species_percent.") and key not in first)
+        leaves = {key.removeprefix("summary."): found[key] for key in (*first, *species) if key in found}
         for key, leaf in leaves.items():
             name = key.replace("species_percent.H", "H, % of the atoms").replace("species_percent.", "% ")
             old, new = leaf.get("old"), leaf.get("new")

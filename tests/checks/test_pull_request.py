@@ -138,6 +138,29 @@ def test_a_metric_that_changed(old: Metric, new: Metric, says: tuple[str, str]) 
     assert all(part in row for part in says)
 
 
+def test_a_metric_within_a_range_is_neither_better_nor_worse_and_the_others_are_folded_away() -> None:
+    between = Gate(
+        metric="hydrogen_fraction", comparison="between", low=0.4, high=0.6, required=True, confidence=0, min_n=1,
+        reason="why",
+    )  # fmt: skip
+    judged = state()
+    gates = (*judged.decision.gates, judge("hydrogen_fraction", between, Metric(0.44, "", 100)))
+    metrics = {
+        "validation": metric_leaves("hydrogen_fraction", Metric(0.45, "", 200), Metric(0.44, "", 100))
+        | metric_leaves("force_mae", Metric(0.1, "eV/Å", 9, 0.0, 0.2), Metric(0.11, "eV/Å", 9, 0.0, 0.2))
+        | metric_leaves("force_rmse_H", Metric(0.1, "eV/Å", 9, 0.0, 0.2), Metric(0.5, "eV/Å", 9, 0.4, 0.6))
+    }
+    text = pull_request_markdown(
+        replace(judged, decision=replace(judged.decision, gates=gates)), comparison(metrics=metrics)
+    )
+    rows = [line for line in text.splitlines() if line.startswith("| validation ")]
+    assert [re.sub(r"\W", "", row.split("|")[1]) for row in rows] == [
+        "validationhydrogen_fraction", "validationforce_rmse_H", "validationforce_mae",
+    ]  # fmt: skip
+    assert "worse" not in rows[0] and "better" not in rows[0]
+    assert text.index("1 others changed within their intervals") < text.index(rows[2])
+
+
 def test_a_metric_that_one_side_does_not_have() -> None:
     new = {f"force_rmse.{key}": leaf(None, value) for key, value in Metric(0.2, "eV/Å", 9).to_dict().items()}
     text = pull_request_markdown(state(), comparison(metrics={"validation": new}))
