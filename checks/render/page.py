@@ -87,7 +87,7 @@ def html_page(content: Content) -> str:
         "gates": [(item, Markup(charts.bullet(item.gate, item.metric))) for item in decision.gates],
         "headline": [(name, content.metrics[key]) for key, name in _HEADLINE.items() if key in content.metrics],
         "reports": content.reports,
-        "fires": [(report, f) for report in content.reports for f in report.findings if f.verdict is not Verdict.PASS],
+        "fires": _fires(content.reports),
         "parity": [(name, Markup(chart)) for name, chart in _parity(comparison)] if comparison else [],
         "errors": [(name, note, Markup(chart)) for name, note, chart in _errors(content.metrics, comparison)],
         "further": [(name, metric) for name, metric in content.metrics.items() if not _charted(name)],
@@ -120,7 +120,8 @@ def _environment() -> "Environment":
     )
     environment.filters |= {
         "figure": charts.figure,
-        "measure": _measure,
+        "unit": _unit,
+        "signs": lambda text: text.replace("<=", "≤").replace(">=", "≥"),
         "breakable": lambda name: Markup("_<wbr>").join(name.split("_")),
         "rule": _rule,
         "verdict": lambda finding: "warning" if _warned(finding) else str(finding.verdict).replace("_", " "),
@@ -141,15 +142,20 @@ def _policy(style: str, script: str) -> str:
     )
 
 
-def _measure(metric: Metric) -> str:
-    """The value and its unit, which stands close where it is a sign."""
-    unit = {"degree": "°"}.get(metric.unit, f" {metric.unit}".rstrip())
-    return charts.figure(metric.value) + (unit if metric.value is not None else "")
+def _unit(metric: Metric) -> str:
+    """The unit as it stands behind the figure: a sign stands close."""
+    return "" if metric.value is None else {"degree": "°"}.get(metric.unit, f" {metric.unit}".rstrip())
 
 
 def _charted(name: str) -> bool:
     """Whether the metric stands at the top or in a chart of its family."""
     return name in _HEADLINE or name.startswith(("force_rmse_", "angular_error_mean_deg_at_"))
+
+
+def _fires(reports: Sequence[Report]) -> list[tuple[Report, Finding]]:
+    """What does not pass: what refuses first, what only warns after it, what did not run last."""
+    found = [(report, f) for report in reports for f in report.findings if f.verdict is not Verdict.PASS]
+    return sorted(found, key=lambda item: (item[1].verdict is Verdict.NOT_RUN, not item[1].refuses()))
 
 
 def _rule(finding: Finding) -> str:
