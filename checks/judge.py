@@ -1,37 +1,173 @@
-"""From a measurement and its bounds to a finding. Undefined never passes; a check that breaks is an ``error``."""
+"""From measurements and their bounds to findings. Undefined never passes; a check that breaks is an ``error``."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hydrogate.checks.bounds import Bounds, Limits
 from hydrogate.checks.findings import Finding, Severity, Verdict
-from hydrogate.checks.rules import Measurement, NotRun, Quantities, Rows, Rule, Subject
+from hydrogate.checks.parts import Part
+from hydrogate.checks.rules import Asking, Measurement, NotRun, Quantities, Rule, Subject
+from hydrogate.checks.schemas import holding
+from hydrogate.checks.statistics import merged
+from hydrogate.checks.tally import Rows, Tally, outside
 
-EXAMPLES = 5
-
-
-def outside(values: NDArray[np.float64], limits: Limits) -> NDArray[np.bool_]:
-    """(K,) whether each value is outside ``limits``; NaN always is."""
-    low = -np.inf if limits.min is None else limits.min
-    high = np.inf if limits.max is None else limits.max
-    return ~((values >= low) & (values <= high))
+if TYPE_CHECKING:
+    from hydrogate.checks.waivers import Waiver
 
 
-def judge(rule: Rule, bounds: Bounds, subject: Subject) -> tuple[Finding, Measurement | None]:
-    """Measure and judge; the measurement comes along for the engines that judge it again."""
+class Broken(Exception):
+    """A check that broke on a part; the message says how."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a part, or several, answered each check in one round."""
+
+    by_check: Mapping[str, Any]
+
+    def merge(self, other: "Answers") -> "Answers":
+        return Answers({name: _merged(answer, other.by_check[name]) for name, answer in self.by_check.items()})
+
+
+def _merged(one: Any, other: Any) -> Any:
+    """A part that has nothing to say (NotRun) leaves it to the other; what is broken stays so."""
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return tuple(_merged(a, b) for a, b in zip(one, other, strict=True))
+    for broken in (answer for answer in (one, other) if isinstance(answer, Broken)):
+        return broken
+    if isinstance(one, NotRun) or isinstance(other, NotRun):
+        return other if isinstance(one, NotRun) else one
     try:
-        measurement = rule.measure(subject, bounds)
-    except NotRun as absent:
-        return _finding(rule, bounds, Verdict.NOT_RUN, f"not run: {absent}."), None
-    except Exception as error:  # whatever broke, the contract must say so and must not hold
-        message = f"the check itself broke: {type(error).__name__}: {error}."
-        return _finding(rule, bounds, Verdict.ERROR, message), None
-    return judged(rule, bounds, measurement), measurement
+        return merged(one, other)
+    except Exception as error:
+        return _broken(error)
+
+
+def _broken(error: Exception) -> Broken:
+    return Broken(f"{type(error).__name__}: {error}")
+
+
+@dataclass(frozen=True)
+class Round:
+    """What the checks ask every part, all at once, so that each part is read and its pairs are passed over once.
+
+    Parameters
+    ----------
+    questions : mapping of str to callable, or tuple of callables
+        Functions of a part, by check.
+    limits : mapping of str to Limits
+        Of each check that judges rows.
+    waivers : mapping of str to sequence of Waiver
+        Of each check, those that may cover its rows.
+    """
+
+    questions: Mapping[str, Any]
+    limits: Mapping[str, Limits]
+    waivers: "Mapping[str, Sequence[Waiver]]"
+
+    def __call__(self, part: Part) -> Answers:
+        answers = {name: self._answer(part, asked) for name, asked in self.questions.items()}
+        rows = {
+            (name, index): answer
+            for name, of_check in answers.items()
+            for index, answer in enumerate(of_check if isinstance(of_check, tuple) else (of_check,))
+            if isinstance(answer, Rows)
+        }
+        holds = holding(part.data, rows, self.limits) if rows else {}
+
+        def counted(name: str, index: int, answer: Any) -> Any:
+            if not isinstance(answer, Rows):
+                return answer
+            try:
+                waivers = self.waivers.get(name, ())
+                return Tally.of(answer, self.limits[name], holds[name, index], part.data, waivers)
+            except Exception as error:
+                return _broken(error)
+
+        return Answers(
+            {
+                name: tuple(counted(name, index, answer) for index, answer in enumerate(of_check))
+                if isinstance(of_check, tuple)
+                else counted(name, 0, of_check)
+                for name, of_check in answers.items()
+            }
+        )
+
+    def _answer(self, part: Part, asked: Callable[[Part], Any] | tuple[Callable[[Part], Any], ...]) -> Any:
+        if isinstance(asked, tuple):
+            return tuple(self._answer(part, question) for question in asked)
+        try:
+            return part.once(asked)
+        except NotRun as absent:
+            return absent
+        except Exception as error:  # whatever broke, the contract must say so and must not hold
+            if part.unreadable:
+                raise part.unreadable from None
+            return _broken(error)
+
+
+def judge(
+    rules: Sequence[Rule],
+    declared: Mapping[str, Bounds],
+    subject: Subject,
+    waivers: "Mapping[str, Sequence[Waiver]] | None" = None,
+) -> dict[str, tuple[Finding, Measurement | None]]:
+    """Measure and judge, by the name of the check; the measurement comes along for the engines that judge it again."""
+    measured = _measured(rules, declared, subject, waivers or {})
+    found: dict[str, tuple[Finding, Measurement | None]] = {}
+    for rule in rules:
+        bounds, measurement = declared[rule.check], measured[rule.check]
+        match measurement:
+            case NotRun():
+                found[rule.check] = _finding(rule, bounds, Verdict.NOT_RUN, f"not run: {measurement}."), None
+            case Exception():
+                message = f"the check itself broke: {measurement}."
+                found[rule.check] = _finding(rule, bounds, Verdict.ERROR, message), None
+            case _:
+                found[rule.check] = judged(rule, bounds, measurement), measurement
+    return found
+
+
+def _measured(
+    rules: Sequence[Rule],
+    declared: Mapping[str, Bounds],
+    subject: Subject,
+    waivers: "Mapping[str, Sequence[Waiver]]",
+) -> dict[str, Measurement | Exception]:
+    """Let the checks ask, all of them side by side, until each has concluded."""
+    limits = {name: bounds.limits[""] for name, bounds in declared.items() if "" in bounds.limits}
+    asking: dict[str, Asking] = {rule.check: rule.measure(subject, declared[rule.check]) for rule in rules}
+    answers: dict[str, Any] = dict.fromkeys(asking)
+    concluded: dict[str, Measurement | Exception] = {}
+    while answers:
+        questions: dict[str, Any] = {}
+        for name, answer in answers.items():
+            try:
+                questions[name] = asking[name].send(_said(answer))
+            except StopIteration as end:
+                concluded[name] = end.value
+            except (NotRun, Broken) as error:
+                concluded[name] = error
+            except Exception as error:
+                concluded[name] = _broken(error)
+        answers = dict(subject.parts.ask(Round(questions, limits, waivers)).by_check) if questions else {}
+    return concluded
+
+
+def _said(answer: Any) -> Any:
+    """``answer``; raises what stands in its place."""
+    for item in answer if isinstance(answer, tuple) else (answer,):
+        if isinstance(item, (NotRun, Broken)):
+            raise item
+    return answer
 
 
 def judged(rule: Rule, bounds: Bounds, measurement: Measurement) -> Finding:
     """The finding of what was measured."""
-    if isinstance(measurement, Rows):
+    if isinstance(measurement, Tally):
         return _judge_rows(rule, bounds, measurement)
     return _judge_quantities(rule, bounds, measurement)
 
@@ -51,44 +187,26 @@ def _finding(rule: Rule, bounds: Bounds, verdict: Verdict, message: str, **rest:
     )
 
 
-def _judge_rows(rule: Rule, bounds: Bounds, rows: Rows) -> Finding:
+def _judge_rows(rule: Rule, bounds: Bounds, tally: Tally) -> Finding:
     limits = bounds.limits[""]
-    values = np.asarray(rows.values, dtype=np.float64)
-    n = len(values)
-    if not n:
-        return _finding(rule, bounds, Verdict.UNDECIDED, f"there are no {rows.noun} to judge.")
-    severity = bounds.severity
-    bad = outside(values, limits)
-    if not bad.any() and limits.warns:
-        narrower = limits.as_warning()
-        if (doubtful := outside(values, narrower)).any():
-            limits, bad, severity = narrower, doubtful, Severity.WARN
-    order = _worst_first(values, limits)
-    worst = float(values[order[0]])
+    if not tally.n:
+        return _finding(rule, bounds, Verdict.UNDECIDED, f"there are no {tally.noun} to judge.")
+    severity, beyond = bounds.severity, tally.bad
+    if not tally.bad.n and tally.doubtful.n:
+        limits, severity, beyond = limits.as_warning(), Severity.WARN, tally.doubtful
+    worst = beyond.worst[0].value
     known = {
         "severity": severity,
-        "n": n,
-        "n_bad": int(bad.sum()),
+        "n": tally.n,
+        "n_bad": beyond.n,
         "observed": {"worst": worst} if np.isfinite(worst) else {},
         "allowed": {"worst": str(limits)},
     }
-    if not bad.any():
-        return _finding(rule, bounds, Verdict.PASS, f"{n} {rows.noun} within bounds ({limits}).", **known)
-    examples = tuple(rows.describe(int(row)) for row in order[: min(EXAMPLES, int(bad.sum()))])
-    message = (
-        f"{examples[0]}; allowed {limits}{' ' + rule.unit if rule.unit else ''}; {bad.sum()} of {n} {rows.noun} fail."
-    )
-    return _finding(rule, bounds, Verdict.FAIL, message, examples=examples, **known)
-
-
-def _worst_first(values: NDArray[np.float64], limits: Limits) -> NDArray[np.int64]:
-    """The rows farthest beyond (or nearest to) a bound, worst first; only as many as are shown."""
-    low = np.full(len(values), -np.inf) if limits.min is None else limits.min - values
-    high = np.full(len(values), -np.inf) if limits.max is None else values - limits.max
-    excess = np.nan_to_num(np.maximum(low, high), nan=np.inf, posinf=np.inf, neginf=-np.inf)
-    shown = min(EXAMPLES, len(values))
-    top = np.argpartition(-excess, shown - 1)[:shown]
-    return top[np.lexsort((top, -excess[top]))]
+    if not beyond.n:
+        return _finding(rule, bounds, Verdict.PASS, f"{tally.n} {tally.noun} within bounds ({limits}).", **known)
+    unit = f" {rule.unit}" if rule.unit else ""
+    message = f"{beyond.texts[0]}; allowed {limits}{unit}; {beyond.n} of {tally.n} {tally.noun} fail."
+    return _finding(rule, bounds, Verdict.FAIL, message, examples=beyond.texts, **known)
 
 
 def _judge_quantities(rule: Rule, bounds: Bounds, measured: Quantities) -> Finding:

@@ -1,71 +1,125 @@
 """Contract ``labels``: what energies and forces must satisfy before anything is trained on them."""
 
+from collections.abc import Generator, Mapping
+from functools import partial, reduce
+from typing import Any, NamedTuple
+
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import NDArray
 
 from hydrogate.checks.bounds import Bounds
 from hydrogate.checks.dataset import Dataset
-from hydrogate.checks.observables import SiblingWork, bond_forces, composition_fit, force_norms, per_structure
+from hydrogate.checks.observables import SiblingWork, bond_forces, per_structure
 from hydrogate.checks.observables import net_force as net_force_of
 from hydrogate.checks.observables import net_torque as net_torque_of
-from hydrogate.checks.rules import NotRun, Quantities, Rows, Subject, rule
-from hydrogate.checks.structures import refuse_absent_hydrogen
+from hydrogate.checks.parts import Ints, Part
+from hydrogate.checks.rules import Asking, NotRun, Quantities, Subject, row_rule, rule
+from hydrogate.checks.statistics import Extremes, Histogram, Keys, LeastSquares, Moments, Solution, merged, scattered
+from hydrogate.checks.structures import NO_HYDROGEN, element_counts, refuse_absent_hydrogen
+from hydrogate.checks.tally import Rows, Tally
 
 _UNITS = "Check the unit (eV/Å is meant) and that forces, not gradients, were stored."
+# The name of the total charge beside the atomic numbers among the columns of the composition fit.
+CHARGE = 1000
 
 
-def _labelled(subject: Subject) -> Dataset:
-    data = subject.data
+class Labelled(NamedTuple):
+    """A part's data set, its energies (M,), eV, and its forces (N, 3), eV/Å."""
+
+    data: Dataset
+    energy: NDArray[np.float64]
+    forces: NDArray[np.float32]
+
+
+def labels_of(part: Part) -> Labelled:
+    """The part's data set and its labels.
+
+    Raises
+    ------
+    NotRun
+        It carries none.
+    """
+    data = part.data
     if data.energy is None or data.forces is None:
         raise NotRun("the data set carries no " + ("energy" if data.forces is not None else "forces"))
-    return data
+    return Labelled(data, data.energy, data.forces)
 
 
 @rule("labels", remedy="Label again; read the teacher's reasons in the quarantine of the data set.")
-def complete(subject: Subject, bounds: Bounds) -> Quantities:
+def complete(subject: Subject, bounds: Bounds) -> Asking:
     """Each structure has energy and forces, or a quarantine entry with the teacher's reason."""
-    data = subject.data
-    if data.energy is None or data.forces is None:
-        return Quantities({"missing": float(len(data)), "quarantined_share": 0.0}, len(data))
-    n = data.n_read or len(data)
-    unlabelled = (~np.isfinite(data.energy)) | (per_structure(np.any(np.isnan(data.forces), axis=1), data) > 0)
-    missing = int(unlabelled.sum()) + max(0, n - len(data) - len(data.quarantine))
-    return Quantities({"missing": float(missing), "quarantined_share": len(data.quarantine) / max(n, 1)}, n)
+    whole = subject.whole
+    if not (whole.has_energy and whole.has_forces):
+        return Quantities({"missing": float(whole.structures), "quarantined_share": 0.0}, whole.structures)
+    n = whole.n_read or whole.structures
+    unlabelled: int = yield _unlabelled
+    missing = unlabelled + max(0, n - whole.structures - whole.quarantined)
+    return Quantities({"missing": float(missing), "quarantined_share": whole.quarantined / max(n, 1)}, n)
+
+
+def _unlabelled(part: Part) -> int:
+    data, energy, forces = labels_of(part)
+    absent = ~np.isfinite(energy)
+    if np.isnan(forces).any():
+        absent |= per_structure(np.any(np.isnan(forces), axis=1), data) > 0
+    return int(np.count_nonzero(absent))
+
+
+def force_histograms(part: Part) -> dict[bool, Histogram]:
+    """|F| of the heavy atoms (False) and of the hydrogens (True), eV/Å."""
+    hydrogen = labels_of(part).data.numbers == 1
+    return {of: Histogram.of(part.force_norms[hydrogen == of]) for of in (False, True)}
 
 
 @rule("labels", unit="eV/Å", remedy=_UNITS)
-def force_magnitude(subject: Subject, bounds: Bounds) -> Quantities:
+def force_magnitude(subject: Subject, bounds: Bounds) -> Asking:
     """|F| of atoms: the largest, the 99.9th percentile, the median."""
-    norms = force_norms(_labelled(subject))
-    if not len(norms):
+    by_kind = yield force_histograms
+    norms = by_kind[False].merge(by_kind[True])
+    if not norms.n:
         return Quantities({}, 0, "atoms")
-    p99_9, median = np.quantile(norms, [0.999, 0.5])
-    return Quantities({"largest": norms.max(), "p99_9": p99_9, "median": median}, len(norms), "atoms")
+    largest = np.nan if norms.undefined else norms.extremes.greatest
+    return Quantities({"largest": largest, "p99_9": norms.quantile(0.999), "median": norms.median}, norms.n, "atoms")
 
 
 @rule("labels", unit="eV/Å", remedy=_UNITS)
-def force_rms(subject: Subject, bounds: Bounds) -> Quantities:
+def force_rms(subject: Subject, bounds: Bounds) -> Asking:
     """Root mean square of the force components over the data set."""
-    forces = _labelled(subject).forces
-    assert forces is not None
-    value = float(np.sqrt(np.mean(forces.astype(np.float64) ** 2))) if forces.size else float("nan")
-    return Quantities({"": value}, len(forces), "atoms")
+    atoms, square = yield _force_squares
+    return Quantities({"": float(np.sqrt(square / (3 * atoms))) if atoms else float("nan")}, atoms, "atoms")
+
+
+def _force_squares(part: Part) -> tuple[int, float]:
+    labels_of(part)
+    with np.errstate(over="ignore"):
+        return len(part.force_norms), float(part.force_norms @ part.force_norms)
 
 
 @rule("labels", remedy="Look at the structure's label: zeroed, rescaled, or an SCF that did not converge.")
-def force_rms_per_structure(subject: Subject, bounds: Bounds) -> Rows:
+def force_rms_per_structure(subject: Subject, bounds: Bounds) -> Asking:
     """A structure's RMS force over the median of the data set."""
-    data = _labelled(subject)
-    rms = np.sqrt(per_structure(force_norms(data) ** 2, data) / np.maximum(3 * data.sizes, 1))
-    # On an atom alone there is no force.
-    several = np.flatnonzero((data.sizes != 1) | data.periodic)
-    median = np.median(rms[several]) if len(several) else np.nan
+    rms: Histogram = yield _structure_forces
+    tally: Tally = yield partial(_relative_forces, median=rms.median)
+    return tally
+
+
+def _several(data: Dataset) -> NDArray[np.int64]:
+    """Structures in which there can be a force: an atom alone feels none, unless from its own images."""
+    return np.flatnonzero((data.sizes != 1) | data.periodic)
+
+
+def _structure_forces(part: Part) -> Histogram:
+    return Histogram.of(part.force_rms[_several(labels_of(part).data)])
+
+
+def _relative_forces(part: Part, median: float) -> Rows:
+    several, rms = _several(labels_of(part).data), part.force_rms
     relative = rms / median if median > 0 else np.full(len(rms), np.nan)
     return Rows(
         relative[several],
         lambda row: (
-            f"{data.name(int(several[row]))} has RMS force {rms[several[row]]:.4g} eV/Å, "
+            f"{part.name(int(several[row]))} has RMS force {rms[several[row]]:.4g} eV/Å, "
             f"{relative[several[row]]:.3g} of the median"
         ),
         several,
@@ -73,54 +127,69 @@ def force_rms_per_structure(subject: Subject, bounds: Bounds) -> Rows:
 
 
 @rule("labels", remedy="The sign is wrong, or forces and atoms are in a different order: store F = −∇E.")
-def restoring_forces(subject: Subject, bounds: Bounds) -> Quantities:
+def restoring_forces(subject: Subject, bounds: Bounds) -> Asking:
     """Correlation of (X-H length minus its mean for that X) with the force on H along the bond, pooled."""
-    data = _labelled(subject)
-    refuse_absent_hydrogen(data, bounds)
-    bonds = bond_forces(data, subject.geometry)
-    n = len(bonds.force)
+    by_element: dict[int, Moments] = yield partial(_bond_moments, bounds=bounds)
+    n = sum(moments.n for moments in by_element.values())
     few = n < bounds.settings["min_bonds"]
     undecided = f"{n} X-H bonds, at least {bounds.settings['min_bonds']} needed" if few else ""
-    spread = n > 1 and bonds.deviation.std() > 0 and bonds.force.std() > 0
-    value = float(np.corrcoef(bonds.deviation, bonds.force)[0, 1]) if spread else float("nan")
+    value = float("nan")
+    if n > 1:
+        # About the mean of each element for the lengths, about the mean of all for the forces.
+        of_each = [by_element[z] for z in sorted(by_element)]
+        within = np.sum([moments.products for moments in of_each], axis=0)
+        spread = within[0, 0] * reduce(merged, of_each).products[1, 1]
+        value = float(within[0, 1] / np.sqrt(spread)) if spread > 0 else float("nan")
     return Quantities({"": value}, n, "X-H bonds", undecided, bounds.settings["too_few_only_warn"])
 
 
-def _near_siblings(subject: Subject, bounds: Bounds) -> SiblingWork:
-    _labelled(subject)
-    pairs = subject.siblings
-    near = pairs.rms_displacement <= bounds.settings["max_rms_displacement"]
+def _bond_moments(part: Part, bounds: Bounds) -> dict[int, Moments]:
+    """Of the length of X-H bonds (Å) and the force along them (eV/Å), by the element X."""
+    data, shape = labels_of(part).data, part.geometry
+    refuse_absent_hydrogen(data, bounds)
+    bonded = np.isfinite(shape.length) & (shape.length > 0)
+    length, element = shape.length[bonded], data.numbers[shape.partner[bonded]]
+    force = bond_forces(data, shape).force
+    return {int(z): Moments.of(length[element == z], force[element == z]) for z in np.unique(element)}
+
+
+def _near_siblings(part: Part, bounds: Bounds) -> SiblingWork:
+    labels_of(part)
+    near = part.siblings.rms_displacement <= bounds.settings["max_rms_displacement"]
     if not near.any():
         raise NotRun("no molecule has two near geometries (regenerate.sampling: none)")
-    return SiblingWork(*(column[near] for column in pairs))
+    return SiblingWork(*(column[near] for column in part.siblings))
 
 
 @rule("labels", remedy="Energies and forces disagree: a unit, a sign, an order of atoms, or labels of two methods.")
-def sibling_work(subject: Subject, bounds: Bounds) -> Quantities:
+def sibling_work(subject: Subject, bounds: Bounds) -> Asking:
     """Slope of ΔE on −½(F₁ + F₂)·Δx over pairs of near geometries of one molecule; needs no teacher."""
-    pairs = _near_siblings(subject, bounds)
-    work, difference = pairs.work, pairs.energy_difference
-    few = len(work) < bounds.settings["min_pairs"]
-    undecided = f"{len(work)} pairs, at least {bounds.settings['min_pairs']} needed" if few else ""
-    square = float(work @ work)
-    return Quantities({"": float(work @ difference) / square if square > 0 else np.nan}, len(work), "pairs", undecided)
+    n, product, square = yield partial(_work, bounds=bounds)
+    few = n < bounds.settings["min_pairs"]
+    undecided = f"{n} pairs, at least {bounds.settings['min_pairs']} needed" if few else ""
+    return Quantities({"": product / square if square > 0 else np.nan}, n, "pairs", undecided)
 
 
-@rule(
+def _work(part: Part, bounds: Bounds) -> tuple[int, float, float]:
+    pairs = _near_siblings(part, bounds)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return len(pairs.work), float((pairs.work * pairs.energy_difference).sum()), float((pairs.work**2).sum())
+
+
+@row_rule(
     "labels",
     unit="1/Å",
     remedy="The two energies have different references, or one of the two labels failed: look at both.",
 )
-def sibling_residual(subject: Subject, bounds: Bounds) -> Rows:
+def sibling_residual(part: Part, bounds: Bounds) -> Rows:
     """How far ΔE of two near geometries is from the work of their forces, over Σ |ΔF·Δx| |Δx| of their atoms."""
-    pairs = _near_siblings(subject, bounds)
-    data = subject.data
+    pairs = _near_siblings(part, bounds)
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = np.abs(pairs.energy_difference - pairs.work) / pairs.third_order
 
     def describe(row: int) -> str:
         return (
-            f"{data.name(int(pairs.second[row]))} differs from structure {pairs.first[row]} by "
+            f"{part.name(int(pairs.second[row]))} differs from structure {part.rows[int(pairs.first[row])]} by "
             f"{pairs.energy_difference[row]:.4g} eV, the work of their forces is {pairs.work[row]:.4g} eV"
         )
 
@@ -133,115 +202,168 @@ def sibling_residual(subject: Subject, bounds: Bounds) -> Rows:
     unit="eV/Å",
     remedy="The forces are not those of an isolated molecule, or of other positions.",
 )
-def net_force(subject: Subject, bounds: Bounds) -> Quantities:
+def net_force(subject: Subject, bounds: Bounds) -> Asking:
     """|ΣF| / √(3N), the largest over the structures; ``exact`` for teachers known to sum to zero."""
-    data = _labelled(subject)
-    values = net_force_of(data)
-    exact = str((data.teacher or {}).get("name", "")) in bounds.settings["exact_teachers"]
-    return Quantities({"exact" if exact else "other": values.max() if len(values) else np.nan}, len(values))
+    largest: Extremes = yield _net_forces
+    exact = str((subject.whole.teacher or {}).get("name", "")) in bounds.settings["exact_teachers"]
+    value = largest.greatest if subject.whole.structures else np.nan
+    return Quantities({"exact" if exact else "other": value}, subject.whole.structures)
 
 
-@rule("labels", unit="eV", remedy="Positions and forces are of two geometries, or two orders of the atoms.")
-def net_torque(subject: Subject, bounds: Bounds) -> Rows:
+def _net_forces(part: Part) -> Extremes:
+    return Extremes.of(net_force_of(labels_of(part).data))
+
+
+@row_rule("labels", unit="eV", remedy="Positions and forces are of two geometries, or two orders of the atoms.")
+def net_torque(part: Part, bounds: Bounds) -> Rows:
     """|Σ r × F| about the centroid of each isolated structure."""
-    data = _labelled(subject)
+    data = labels_of(part).data
     isolated = np.flatnonzero(~data.periodic)
     if not len(isolated):
         raise NotRun("every structure is periodic")
     values = net_torque_of(data)[isolated]
     return Rows(
         values,
-        lambda row: f"{data.name(int(isolated[row]))} is turned by its own forces, torque {values[row]:.4g} eV",
+        lambda row: f"{part.name(int(isolated[row]))} is turned by its own forces, torque {values[row]:.4g} eV",
         isolated,
         "isolated structures",
     )
 
 
-def _composition_residual(subject: Subject, bounds: Bounds) -> np.ndarray:
-    data = _labelled(subject)
-    fit = subject.composition
-    wanted = bounds.settings["min_structures_per_rank"] * fit.rank
-    if fit.rank < 2 or len(data) < wanted:
+def composition(part: Part) -> tuple[LeastSquares, Extremes]:
+    """Energy per atom from the share of each element and the total charge over the atoms; the charges' range.
+
+    Structures without a finite energy are left out of the fit.
+    """
+    data, energy, _ = labels_of(part)
+    usable = np.isfinite(energy)
+    size = np.maximum(data.sizes, 1)[usable]
+    columns = np.column_stack([part.compositions, data.charge])[usable] / size[:, None]
+    fit = LeastSquares.of((*part.elements.tolist(), CHARGE), columns, energy[usable] / size)
+    return fit, Extremes.of(data.charge)
+
+
+def solved(fit: LeastSquares, charges: Extremes) -> Solution:
+    """E = Σ_Z n_Z e_Z + q e_q; the charge counts only where charges differ."""
+    return fit.solve(but=() if charges.least < charges.greatest else (CHARGE,))
+
+
+def composition_residual(part: Part, coefficients: Mapping[int, float]) -> NDArray[np.float64]:
+    """(M,) what the fit leaves of each structure's energy per atom, eV."""
+    data, energy, _ = labels_of(part)
+    fitted = part.compositions @ np.array([coefficients.get(z, 0.0) for z in part.elements.tolist()])
+    fitted += data.charge * coefficients.get(CHARGE, 0.0)
+    residual: NDArray[np.float64] = (energy - fitted) / np.maximum(data.sizes, 1)
+    return residual
+
+
+def _residuals(part: Part, coefficients: Mapping[int, float]) -> tuple[Histogram, Moments]:
+    residual = composition_residual(part, coefficients)
+    return Histogram.of(residual), Moments.of(residual)
+
+
+def _composition(subject: Subject, bounds: Bounds) -> Generator[Any, Any, tuple[Histogram, Moments]]:
+    """The distribution of the residual of the composition fit."""
+    solution = solved(*(yield composition))
+    wanted = bounds.settings["min_structures_per_rank"] * solution.rank
+    if solution.rank < 2 or subject.whole.structures < wanted:
         raise NotRun(
-            f"{len(data)} structures of compositions of rank {fit.rank}; rank 2 and {wanted} structures needed"
+            f"{subject.whole.structures} structures of compositions of rank {solution.rank}; rank 2 and {wanted} "
+            "structures needed"
         )
-    return fit.residual
+    residuals: tuple[Histogram, Moments] = yield partial(_residuals, coefficients=solution.coefficients)
+    return residuals
 
 
 @rule(
     "labels", unit="eV/atom", remedy="Look at the outliers: a failed SCF, another level of theory, or a shuffled order."
 )
-def energy_residual(subject: Subject, bounds: Bounds) -> Quantities:
+def energy_residual(subject: Subject, bounds: Bounds) -> Asking:
     """Energy per atom after a fit of element energies: largest robust z-score, standard deviation."""
-    residual = _composition_residual(subject, bounds)
-    scale = 1.4826 * np.median(np.abs(residual - np.median(residual)))
-    z = np.abs(residual - np.median(residual)).max() / scale if scale > 0 else np.nan
-    return Quantities({"robust_z": z, "standard_deviation": residual.std()}, len(residual))
+    residual, moments = yield from _composition(subject, bounds)
+    middle, scale = residual.median, 1.4826 * residual.deviation
+    farthest = max(residual.extremes.greatest - middle, middle - residual.extremes.least)
+    z = farthest / scale if scale > 0 else np.nan
+    return Quantities({"robust_z": z, "standard_deviation": moments.deviation}, residual.n)
 
 
 @rule("labels", unit="eV/atom", remedy="Check the unit of the energies: eV is meant, not hartree or kcal/mol.")
-def energy_residual_scale(subject: Subject, bounds: Bounds) -> Quantities:
+def energy_residual_scale(subject: Subject, bounds: Bounds) -> Asking:
     """Median absolute deviation of the residual of the composition fit; exactly 0 is undecided."""
-    residual = _composition_residual(subject, bounds)
-    scale = float(np.median(np.abs(residual - np.median(residual))))
-    return Quantities({"": scale or float("nan")}, len(residual))
+    residual, _ = yield from _composition(subject, bounds)
+    return Quantities({"": residual.deviation or float("nan")}, residual.n)
 
 
 @rule("labels", remedy="Label the whole data set with one teacher, version and set of settings.")
 def teacher_identity(subject: Subject, bounds: Bounds) -> Quantities:
     """The data set names one teacher; in the pipeline, the one in the parameters."""
-    found = subject.data.teacher
+    found, n = subject.whole.teacher, subject.whole.structures
     if found is None:
         raise NotRun("the data set names no teacher")
     if several := found.get("several"):
         named = " and ".join(
             " ".join(str(one.get(key, "")) for key in ("name", "method", "version")) for one in several
         )
-        return Quantities({"": float(len(several) - 1)}, len(subject.data), f"structures labelled by {named}")
+        return Quantities({"": float(len(several) - 1)}, n, f"structures labelled by {named}")
     wanted = subject.teacher or {}
     differing = [key for key in wanted if found.get(key) != wanted[key]]
     if differing:
         pairs = ", ".join(f"{key} {found.get(key)!r} instead of {wanted[key]!r}" for key in differing)
-        return Quantities({"": float(len(differing))}, len(subject.data), f"structures labelled with {pairs}")
-    return Quantities({"": 0.0}, len(subject.data))
+        return Quantities({"": float(len(differing))}, n, f"structures labelled with {pairs}")
+    return Quantities({"": 0.0}, n)
 
 
 @rule("labels", remedy="Hydrogen carries no force of the size of the others: masked, mislabelled or missing hydrogen.")
-def hydrogen_forces(subject: Subject, bounds: Bounds) -> Quantities:
+def hydrogen_forces(subject: Subject, bounds: Bounds) -> Asking:
     """Median |F| on hydrogen over the median |F| on heavy atoms."""
-    data = _labelled(subject)
-    refuse_absent_hydrogen(data, bounds)
-    norms, hydrogen = force_norms(data), data.numbers == 1
+    by_kind = yield force_histograms
+    heavy, hydrogen = by_kind[False], by_kind[True]
+    if bounds.settings["may_be_absent"] and not hydrogen.n:
+        raise NotRun(NO_HYDROGEN)
     # Not over all atoms: where most are hydrogen, their own zeros would be the scale.
-    scale = np.median(norms[~hydrogen] if (~hydrogen).any() else norms) if len(norms) else 0.0
-    value = np.median(norms[hydrogen]) / scale if hydrogen.any() and scale > 0 else np.nan
-    return Quantities({"": value}, int(hydrogen.sum()), "hydrogens")
+    scale = (heavy if heavy.n else hydrogen).median
+    value = hydrogen.median / scale if hydrogen.n and scale > 0 else np.nan
+    return Quantities({"": value}, hydrogen.n, "hydrogens")
 
 
 @rule(
     "labels", remedy="Look at the structures of that value: labels that failed, or were written over by one constant."
 )
-def constant_labels(subject: Subject, bounds: Bounds) -> Quantities:
-    """Share of the structures, and of a sample of the atoms, that repeat the most frequent energy and force vector."""
-    data = _labelled(subject)
-    assert data.energy is not None
-    assert data.forces is not None
-    # One geometry written down twice rightly has one energy: a second place along some line tells geometries apart.
-    along = per_structure(data.positions.astype(np.float64) @ np.sqrt([2.0, 3.0, 5.0]), data)
+def constant_labels(subject: Subject, bounds: Bounds) -> Asking:
+    """Share of the structures and of the atoms, a sample of each, that repeat the most frequent energy and force."""
+    whole, size = subject.whole, bounds.settings["atoms"]
+    random = np.random.default_rng(bounds.settings["seed"])
+    structures, atoms = (
+        np.arange(n) if n <= size else np.unique(random.integers(0, n, size)) for n in (whole.structures, whole.atoms)
+    )
+    n, energies, geometries, forces = yield partial(_label_keys, structures=structures, atoms=atoms)
+    # One geometry written down twice rightly has one energy.
+    _, first = np.unique(scattered(energies ^ scattered(geometries)), return_index=True)
+    return Quantities({"energy": _repeated(energies[first]), "forces": _repeated(forces)}, n)
+
+
+def _label_keys(part: Part, structures: Ints, atoms: Ints) -> tuple[int, Keys, Keys, Keys]:
+    """How many structures have several atoms; of the sampled ones a key of each energy, geometry and force vector."""
+    data, energy, forces = labels_of(part)
     several = data.sizes > 1
-    distinct = np.unique(np.column_stack([data.energy, along])[several], axis=0)[:, 0]
-    atoms = np.flatnonzero(several[data.structure_of_atom])
-    wanted = bounds.settings
-    if len(atoms) > wanted["atoms"]:
-        atoms = np.random.default_rng(wanted["seed"]).choice(atoms, wanted["atoms"], replace=False)
-    values = {"energy": _repeated(distinct), "forces": _repeated(data.forces[atoms])}
-    return Quantities(values, int(several.sum()))
+    rows = part.own(structures)
+    rows = rows[several[rows]]
+    # A second place along some line tells geometries apart.
+    along = per_structure(sum(data.positions[:, k] * np.sqrt(n) for k, n in enumerate((2.0, 3.0, 5.0))), data)
+    own = part.own_atoms(atoms)
+    x, y, z = (forces[own[several[data.structure_of_atom[own]]]] + 0.0).view(np.uint32).T
+    return (
+        int(np.count_nonzero(several)),
+        scattered((energy[rows] + 0.0).view(np.uint64)),
+        scattered(along[rows].view(np.uint64)),
+        scattered(x ^ scattered(y ^ scattered(z))),
+    )
 
 
-def _repeated(values: NDArray[np.floating]) -> float:
-    """Share of the rows of ``values`` that repeat the most frequent one; 0 where each is unique, NaN of none."""
-    counts = np.unique(values, axis=0, return_counts=True)[1]
-    return float((counts.max() - 1) / len(values)) if len(values) else float("nan")
+def _repeated(keys: Keys) -> float:
+    """Share of ``keys`` that repeat the most frequent one; 0 where each is unique, NaN of none."""
+    counts = np.unique(keys, return_counts=True)[1]
+    return float((counts.max() - 1) / len(keys)) if len(keys) else float("nan")
 
 
 @rule(
@@ -249,24 +371,26 @@ def _repeated(values: NDArray[np.floating]) -> float:
     unit="eV",
     remedy="The isolated atoms are of another unit, method or element than the labels: compute them with one method.",
 )
-def isolated_atom_energies(subject: Subject, bounds: Bounds) -> Quantities:
+def isolated_atom_energies(subject: Subject, bounds: Bounds) -> Asking:
     """What the composition fit finds each element to gain in the structures over its isolated atom; none left out."""
-    data = _labelled(subject)
-    isolated = data.isolated_atom_energies
-    if not isolated:
+    whole = subject.whole
+    if not whole.isolated_atom_energies:
         raise NotRun("the data set carries no energies of isolated atoms")
-    assert data.energy is not None
-    energies = {atomic_numbers[symbol]: energy for symbol, energy in isolated.items()}
-    present, counts = np.unique(data.numbers, return_counts=True)
-    without = [chemical_symbols[z] for z in present.tolist() if z not in energies]
+    alone = {atomic_numbers[symbol]: energy for symbol, energy in whole.isolated_atom_energies.items()}
+    counts, gain, (fit, charges) = yield element_counts, partial(_gains, alone=alone), composition
+    without = [chemical_symbols[z] for z in sorted(counts) if z not in alone]
     if without:
-        return Quantities({"missing": float(len(without))}, len(data), f"structures (without {', '.join(without)})")
-    alone = np.zeros(len(chemical_symbols))
-    alone[list(energies)] = list(energies.values())
-    gain = data.energy - per_structure(alone[data.numbers], data)
-    values = {"missing": 0.0, "all": float(np.median(gain / np.maximum(data.sizes, 1))) if len(data) else np.nan}
-    fit = composition_fit(data, gain)
-    if fit.rank >= len(present):
-        often = counts >= bounds.settings["min_atoms"]
-        values |= {chemical_symbols[z]: fit.element_energies[z] for z in present[often].tolist()}
-    return Quantities(values, len(data))
+        return Quantities(
+            {"missing": float(len(without))}, whole.structures, f"structures (without {', '.join(without)})"
+        )
+    values = {"missing": 0.0, "all": gain.median}
+    solution = solved(fit, charges)
+    if solution.rank == len(solution.coefficients):
+        often = [z for z in sorted(counts) if counts[z] >= bounds.settings["min_atoms"]]
+        values |= {chemical_symbols[z]: solution.coefficients[z] - alone[z] for z in often}
+    return Quantities(values, whole.structures)
+
+
+def _gains(part: Part, alone: Mapping[int, float]) -> Histogram:
+    """The energy of each structure less that of its atoms alone, over its atoms, eV."""
+    return Histogram.of(composition_residual(part, alone))

@@ -6,7 +6,9 @@ from hydrogate.checks.bounds import Bounds, Override, fit_of, profile_names, res
 from hydrogate.checks.findings import Finding
 from hydrogate.checks.judge import judge
 from hydrogate.checks.observables import fragments
+from hydrogate.checks.parts import Part
 from hydrogate.checks.rules import RULES, Subject
+from hydrogate.checks.statistics import Extremes
 
 
 def profiles_that_hold(
@@ -41,8 +43,8 @@ def profiles_that_hold(
         _, bounds = resolve_bounds(contract, profile=other, overrides=overrides)
         changed = {name for name in declared if _differ(declared[name], bounds[name])}
         if refusing <= changed and _fits(other, subject):
-            enabled = [name for name in changed if bounds[name].enabled]
-            if not any(judge(RULES[contract, name], bounds[name], subject)[0].refuses() for name in enabled):
+            rules = [RULES[contract, name] for name in changed if bounds[name].enabled]
+            if not any(finding.refuses() for finding, _ in judge(rules, bounds, subject).values()):
                 holding.append(other)
     return tuple(holding)
 
@@ -53,9 +55,19 @@ def _differ(one: Bounds, two: Bounds) -> bool:
 
 def _fits(profile: str, subject: Subject) -> bool:
     """Whether the data are of the kind that ``profile`` was made for: molecules without hydrogen are no crystals."""
-    data, fit = subject.data, fit_of(profile)
-    if not len(data) or bool(data.periodic.all()) != fit.periodic or bool(data.periodic.any()) != fit.periodic:
+    whole, fit = subject.whole, fit_of(profile)
+    periodic, sizes = subject.parts.ask(_kind)
+    if not whole.structures or periodic not in (0, whole.structures) or bool(periodic) is not fit.periodic:
         return False
-    if fit.max_atoms is not None and data.sizes.max() > fit.max_atoms:
+    if fit.max_atoms is not None and sizes.greatest > fit.max_atoms:
         return False
-    return fit.min_fragments < 2 or int(fragments(data, subject.bonds).max()) >= fit.min_fragments
+    return fit.min_fragments < 2 or subject.parts.ask(_most_fragments).greatest >= fit.min_fragments
+
+
+def _kind(part: Part) -> tuple[int, Extremes]:
+    """Periodic structures; the smallest and the largest number of atoms."""
+    return int(part.data.periodic.sum()), Extremes.of(part.data.sizes)
+
+
+def _most_fragments(part: Part) -> Extremes:
+    return Extremes.of(fragments(part.data, part.bonds))

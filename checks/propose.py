@@ -20,9 +20,11 @@ import yaml
 from hydrogate.checks.bounds import Bounds, Limits, Override, resolve_bounds
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.declared import BadParams
-from hydrogate.checks.findings import Verdict
-from hydrogate.checks.judge import judge, limits_of, outside
-from hydrogate.checks.rules import RULES, Measurement, Rows, Subject
+from hydrogate.checks.findings import Finding, Verdict
+from hydrogate.checks.judge import judge, limits_of
+from hydrogate.checks.parts import Parts
+from hydrogate.checks.rules import RULES, Measurement, Subject
+from hydrogate.checks.tally import Tally, outside
 
 PROPOSED = ("structures", "labels")
 ENDS = ("min", "max", "warn_min", "warn_max")
@@ -134,15 +136,16 @@ def propose(
     if not 0.0 <= margin <= 1.0:
         raise BadParams(f"--margin {margin!r}: a number from 0 to 1 is needed")
     chosen, declared = resolve_bounds(contract, profile=profile, overrides=overrides)
-    subject = Subject(data)
-    checks = tuple(_propose(contract, bounds, subject, margin) for bounds in declared.values())
+    rules = [RULES[contract, name] for name, bounds in declared.items() if bounds.enabled]
+    judged = judge(rules, declared, Subject(Parts.of(data)))
+    checks = tuple(
+        _propose(bounds, *judged[name], margin) if bounds.enabled else ProposedCheck(name, {}, note="switched off")
+        for name, bounds in declared.items()
+    )
     return Proposal(contract, chosen, checks)
 
 
-def _propose(contract: str, bounds: Bounds, subject: Subject, margin: float) -> ProposedCheck:
-    if not bounds.enabled:
-        return ProposedCheck(bounds.check, {}, note="switched off")
-    finding, measured = judge(RULES[contract, bounds.check], bounds, subject)
+def _propose(bounds: Bounds, finding: Finding, measured: Measurement | None, margin: float) -> ProposedCheck:
     if measured is None or finding.verdict is Verdict.UNDECIDED:
         return ProposedCheck(bounds.check, {}, note=finding.message)
     ends: dict[tuple[str, str], End] = {}
@@ -161,10 +164,8 @@ def _propose(contract: str, bounds: Bounds, subject: Subject, margin: float) -> 
 
 def _observed(measured: Measurement, bounds: Bounds) -> dict[str, list[float]]:
     """The finite values by the key of the limits that judge them; of rows, the smallest and the largest."""
-    if isinstance(measured, Rows):
-        values = np.asarray(measured.values, dtype=np.float64)
-        finite = values[np.isfinite(values)]
-        return {"": [float(finite.min()), float(finite.max())]} if len(finite) else {}
+    if isinstance(measured, Tally):
+        return {"": [measured.least, measured.greatest]} if measured.least <= measured.greatest else {}
     found: dict[str, list[float]] = {}
     for name, value in measured.values.items():
         if math.isfinite(value):

@@ -1,30 +1,22 @@
 """What a check is: one function found by its name, that measures; bounds judge what it measured.
 
-A check returns :class:`Rows` (one value a structure, atom or bond), :class:`Quantities` (values of the whole data
-set), or raises :class:`NotRun` where an input that it needs is absent. It never compares with a number of its own.
+A data set is judged part by part (:mod:`hydrogate.checks.parts`), so a check is written in one of two forms. A
+:func:`row_rule` looks at a part by itself and returns :class:`Rows`, one value a structure, atom or bond. A
+:func:`rule` concludes on the whole: it yields functions of a part, is sent their merged answers, and returns
+:class:`Quantities`, or the merged answer to a function that returned Rows. Either raises :class:`NotRun` where an input
+that it needs is absent; a part for which it is raised has nothing to say. No check compares with a number of its own.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from hydrogate.checks.bounds import Bounds
 from hydrogate.checks.dataset import Dataset
-from hydrogate.checks.observables import (
-    Bonds,
-    CompositionFit,
-    Geometry,
-    SiblingWork,
-    bonds,
-    composition_fit,
-    geometry,
-    sibling_work,
-)
+from hydrogate.checks.parts import Part, Parts, Whole
 from hydrogate.checks.symmetry import Potential
+from hydrogate.checks.tally import Rows, Tally
 
 if TYPE_CHECKING:
     from hydrogate.checks.input import InputCounts
@@ -32,28 +24,6 @@ if TYPE_CHECKING:
 
 class NotRun(Exception):
     """An input that the check needs is absent; the message names it."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """One value a row.
-
-    Parameters
-    ----------
-    values : (K,)
-        NaN counts as outside every bound.
-    describe : callable
-        A row's index to its sentence: which structure, what was observed.
-    structure : (K,) int, optional
-        The structure of each row; row k is structure k where it is left out.
-    noun : str
-        What a row is, in the plural.
-    """
-
-    values: NDArray[Any]
-    describe: Callable[[int], str]
-    structure: NDArray[np.int64] | None = None
-    noun: str = "structures"
 
 
 @dataclass(frozen=True)
@@ -74,7 +44,8 @@ class Quantities:
     holds: str = ""
 
 
-Measurement: TypeAlias = Rows | Quantities
+Measurement: TypeAlias = Tally | Quantities
+Asking: TypeAlias = Generator[Any, Any, Measurement]
 
 
 @dataclass(frozen=True)
@@ -83,7 +54,7 @@ class Subject:
 
     Parameters
     ----------
-    data : Dataset
+    parts : Parts
     counts : InputCounts, optional
         What became of the records of the input files; contract ``input`` alone.
     held_out : Dataset, optional
@@ -101,7 +72,7 @@ class Subject:
         ``cutoff`` (Å), ``reads_charge`` (whether total charge and spin are inputs of it).
     """
 
-    data: Dataset
+    parts: Parts
     counts: "InputCounts | None" = None
     held_out: Dataset | None = None
     teacher: Mapping[str, Any] | None = None
@@ -110,28 +81,10 @@ class Subject:
     reference: Dataset | None = None
     student: Mapping[str, Any] | None = None
 
-    @cached_property
-    def geometry(self) -> Geometry:
-        """The pass over all pairs, made once for the checks that share it."""
-        return geometry(self.data)
-
-    @cached_property
-    def bonds(self) -> Bonds:
-        """The bonds that distances show, made once."""
-        return bonds(self.data)
-
-    @cached_property
-    def siblings(self) -> SiblingWork:
-        """Pairs of geometries of one molecule."""
-        return sibling_work(self.data)
-
-    @cached_property
-    def composition(self) -> CompositionFit:
-        """The least-squares fit of element energies."""
-        return composition_fit(self.data)
-
-
-Measure: TypeAlias = Callable[[Subject, Bounds], Measurement]
+    @property
+    def whole(self) -> Whole:
+        """What is known of the data set before it is read."""
+        return self.parts.whole
 
 
 @dataclass(frozen=True)
@@ -142,7 +95,7 @@ class Rule:
     check: str
     unit: str
     remedy: str
-    measure: Measure
+    measure: Callable[[Subject, Bounds], Asking]
 
     @property
     def why(self) -> str:
@@ -151,14 +104,47 @@ class Rule:
 
 
 RULES: dict[tuple[str, str], Rule] = {}
+Concluding: TypeAlias = Callable[[Subject, Bounds], Asking | Quantities]
 
 
-def rule(*contracts: str, remedy: str, unit: str = "") -> Callable[[Measure], Measure]:
-    """Declare the decorated function as the check of its name in ``contracts``."""
+class Looking(Protocol):
+    """A function of a part and its bounds."""
 
-    def declare(measure: Measure) -> Measure:
-        for contract in contracts:
-            RULES[contract, measure.__name__] = Rule(contract, measure.__name__, unit, remedy, measure)
-        return measure
+    __name__: str
+
+    def __call__(self, part: Part, bounds: Bounds) -> Rows: ...
+
+
+def rule(*contracts: str, remedy: str, unit: str = "") -> Callable[[Concluding], Concluding]:
+    """Declare the decorated function of a subject and its bounds as the check of its name in ``contracts``."""
+
+    def declare(conclude: Concluding) -> Concluding:
+        @wraps(conclude)
+        def measure(subject: Subject, bounds: Bounds) -> Asking:
+            concluded = conclude(subject, bounds)
+            return concluded if isinstance(concluded, Quantities) else (yield from concluded)
+
+        _declare(contracts, measure, unit, remedy)
+        return conclude
 
     return declare
+
+
+def row_rule(*contracts: str, remedy: str, unit: str = "") -> Callable[[Looking], Looking]:
+    """Declare the decorated function of a part and its bounds as the check of its name in ``contracts``."""
+
+    def declare(look: Looking) -> Looking:
+        @wraps(look)
+        def measure(subject: Subject, bounds: Bounds) -> Asking:
+            tally: Tally = yield partial(look, bounds=bounds)
+            return tally
+
+        _declare(contracts, measure, unit, remedy)
+        return look
+
+    return declare
+
+
+def _declare(contracts: tuple[str, ...], measure: Callable[[Subject, Bounds], Asking], unit: str, remedy: str) -> None:
+    for contract in contracts:
+        RULES[contract, measure.__name__] = Rule(contract, measure.__name__, unit, remedy, measure)

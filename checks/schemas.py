@@ -13,9 +13,10 @@ import polars as pl
 from hydrogate.checks.bounds import Limits
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.declared import BadParams
-from hydrogate.checks.rules import Rows
+from hydrogate.checks.tally import Rows
 
 SAMPLES = 20
+Key = tuple[str, int]
 
 
 def atom_table(data: Dataset) -> pl.DataFrame:
@@ -28,6 +29,18 @@ def atom_table(data: Dataset) -> pl.DataFrame:
         if values is not None:
             columns |= {f"{prefix}_{axis}": values[:, k] for k, axis in enumerate("xyz")}
     return pl.DataFrame(columns)
+
+
+def holding(data: Dataset, rows: Mapping[Key, Rows], limits: Mapping[str, Limits]) -> dict[Key, bool]:
+    """Whether pandera lets each of ``rows`` of one part pass, by check and number; of ``finite`` its atoms too."""
+    names = {f"{check}_{number}": (check, number) for check, number in rows}
+    filled = {name: rows[key] for name, key in names.items() if len(rows[key].values)}
+    limits_of = {name: limits[names[name][0]] for name in filled}
+    failing = failing_checks(structure_table(filled, limits_of, len(data)), limits_of)
+    verdicts = {key: name not in failing for name, key in names.items()}
+    if verdicts.get(("finite", 0)) and failing_atoms(atom_table(data)):
+        verdicts["finite", 0] = False
+    return verdicts
 
 
 def structure_table(rows: Mapping[str, Rows], limits: Mapping[str, Limits], n_structures: int) -> pl.DataFrame:

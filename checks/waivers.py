@@ -19,8 +19,9 @@ from hydrogate.checks.bounds import CONTRACTS, Bounds, Override, resolve_bounds
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.declared import BadParams, Section, did_you_mean, explain
 from hydrogate.checks.findings import Finding, Severity, Verdict
-from hydrogate.checks.judge import EXAMPLES, judged, outside
-from hydrogate.checks.rules import Measurement, Quantities, Rows, Rule
+from hydrogate.checks.judge import judged
+from hydrogate.checks.rules import Measurement, Quantities, Rule
+from hydrogate.checks.tally import EXAMPLES
 
 Words = Annotated[str, Field(min_length=1, pattern=r"\S")]
 
@@ -120,50 +121,34 @@ def _read(item: object, where: str) -> Waiver:
 
 
 def waive(
-    rule: Rule,
-    bounds: Bounds,
-    data: Dataset,
-    fingerprint: str,
-    finding: Finding,
-    measurement: Measurement,
-    waivers: Sequence[Waiver],
+    rule: Rule, bounds: Bounds, finding: Finding, measurement: Measurement, waivers: Sequence[Waiver]
 ) -> tuple[Finding, tuple[Waiver, ...]]:
     """The finding with what ``waivers`` know taken for a warning, and the waivers that had something to waive.
 
     Parameters
     ----------
     rule, bounds : Rule, Bounds
-    data : Dataset
-    fingerprint : str
-        Of what was judged.
     finding : Finding
         What the rule found in ``measurement``.
-    measurement : Rows or Quantities
+    measurement : Tally or Quantities
+        A tally knows which of its rows the waivers cover.
     waivers : sequence of Waiver
-        Those of this check that have not expired.
+        Those of this check and of this data set that have not expired.
     """
-    here = [waiver for waiver in waivers if waiver.fingerprint in (None, fingerprint)]
-    if finding.verdict is not Verdict.FAIL or not here:
+    if finding.verdict is not Verdict.FAIL or not waivers:
         return finding, ()
     if isinstance(measurement, Quantities):
-        whole = tuple(waiver for waiver in here if not waiver.names_structures)
+        whole = tuple(waiver for waiver in waivers if not waiver.names_structures)
         return (_warned(finding, whole) if whole else finding), whole
-    values = np.asarray(measurement.values, dtype=np.float64)
-    owner = np.arange(len(values)) if measurement.structure is None else measurement.structure
-    bad = np.flatnonzero(outside(values, bounds.limits[""]))
-    covering = {waiver: waiver.covers(data, owner[bad]) for waiver in here if waiver.names_structures}
-    used = tuple(waiver for waiver, covered in covering.items() if covered.any())
-    if not used:
+    used = tuple(waiver for waiver in waivers if waiver in measurement.waived)
+    if not used or measurement.rest is None:
         return finding, ()
-    known = bad[np.logical_or.reduce([covering[waiver] for waiver in used])]
-    rest = np.setdiff1d(np.arange(len(values)), known)
-    new = len(bad) - len(known)
+    new = measurement.rest.bad.n
+    known = measurement.bad.n - new
     if not new:
-        described = tuple(measurement.describe(row) for row in known[:EXAMPLES].tolist())
-        return replace(_warned(finding, used), n_bad=len(known), examples=described), used
-    others = Rows(values[rest], lambda row: measurement.describe(int(rest[row])), owner[rest], measurement.noun)
-    left = judged(rule, bounds, others)
-    message = f"{left.message} {len(known)} further ones are waived: {'; '.join(map(str, used))}."
+        return replace(_warned(finding, used), n_bad=known, examples=measurement.known), used
+    left = judged(rule, bounds, measurement.rest)
+    message = f"{left.message} {known} further ones are waived: {'; '.join(map(str, used))}."
     return replace(left, n=finding.n, message=message), used
 
 

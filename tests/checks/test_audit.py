@@ -8,7 +8,8 @@ import pytest
 from ase import Atoms
 
 from hydrogate.checks import Dataset, Finding, Verdict, check
-from hydrogate.checks.audit import audit_sample, missed_share, strangeness
+from hydrogate.checks.audit import Sample, audit_sample, missed_share
+from hydrogate.checks.parts import Parts
 from hydrogate.checks.rules import Subject
 from hydrogate.checks.symmetry import Potential
 
@@ -16,6 +17,18 @@ from hydrogate.checks.symmetry import Potential
 def audited(data: Dataset, ask: Potential) -> dict[str, Finding]:
     report = check(data, "labels", relabel=ask)
     return {f.check: f for f in report.findings if f.check in ("label_audit", "energy_force_consistency")}
+
+
+def sampled(data: Dataset, size: int) -> Sample:
+    """What the audit would ask the teacher about."""
+    parts = Parts.of(data, atoms=500)
+    asking, answer = audit_sample(Subject(parts), size, 0), None
+    while True:
+        try:
+            question = asking.send(answer)
+        except StopIteration as end:
+            return end.value
+        answer = tuple(map(parts.ask, question)) if isinstance(question, tuple) else parts.ask(question)
 
 
 def test_agreement_says_what_it_would_have_missed(labelled: Dataset, ask_again: Potential) -> None:
@@ -41,7 +54,7 @@ def test_missed_share(n: int, of: int, share: float) -> None:
 
 
 def test_a_wrong_label_is_named_with_its_unit(labelled: Dataset, ask_again: Potential) -> None:
-    row = int(audit_sample(Subject(labelled), 20, 0).random[7])
+    row = sampled(labelled, 20).random[7].row
     forces = labelled.forces.copy()
     forces[labelled.atoms_of(row)] *= -1
     finding = audited(replace(labelled, forces=forces, _cache={}), ask_again)["label_audit"]
@@ -71,5 +84,5 @@ def test_a_structure_without_a_label_is_the_strangest_and_hides_no_other(
     forces[labelled.atoms_of(70)] *= 40
     energy[33] = np.nan
     spoiled = replace(labelled, forces=forces, energy=energy, _cache={})
-    assert np.argsort(-strangeness(Subject(spoiled)))[:2].tolist() == [33, 70]
+    assert [one.row for one in sampled(spoiled, 2).outliers] == [33, 70]
     assert audited(spoiled, ask_again)["label_audit"].verdict is Verdict.UNDECIDED

@@ -13,9 +13,10 @@ from hydrogate.checks.bounds import Limits, resolve_bounds
 from hydrogate.checks.contract import _compare_engines
 from hydrogate.checks.declared import BadParams
 from hydrogate.checks.distributions import gx_verdicts
-from hydrogate.checks.rules import Quantities, Rows
+from hydrogate.checks.rules import Quantities
 from hydrogate.checks.schemas import atom_table, failing_atoms, failing_checks, structure_table
 from hydrogate.checks.symmetry import Potential
+from hydrogate.checks.tally import Rows
 
 
 def table_of(values: list[float], limits: Limits) -> tuple[pl.DataFrame, dict[str, Limits]]:

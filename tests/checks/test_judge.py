@@ -8,20 +8,26 @@ from hypothesis import strategies as st
 from hydrogate.checks.bounds import Bounds, Limits
 from hydrogate.checks.dataset import concatenate
 from hydrogate.checks.findings import Finding, Severity, Verdict
-from hydrogate.checks.judge import judge, outside
-from hydrogate.checks.rules import Measurement, NotRun, Quantities, Rows, Rule, Subject
+from hydrogate.checks.judge import judge
+from hydrogate.checks.parts import Part, Parts
+from hydrogate.checks.rules import Asking, NotRun, Quantities, Rule, Subject
+from hydrogate.checks.tally import Rows, outside
 
 
 def judged(
-    measurement: Measurement | Exception, limits: dict[str, Limits], severity: Severity = Severity.ERROR
+    measurement: Rows | Quantities | Exception, limits: dict[str, Limits], severity: Severity = Severity.ERROR
 ) -> Finding:
-    def measure(subject: Subject, bounds: Bounds) -> Measurement:
+    def answer(part: Part) -> Rows | Quantities:
         if isinstance(measurement, Exception):
             raise measurement
         return measurement
 
-    bounds = Bounds("c", Severity.ERROR, True, limits, {}, "why", "here")
-    return judge(Rule("structures", "c", "Å", "Mend it.", measure), bounds, Subject(concatenate([])))[0]
+    def measure(subject: Subject, bounds: Bounds) -> Asking:
+        return (yield answer)
+
+    bounds = {"c": Bounds("c", Severity.ERROR, True, limits, {}, "why", "here")}
+    rule = Rule("structures", "c", "Å", "Mend it.", measure)
+    return judge([rule], bounds, Subject(Parts.of(concatenate([]))))["c"][0]
 
 
 def rows(values: list[float]) -> Rows:
@@ -69,7 +75,7 @@ def test_between_the_warning_and_the_bound_is_a_warning() -> None:
         (ZeroDivisionError("x / 0"), Verdict.ERROR),
     ],
 )
-def test_verdict(measured: Measurement | Exception, verdict: Verdict) -> None:
+def test_verdict(measured: Quantities | Exception, verdict: Verdict) -> None:
     finding = judged(measured, {"": Limits(0.0, 1.0)})
     assert finding.verdict is verdict
     assert finding.refuses(strict=True) is (verdict is not Verdict.PASS)

@@ -1,4 +1,7 @@
-"""One mutant a contract check: it spoils a good data set, its check fires, and nothing else that is not declared."""
+"""One mutant a contract check: it spoils a good data set, its check fires, and nothing else that is not declared.
+
+And whatever the data set, its findings do not depend on how it is cut into parts.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from hydrogate.checks import Dataset, Report, Severity, Verdict, check
 from hydrogate.checks.bounds import resolve_bounds
 from hydrogate.checks.dataset import Quarantined
+from hydrogate.checks.parts import Parts
 from hydrogate.checks.rules import RULES
 from hydrogate.checks.symmetry import Potential
 
@@ -280,10 +284,10 @@ def good(request: pytest.FixtureRequest) -> Dataset:
 
 
 def judged(
-    data: Dataset,
+    data: Dataset | Parts,
     good: Dataset,
     contract: str,
-    ask_again: Potential,
+    ask_again: Potential | None,
     bounds: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
 ) -> Report:
     """``data`` against ``contract`` with all that its checks can use; ``good`` is the reference."""
@@ -350,3 +354,36 @@ def test_a_few_molecules_are_no_population_and_that_only_warns(structures: Datas
     found = {finding.check: finding for finding in report.findings}
     for name in ("hydrogen_fraction", "element_fraction"):
         assert (found[name].verdict, found[name].severity) == (Verdict.UNDECIDED, Severity.WARN)
+
+
+def cut(data: Dataset, count: int) -> Parts:
+    parts = Parts.of(data, atoms=-(-len(data.numbers) // count))
+    assert len(parts.places) == count
+    return parts
+
+
+def compare(one: Report, other: Report) -> None:
+    """Everything is equal; figures to 1e-9."""
+    assert one.fingerprint == other.fingerprint
+    assert one.summary == other.summary
+    assert one.holds_under == other.holds_under
+    for finding, again in zip(one.findings, other.findings, strict=True):
+        assert dict(again.observed) == pytest.approx(dict(finding.observed), rel=1e-9, abs=1e-12), finding.check
+        assert replace(again, observed=finding.observed) == finding
+
+
+CASES = [*MUTANTS, ("structures", "good"), ("labels", "good")]
+
+
+@pytest.mark.parametrize(
+    ("good", "name"), [(key[0], key) for key in CASES], ids=[".".join(key) for key in CASES], indirect=["good"]
+)
+def test_findings_do_not_depend_on_the_cut(good: Dataset, name: tuple[str, str], ask_again: Potential) -> None:
+    mutant = MUTANTS.get(name, Mutant(lambda data: data))
+    data = mutant.spoil(good)
+    # The teacher is slow, and asked where it matters.
+    asked = ask_again if name[1] in ("good", "label_audit", "energy_force_consistency") else None
+    whole, two, seven = (judged(cut(data, count), good, name[0], asked, mutant.bounds) for count in (1, 2, 7))
+    assert Verdict.ERROR not in {finding.verdict for finding in whole.findings}
+    compare(whole, two)
+    compare(whole, seven)
