@@ -198,7 +198,7 @@ def _errors(metrics: Mapping[str, Metric], comparison: Comparison | None) -> Ite
         elif label.startswith("H_on_"):
             families["bonded"].append(charts.Bar(f"H on {label[5:]}", metric, "", "hydrogen"))
         elif label == "H_bonding":
-            families["bonded"].append(charts.Bar("H in an H bond", metric, "", "hydrogen"))
+            families["bonded"].append(charts.Bar("H-bonded H", metric, "", "hydrogen"))
     if families["element"]:
         chart = charts.bars([*everything, *families["element"]], "force RMSE", "eV/Å")
         yield "By element", "hydrogen in orange", chart
