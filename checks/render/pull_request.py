@@ -206,7 +206,8 @@ def _metrics(comparison: Comparison, decision: Decision) -> tuple[Section, Secti
     """Metrics that a gate judges or whose intervals do not overlap; and all others that changed."""
     gates = {item.gate.metric: item.gate.comparison for item in decision.gates}
     judged = list(gates)
-    telling, rest = [], []
+    telling: list[str] = []
+    rest: list[str] = []
     for file in _METRICS:
         leaves = comparison.metrics.get(file, {})
         names = sorted(key.removesuffix(".value") for key in leaves if key.endswith(".value"))
@@ -253,7 +254,9 @@ def _metric_cells(old: Metric | None, new: Metric | None, comparison: str) -> tu
 
 def _findings(reports: Sequence[Report], comparison: Comparison | None) -> tuple[Section, Section]:
     """What changed or does not pass, changed verdicts first, also of checks judged no longer; and all the others."""
-    changed, bad, good = [], [], []
+    changed: list[str] = []
+    bad: list[str] = []
+    good: list[str] = []
     for report in reports:
         leaves = comparison.metrics.get(report.contract, {}) if comparison else {}
         before = {
