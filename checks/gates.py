@@ -218,11 +218,13 @@ def judge(name: str, gate: Gate, metric: Metric | None, note: str = "") -> Judge
         return say(Verdict.NOT_RUN, f"metric {gate.metric} was not measured: {reason}")
     allowed = f"allowed {gate.allowed} {metric.unit}".rstrip() + (f"; {note}" if note else "")
     if metric.value is None:
-        few = metric.n < gate.min_n
-        return say(Verdict.UNDECIDED, f"undefined (n = {metric.n}); {allowed}", gate.min_n if few else None)
+        few = f", at least {gate.min_n} molecules are needed" if metric.n < gate.min_n else ""
+        message = f"undefined (n = {metric.n}); {allowed}{few}"
+        return say(Verdict.UNDECIDED, message, gate.min_n if few else None)
     if metric.n < gate.min_n:
         needed = molecules_to_decide(gate, metric) or gate.min_n
-        return say(Verdict.UNDECIDED, f"{metric} is measured on fewer than {gate.min_n}; {allowed}", needed)
+        message = f"{metric} is measured on fewer than {gate.min_n}; {allowed}: about {needed} would decide"
+        return say(Verdict.UNDECIDED, message, needed)
     low, high = _interval(gate, metric, metric.value)
     if low is None or high is None:
         message = f"{metric} has no interval, and confidence {gate.confidence:g} needs one; {allowed}"
