@@ -143,43 +143,53 @@ def bonded(numbers, positions, offset, radii, reach, skip):  # type: ignore[no-u
     widest = 1
     for m in range(len(offset) - 1):
         widest = max(widest, offset[m + 1] - offset[m])
-    place = np.empty((3, widest))
-    square = np.empty(widest)
-    own = np.empty(widest)
+    x, y, z, radius, beyond = (np.empty(widest), np.empty(widest), np.empty(widest), np.empty(widest), np.empty(widest))
     count = 0
     for m in range(len(offset) - 1):
         start, size = offset[m], offset[m + 1] - offset[m]
         if skip[m]:
             continue
         for i in range(size):
-            for axis in range(3):
-                place[axis, i] = positions[start + i, axis]
-            own[i] = radii[numbers[start + i]]
+            a = start + i
+            x[i], y[i], z[i], radius[i] = positions[a, 0], positions[a, 1], positions[a, 2], radii[numbers[a]]
         for i in range(size):
-            x, y, z = place[0, i], place[1, i], place[2, i]
-            for j in range(i + 1, size):
-                dx, dy, dz = x - place[0, j], y - place[1, j], z - place[2, j]
-                square[j] = dx * dx + dy * dy + dz * dz
-            for j in range(i + 1, size):
-                near = reach * (own[i] + own[j])
-                # A little more than may be: the root decides.
-                if square[j] > near * near * (1.0 + 1e-12):
-                    continue
-                distance = np.sqrt(square[j])
-                if distance < near:
-                    if count == capacity:
-                        capacity *= 2
-                        first, second, length = _grown(first), _grown(second), _grown(length)
-                    first[count], second[count], length[count] = start + i, start + j, distance
-                    count += 1
+            if count + size > capacity:
+                capacity = 2 * capacity + size
+                first, second, length = _grown(first, size), _grown(second, size), _grown(length, size)
+            near = _bonded_to(i, size, x, y, z, radius, reach, beyond, second[count:], length[count:])
+            first[count : count + near] = start + i
+            second[count : count + near] += start
+            count += near
     return first[:count].copy(), second[:count].copy(), length[:count].copy()
 
 
 @_compiled
-def _grown(values):  # type: ignore[no-untyped-def]
-    larger = np.empty(2 * len(values), values.dtype)
+def _grown(values, more):  # type: ignore[no-untyped-def]
+    larger = np.empty(2 * len(values) + more, values.dtype)
     larger[: len(values)] = values
     return larger
+
+
+@_compiled
+def _bonded_to(i, size, x, y, z, radius, reach, beyond, second, length):  # type: ignore[no-untyped-def]
+    """The atoms after ``i`` of one structure that it is bonded to, written to ``second`` and ``length``; how many."""
+    own_x, own_y, own_z, own_radius = x[i], y[i], z[i], radius[i]
+    for j in range(size):
+        dx, dy, dz = own_x - x[j], own_y - y[j], own_z - z[j]
+        near = reach * (own_radius + radius[j])
+        # A little more than may be: the root decides.
+        beyond[j] = dx * dx + dy * dy + dz * dz - near * near * (1.0 + 1e-12)
+    beyond_bits = beyond.view(np.int64)
+    count = 0
+    for j in range(i + 1, size):
+        # Negative by its sign bit, as what is no number may be.
+        if beyond_bits[j] < 0:
+            dx, dy, dz = own_x - x[j], own_y - y[j], own_z - z[j]
+            distance = np.sqrt(dx * dx + dy * dy + dz * dz)
+            if distance < reach * (own_radius + radius[j]):
+                second[count], length[count] = j, distance
+                count += 1
+    return count
 
 
 @_compiled
