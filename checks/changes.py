@@ -288,7 +288,8 @@ def _of_milestones(old: Any, new: Any) -> Iterator[Change]:
         sides = [side if isinstance(side, Mapping) else {} for side in (one, two)]
         bands = [f"{side.get('range')} {side.get('milestone')}" if side else "" for side in sides]
         if bands[0] != bands[1]:
-            yield Change(Effect.UNCLEAR, "band moved", where, *bands, reason=_text(sides[1].get("reason", "")))
+            reason = _text(sides[1].get("reason", ""))
+            yield Change(Effect.UNCLEAR, "band moved", where, bands[0], bands[1], reason)
         for key in ("gated", "reason") if all(sides) else ():
             before, after = (side.get(key) for side in sides)
             if before != after:

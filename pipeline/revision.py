@@ -156,10 +156,10 @@ def differences(root: Path, base: Base) -> Differences:
     except DvcException as error:
         errors.append(f"DVC cannot compare: {error}")
     for what, result in found.items():
-        for revision, error in result.get("errors", {}).items():
+        for revision, fault in result.get("errors", {}).items():
             named = "this branch" if revision == "workspace" else str(base)
-            faults = error if isinstance(error, Mapping) else {"DVC": error}
-            absent = [file for file, fault in faults.items() if isinstance(fault, FileNotFoundError)]
+            faults = fault if isinstance(fault, Mapping) else {"DVC": fault}
+            absent = [file for file in faults if isinstance(faults[file], FileNotFoundError)]
             errors += [f"{what} of {named}: {', '.join(absent)} not there"] if absent else []
             errors += [f"{what} of {named}: {file}: {faults[file]!r}" for file in faults if file not in absent]
     if not errors and not found["metrics"].get("diff"):
