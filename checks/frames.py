@@ -333,7 +333,7 @@ def _refuse_results_of_another(atoms: Atoms, index: int) -> None:
     calculated = getattr(atoms.calc, "atoms", None)
     if calculated is None or not atoms.calc.results:
         return
-    different = compare_atoms(calculated, atoms, tol=1e-6)
+    different = compare_atoms(calculated, atoms, tol=1e-6)  # type: ignore[no-untyped-call]
     if changed := [what for what in _GEOMETRY if what in different]:
         raise UnreadableData(
             f"list: frame {index}: its calculator holds results of other {', '.join(changed)} than the frame's: "

@@ -86,11 +86,11 @@ def ready_teacher(audit: Audit, stated: Mapping[str, Any]) -> "Teacher":
     ------
     BadParams
         A library is not installed, or the data set names another teacher, method or settings: those labels differ
-        from this teacher's, right or wrong.
-    ValueError, FileNotFoundError
-        There is no such teacher or method, or its weights cannot be used.
+        from this teacher's, right or wrong. There is no such teacher or method, or its weights cannot be used.
     """
     call = f"--audit {audit.teacher}"
+    if "several" in stated:
+        raise BadParams(f"{call}: the data set names several teachers: audit each alone")
     if stated.get("name", audit.teacher) != audit.teacher:
         raise BadParams(f"{call}: {_ANOTHER.format('teacher', stated['name'])}; --audit {stated['name']} asks that one")
     try:
@@ -102,6 +102,8 @@ def ready_teacher(audit: Audit, stated: Mapping[str, Any]) -> "Teacher":
     except ModuleNotFoundError as absent:
         extra = "orb" if audit.teacher == "orb" else "pipeline"
         raise BadParams(f"{call} needs {absent.name}: pip install 'hydrogate[{extra}]'") from absent
+    except (ValueError, FileNotFoundError) as fault:
+        raise BadParams(f"{call}: {fault}".replace("label.weights", "--weights")) from fault
     for key in ("method", "settings"):
         if stated.get(key, identity[key]) != identity[key]:
             raise BadParams(f"{call}: {_ANOTHER.format(key, stated[key])}, and this one's is {identity[key]}")
@@ -132,7 +134,7 @@ def asked_again(teacher: "Teacher", quiet: bool = False) -> Potential:
                 for key, atoms in new.items():
                     (answer,) = teacher.label([atoms])
                     if isinstance(answer, Failure):
-                        failures.append(f"{atoms.get_chemical_formula()}: {answer.reason}")
+                        failures.append(f"{atoms.symbols.get_chemical_formula()}: {answer.reason}")
                         known[key] = (float("nan"), np.full((len(atoms), 3), np.nan))
                     else:
                         known[key] = answer[:2]
