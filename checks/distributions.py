@@ -54,13 +54,13 @@ def data_docs(report: Report, declared: Mapping[str, Bounds]) -> dict[str, str]:
     declared : mapping of str to Bounds
         Those that ``report`` was judged by.
     """
-    findings = [f for f in report.findings if f.verdict in (Verdict.PASS, Verdict.FAIL) and f.check in declared]
+    findings = [f for f in report.findings if f.verdict in (Verdict.PASS, Verdict.FAIL) and _declared(f, declared)]
     table: dict[str, float] = {}
     expectations: list[_Asked] = []
     for finding in findings:
         bounds = declared[finding.check]
         for name in finding.allowed:
-            quantity = "" if name in ("value", "worst") else name
+            quantity = _quantity(name)
             # A value that is not finite is left out of `observed`; here it is a null, which fails.
             table[_label(finding.check, quantity)] = finding.observed.get(name, math.nan)
             expectations += _expectations(finding.check, quantity, bounds, finding)
@@ -82,6 +82,16 @@ def data_docs(report: Report, declared: Mapping[str, Bounds]) -> dict[str, str]:
     }
     view: Any = DefaultJinjaPageView()
     return {name: offline(view.render(renderer.render(what))) for name, (renderer, what) in renderers.items()}
+
+
+def _quantity(name: str) -> str:
+    return "" if name in ("value", "worst") else name
+
+
+def _declared(finding: Finding, declared: Mapping[str, Bounds]) -> bool:
+    """Whether each quantity has a bound; findings in git may be older than the bounds."""
+    limits = declared[finding.check].limits if finding.check in declared else {}
+    return "other" in limits or "" in limits or {_quantity(name) for name in finding.allowed} <= set(limits)
 
 
 def _label(check: str, quantity: str) -> str:

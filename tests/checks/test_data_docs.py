@@ -93,6 +93,14 @@ def test_a_contract_of_which_nothing_could_be_judged(structures: Dataset) -> Non
     assert "contract labels" in data_docs(report, DECLARED)["index.html"]
 
 
+def test_findings_older_than_the_bounds_are_named_and_not_shown(good: Report) -> None:
+    old = tuple(
+        replace(f, allowed={"renamed": "at most 1"}) if f.check == "force_magnitude" else f for f in good.findings
+    )
+    pages = data_docs(replace(good, findings=old), DECLARED)
+    assert "force_magnitude</strong> is not shown here" in pages["expectations.html"]
+
+
 def test_a_reason_cannot_run_anything(good: Report) -> None:
     hostile = "<img src=x onerror=alert(1)> [x](javascript:alert(1)) <script>alert(1)</script>"
     declared = {name: replace(bounds, reason=hostile) for name, bounds in DECLARED.items()}
