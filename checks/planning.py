@@ -108,7 +108,8 @@ def plan(
         raise ValueError(f"{' and '.join(missing)} not measured; run python3 -m nox -s repro")
     held_out = int(metrics["n_structures"].value or 0)
     gates = tuple(_of_gate(item, held_out) for item in judgements)
-    milestone = _of_milestone(metrics["force_rmse"], bands, held_out)
+    least = max((item.gate.min_n for item in judgements if item.gate.metric == "force_rmse"), default=2)
+    milestone = _of_milestone(metrics["force_rmse"], bands, least, held_out)
     own = [item.gate for item in judgements if item.gate.metric == "regression"]
     worsening = next((gate.tolerance for gate in own if gate.tolerance), WORSENING)
     regression = tuple(_of_regression(name, metrics, ratios, worsening, len(errors), held_out) for name in errors)
@@ -140,9 +141,10 @@ def _among(held_out: int, metric: Metric, molecules: int | None) -> int | None:
     return None if molecules is None or not metric.n else math.ceil(molecules * max(held_out / metric.n, 1.0))
 
 
-def _of_milestone(metric: Metric, bands: Sequence[Band], held_out: int) -> Need:
+def _of_milestone(metric: Metric, bands: Sequence[Band], least: int, held_out: int) -> Need:
     edges = [before.range.high for before, after in pairwise(bands) if before.milestone != after.milestone]
-    molecules = _among(held_out, metric, molecules_to_exclude(metric, edges))
+    needed = molecules_to_exclude(metric, edges)
+    molecules = _among(held_out, metric, None if needed is None else max(needed, least))
     inside = metric.low is not None and metric.high is not None
     decided = inside and molecules is not None and molecules <= metric.n
     note = "" if molecules is not None else "the force RMSE lies on the edge, or has no interval"
