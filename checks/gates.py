@@ -222,9 +222,9 @@ def judge(name: str, gate: Gate, metric: Metric | None, note: str = "") -> Judge
         message = f"undefined (n = {metric.n}); {allowed}{few}"
         return say(Verdict.UNDECIDED, message, gate.min_n if few else None)
     if metric.n < gate.min_n:
-        needed = molecules_to_decide(gate, metric) or gate.min_n
-        message = f"{metric} is measured on fewer than {gate.min_n}; {allowed}: about {needed} would decide"
-        return say(Verdict.UNDECIDED, message, needed)
+        least = molecules_to_decide(gate, metric) or gate.min_n
+        message = f"{metric} is measured on fewer than {gate.min_n}; {allowed}: about {least} would decide"
+        return say(Verdict.UNDECIDED, message, least)
     low, high = _interval(gate, metric, metric.value)
     if low is None or high is None:
         message = f"{metric} has no interval, and confidence {gate.confidence:g} needs one; {allowed}"
@@ -237,13 +237,12 @@ def judge(name: str, gate: Gate, metric: Metric | None, note: str = "") -> Judge
         return say(Verdict.FAIL, message)
     if gate.tolerated.good(low) and gate.tolerated.good(high):
         return say(Verdict.PASS, message)
-    needed_or_none = molecules_to_decide(gate, metric)
-    if needed_or_none is None:
-        enough = "no number of molecules decides a value on the edge"
-    else:
-        needed_or_none = max(needed_or_none, metric.n + 1)
-        enough = f"about {needed_or_none} molecules would decide"
-    return say(Verdict.UNDECIDED, f"{message}: the interval lies on both sides, {enough}", needed_or_none)
+    message = f"{message}: the interval lies on both sides"
+    needed = molecules_to_decide(gate, metric)
+    if needed is None:
+        return say(Verdict.UNDECIDED, f"{message}, no number of molecules decides a value on the edge")
+    needed = max(needed, metric.n + 1)
+    return say(Verdict.UNDECIDED, f"{message}, about {needed} molecules would decide", needed)
 
 
 def _interval(gate: Gate, metric: Metric, value: float) -> tuple[float | None, float | None]:
