@@ -21,6 +21,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarni
 
 ROOT = Path(__file__).resolve().parents[2]
 METRIC = {"unit": "eV/Å", "n": 200}
+PIPELINE = """\
+stages:
+  guard_labels: {cmd: "true", deps: [metrics/structures.json], params: [train]}
+metrics: [metrics/structures.json, metrics/labels.json, metrics/validation.json, metrics/decision.json]
+"""
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -54,8 +59,8 @@ def write_metrics(root: Path, force_rmse: float, hydrogen: float) -> None:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository whose branch `work` stands at `main`."""
-    for name in ("params.yaml", "dvc.yaml", ".dvcignore"):
-        shutil.copy(ROOT / name, tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "dvc.yaml").write_text(PIPELINE)
     (tmp_path / "checks").mkdir()
     shutil.copy(ROOT / "checks/defaults.yaml", tmp_path / "checks")
     (tmp_path / ".dvc").mkdir()
@@ -110,7 +115,7 @@ def test_without_a_change_nothing_is_loosened_and_no_metric_changed(project: Pat
     assert "**Nothing loosened**" in text
     assert "No metric changed." in text
     assert "As on the base: structures\\: 4000 structures, 9 atoms, H 45.03 %." in text
-    assert "Not compared: metrics of main" in text and "metrics/labels.json, " in text
+    assert "Not compared: metrics of main" in text and "metrics/labels.json, metrics/decision.json not there" in text
 
 
 def test_what_others_changed_on_the_base_since_is_not_the_branchs_doing(project: Path) -> None:
