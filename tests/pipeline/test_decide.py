@@ -451,22 +451,37 @@ PIPELINE = {
 }
 
 
-@pytest.fixture
-def repository(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory):
     """A DVC project of two stages that has just been reproduced."""
     from dvc.repo import Repo
 
-    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
-    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
-    monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(tmp_path / "global"))
-    root = tmp_path / "project"
+    root = tmp_path_factory.mktemp("dvc") / "project"
     root.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        set_dvc(patch, root.parent)
+        patch.chdir(root)
+        (root / "source.txt").write_text("{}\n")
+        shutil.copy(SHIPPED, root / "params.yaml")
+        (root / "dvc.yaml").write_text(yaml.safe_dump(PIPELINE))
+        with Repo.init(str(root), no_scm=True) as repo:
+            repo.reproduce()
+    return root
+
+
+def set_dvc(patch, folder):
+    """No analytics, and nothing of DVC outside ``folder``."""
+    patch.setenv("DVC_NO_ANALYTICS", "1")
+    patch.setenv("DVC_SITE_CACHE_DIR", str(folder / "site"))
+    patch.setenv("DVC_GLOBAL_CONFIG_DIR", str(folder / "global"))
+
+
+@pytest.fixture
+def repository(reproduced, tmp_path, monkeypatch):
+    """A copy of it, to be spoilt."""
+    set_dvc(monkeypatch, tmp_path)
+    root = shutil.copytree(reproduced, tmp_path / "project")
     monkeypatch.chdir(root)
-    (root / "source.txt").write_text("{}\n")
-    shutil.copy(SHIPPED, root / "params.yaml")
-    (root / "dvc.yaml").write_text(yaml.safe_dump(PIPELINE))
-    with Repo.init(str(root), no_scm=True) as repo:
-        repo.reproduce()
     return root
 
 
