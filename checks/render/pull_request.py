@@ -215,7 +215,8 @@ def _metrics(comparison: Comparison, decision: Decision) -> tuple[Section, Secti
             old, new = (_metric(leaves, name, side) for side in ("old", "new"))
             if old != new:
                 cells = _metric_cells(old, new, gates.get(name, ""))
-                (telling if name in gates or cells[-1] != "no" else rest).append(row(f"{file} {name}", *cells))
+                tells = name in gates or cells[-1] in ("yes", "cannot be told")
+                (telling if tells else rest).append(row(f"{file} {name}", *cells))
     head = ("| metric | base | branch | change | beyond the intervals |", "| --- | --- | --- | --- | --- |")
     note = "No metric changed." if comparison.metrics else "There are no metrics to compare."
     if telling or rest:
@@ -224,7 +225,7 @@ def _metrics(comparison: Comparison, decision: Decision) -> tuple[Section, Secti
         note += f"\n\nNot compared: {words('; '.join(comparison.unmeasured), 1000)}."
     return (
         Section("Metrics", telling, head, note, True, "dvc metrics diff"),
-        Section(f"Metrics: {len(rest)} others changed within their intervals", rest, head, more="dvc metrics diff"),
+        Section(f"Metrics: {len(rest)} others changed, none beyond its interval", rest, head, more="dvc metrics diff"),
     )
 
 

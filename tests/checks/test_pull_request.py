@@ -158,7 +158,7 @@ def test_a_metric_within_a_range_is_neither_better_nor_worse_and_the_others_are_
         "validationhydrogen_fraction", "validationforce_rmse_H", "validationforce_mae",
     ]  # fmt: skip
     assert "worse" not in rows[0] and "better" not in rows[0]
-    assert text.index("1 others changed within their intervals") < text.index(rows[2])
+    assert text.index("1 others changed, none beyond its interval") < text.index(rows[2])
 
 
 def test_a_metric_that_one_side_does_not_have() -> None:
