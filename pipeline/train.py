@@ -101,6 +101,7 @@ UNITS = {
     "valid_loss": "",
     "force_rmse": "eV/Å",
     "energy_mae_per_atom": "eV/atom",
+    "dipole_mae": "e·Å",
     "angular_error_mean_deg": "degree",
     "angular_error_max_deg": "degree",
 }

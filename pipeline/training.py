@@ -192,13 +192,16 @@ class Training:
         loss = self.objective.loss(energy, forces, true_energy, true_forces, sizes, dipole, true_dipole)
         predicted = replace(self.valid, energy=energy.numpy(), forces=forces.numpy(), _cache={})
         c = Comparison.of(self.valid, predicted, angular_floor=self.angular_floor)
-        return {
+        figures = {
             "valid_loss": loss.item(),
             "force_rmse": _value(force_rmse(c), c),
             "energy_mae_per_atom": _value(energy_mae_per_atom(c), c),
             "angular_error_mean_deg": _value(angular_error_mean_deg(c), c),
             "angular_error_max_deg": _value(angular_error_max_deg(c), c),
         }
+        if dipole is not None and true_dipole is not None:
+            figures["dipole_mae"] = torch.linalg.vector_norm(dipole - true_dipole, dim=1).mean().item()
+        return figures
 
     def _gathered(self, value: Any) -> list[Any]:
         """``value`` of every process."""

@@ -147,6 +147,33 @@ def test_xtb_agrees_with_its_own_ase_calculator() -> None:
     assert np.allclose(labels.forces, ion.get_forces(), atol=1e-5)
 
 
+def test_xtb_gives_dipoles_and_charges() -> None:
+    from tblite.ase import TBLite
+
+    water, ion = molecule("H2O"), molecule("CH3CH2O")
+    ion.info.update(charge=-1, spin=1)
+    ion.translate([3.0, -2.0, 5.0])
+    for_water, for_ion = make_teacher("xtb").label([water, ion])
+    # 2.29 Debye. Source: the GFN2-xTB program, measured; experiment has 1.85.
+    assert np.linalg.norm(for_water.dipole) == pytest.approx(0.476, abs=5e-3)
+    for atoms, labels, charge in ((water, for_water, 0), (ion, for_ion, -1)):
+        atoms.calc = TBLite(method="GFN2-xTB", charge=charge, multiplicity=1, verbosity=0)
+        assert np.allclose(labels.dipole, atoms.get_dipole_moment(), atol=1e-4)
+        assert labels.charges.sum() == pytest.approx(charge, abs=1e-6)
+    # Of an ion it depends on the origin.
+    ion.translate([1.0, 0.0, 0.0])
+    (moved,) = make_teacher("xtb").label([ion])
+    assert np.allclose(moved.dipole - for_ion.dipole, [-1.0, 0.0, 0.0], atol=1e-4)
+
+
+def test_xtb_gives_no_dipole_of_a_lattice() -> None:
+    periodic = molecule("H2O", vacuum=3.0)
+    periodic.pbc = True
+    (labels,) = make_teacher("xtb").label([periodic])
+    assert labels.dipole is None
+    assert labels.charges.sum() == pytest.approx(0.0, abs=1e-6)
+
+
 def test_xtb_says_in_its_own_words_what_it_cannot_do() -> None:
     collapsed = Atoms("H2", [[0, 0, 0], [0, 0, 0]])
     heavy = Atoms("Fm", [[0, 0, 0]])

@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 
 from hydrogate.checks.dataset import TEXT, Dataset, Quarantined, concatenate
-from hydrogate.pipeline.hdf5 import UnreadableFile, parts, read_dataset, verify, write_dataset, written_whole
+from hydrogate.pipeline.formats.join import join
+from hydrogate.pipeline.hdf5 import (
+    UnreadableFile,
+    parts,
+    read_dataset,
+    verify,
+    without_labels,
+    write_dataset,
+    written_whole,
+)
 
 
 def assert_equal(one: Dataset, other: Dataset) -> None:
@@ -32,6 +41,31 @@ def test_round_trip(labelled: Dataset, stored: Path) -> None:
     assert back.quarantine == (Quarantined("ä.sdf", 3, "no SCF"),)
     np.testing.assert_array_equal(back.forces, labelled.forces)
     assert back.smiles.tolist() == labelled.smiles.tolist()
+
+
+def test_dipoles_and_charges_survive_files_parts_and_joins(labelled: Dataset, stored: Path) -> None:
+    back = read_dataset(stored)
+    np.testing.assert_array_equal(back.dipole, labelled.dipole)
+    np.testing.assert_array_equal(back.charges, labelled.charges)
+    middle = slice(int(labelled.offset[3]), int(labelled.offset[9]))
+    for some in (back.part(3, 9), back.subset(range(3, 9))):
+        np.testing.assert_array_equal(some.dipole, labelled.dipole[3:9])
+        np.testing.assert_array_equal(some.charges, labelled.charges[middle])
+    without = replace(labelled, dipole=None, charges=None)
+    joined = join([labelled.subset([0]), without.subset([1])])
+    assert np.isnan(joined.dipole).tolist() == [[False] * 3, [True] * 3]
+    assert np.isnan(joined.charges).sum() == labelled.sizes[1]
+    assert join([without.subset([0]), without.subset([1])]).dipole is None
+    assert not {"dipole", "charges"} & set(columns(without, stored.with_name("without.h5")))
+    assert {"dipole", "charges"} <= set(columns(labelled, stored))
+    assert without_labels(labelled).dipole is None
+    assert without_labels(labelled).charges is None
+
+
+def columns(data: Dataset, path: Path) -> list[str]:
+    write_dataset(data, path)
+    with h5py.File(path) as file:
+        return [*file["atoms"], *file["structures"]]
 
 
 def as_schema_1(data: Dataset, path: Path) -> None:

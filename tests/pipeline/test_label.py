@@ -14,6 +14,7 @@ import pytest
 from filelock import FileLock
 
 from hydrogate.checks.dataset import Dataset
+from hydrogate.models.teachers import make_teacher
 from hydrogate.pipeline import label
 from hydrogate.pipeline.hdf5 import write_dataset
 from hydrogate.pipeline.params import Label
@@ -66,6 +67,41 @@ def test_a_teacher_that_labels_nothing_is_an_error(structures: Dataset, tmp_path
 def test_two_processes_at_once_are_refused(structures: Dataset, tmp_path: Path) -> None:
     with FileLock(tmp_path / "label.lock"), pytest.raises(AlreadyRunning, match="already at work on 'label'"):
         label.run(structures.subset(range(2)), PARAMS, tmp_path)
+
+
+def test_dipoles_and_charges_are_labels_where_they_are_asked_for(
+    structures: Dataset, labelled: Dataset, tmp_path: Path
+) -> None:
+    few = structures.subset(range(6))
+    with_dipoles = label.run(few, PARAMS, tmp_path)
+    assert with_dipoles.dipole.shape == (6, 3)
+    np.testing.assert_array_equal(with_dipoles.dipole, labelled.dipole[:6])
+    np.testing.assert_array_equal(with_dipoles.charges, labelled.charges[: few.offset[-1]])
+    without = label.run(few, PARAMS.model_copy(update={"dipoles": False}), tmp_path)
+    assert (without.dipole, without.charges) == (None, None)
+    np.testing.assert_array_equal(without.forces, with_dipoles.forces)
+
+
+def test_labels_from_before_there_were_dipoles_are_kept_and_asked_for_theirs(
+    structures: Dataset, tmp_path: Path
+) -> None:
+    few = structures.subset(range(4))
+    identity = make_teacher("xtb").identity()
+    # As it was: a table of energies and forces, told apart here by an energy that no teacher gives.
+    old = [
+        (few.structure_fingerprint(row), Stored(7.0, np.zeros((few.sizes[row], 3), np.float32), "")) for row in (0, 1)
+    ]
+    with LabelStore(tmp_path / "labels.sqlite", identity) as store:
+        store.add(old)
+    with sqlite3.connect(tmp_path / "labels.sqlite") as connection:
+        connection.execute("DROP TABLE charges")
+    connection.close()
+    plain = label.run(few, PARAMS.model_copy(update={"dipoles": False}), tmp_path)
+    assert plain.energy[:2].tolist() == [7.0, 7.0]
+    asked = label.run(few, PARAMS, tmp_path)
+    assert np.isfinite(asked.dipole).all()
+    assert np.isfinite(asked.charges).all()
+    np.testing.assert_array_equal(asked.energy, plain.energy)
 
 
 def test_another_teachers_labels_are_not_taken(tmp_path: Path) -> None:

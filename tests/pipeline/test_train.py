@@ -210,6 +210,40 @@ def test_damaged_progress_is_refused(labelled: Dataset, places: dict[str, Path])
         run(labelled, PARAMS, 0.5, **places)
 
 
+SO3LR = PARAMS.model_copy(update={"student": "so3lr", "epochs": 2})
+
+
+def weighing(params: Train, dipole: float | None) -> Train:
+    return params.model_copy(update={"loss": params.loss.model_copy(update={"dipole_weight": dipole})})
+
+
+def test_charges_are_taught_by_the_dipole(labelled: Dataset, places: dict[str, Path]) -> None:
+    result = run(labelled, SO3LR, 0.5, **places)
+    assert result.history[-1]["dipole_mae"] < result.history[0]["dipole_mae"]
+    assert "best_dipole_mae" in to_json(result, {})
+    assert load_student(places["student"]).size.features == 16
+    without = run(replace(labelled, dipole=None, charges=None), weighing(SO3LR, 0.0), 0.5, **places)
+    assert "dipole_mae" not in without.history[-1]
+    assert without.history[-1]["train_loss"] != result.history[-1]["train_loss"]
+
+
+def test_a_dipole_that_is_not_there_is_refused(labelled: Dataset, places: dict[str, Path]) -> None:
+    with pytest.raises(ValueError, match=r"dipole_weight is 0.5, but student 'painn' predicts no dipole"):
+        run(labelled, weighing(PARAMS, 0.5), 0.5, **places)
+    missing = labelled.dipole.copy()
+    missing[np.flatnonzero(labelled.split == "valid")[0], 1] = np.nan
+    for dipole, count in ((None, "63 of 63"), (missing, "1 of 21")):
+        with pytest.raises(ValueError, match=f"but {count} structures have none"):
+            run(replace(labelled, dipole=dipole), SO3LR, 0.5, **places)
+
+
+def test_sizes_are_of_known_students() -> None:
+    declared = PARAMS.model_dump(by_alias=True)
+    assert Train.model_validate(declared | {"student": "so3lr", "size": {"painn": {"layers": 2}}}).size == {}
+    with pytest.raises(ValueError, match="did you mean 'so3lr'"):
+        Train.model_validate(declared | {"size": {"so3": {"layers": 2}}})
+
+
 @pytest.mark.parametrize("split", ["train", "valid"])
 def test_an_empty_split_is_refused(labelled: Dataset, places: dict[str, Path], split: str) -> None:
     data = labelled.subset(np.flatnonzero(labelled.split != split))
