@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from hydrogate.checks.render.markdown import escape_markdown
 
-NAME, WORDS = 80, 300
+NAME, WORDS = 120, 300
 
 
 class Section(NamedTuple):
