@@ -146,6 +146,9 @@ def _verdicts(state: State) -> Iterator[str]:
     rest = [f"{item.name} {item.verdict}" for item in required if item.verdict is not Verdict.PASS]
     yield ""
     yield f"Required gates: {len(passed)} of {len(required)} pass. {words(', '.join(rest))}".rstrip()
+    if state.decision.blocked:
+        yield ""
+        yield "**Blocked**: verdicts and figures are as last measured, and may be of other data than this branch's."
 
 
 def _called_out(comparison: Comparison, room: int) -> str:

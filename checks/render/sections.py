@@ -79,4 +79,8 @@ def cut(text: str, limit: int) -> str:
 
 def shown(value: Any) -> str:
     """A value of a file in words."""
-    return "absent" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+    if value is None:
+        return "absent"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -120,6 +120,13 @@ def test_contracts_that_nobody_judged_do_not_pass() -> None:
     assert "| none | **not judged** |" in pull_request_markdown(state(reports=()))
 
 
+def test_gates_of_a_blocked_decision_are_not_taken_for_this_branchs() -> None:
+    blocked = Decision("blocked", 1, "contract structures does not hold", "dvc repro", (judgement(),))
+    text = pull_request_markdown(state(decision=blocked))
+    assert "1 of 1 pass.\n\n**Blocked**: verdicts and figures are as last measured" in text
+    assert "**Blocked**" not in pull_request_markdown(state())
+
+
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
@@ -190,13 +197,17 @@ def test_what_changed_in_the_data_set_and_in_the_parameters() -> None:
     summary |= {"summary.species_percent.H": leaf(45.03, 0.0), "summary.species_percent.Br": leaf(None, 0.2)}
     text = pull_request_markdown(
         state(stale=("train: params.yaml train modified",)),
-        comparison(metrics={"structures": summary}, params={"train.epochs": leaf(12, 24)}),
+        comparison(
+            metrics={"structures": summary},
+            params={"train.epochs": leaf(12, 24), "regenerate.add_hydrogens": leaf(True, False)},
+        ),
     )
     for line in (
         "| structures structures | 4000 | 4100 | \\+100 |",
         "| structures H, % of the atoms | 45.03 | 0 | \\-45.03 |",
         "| structures % Br | absent | 0.2 |  |",
         "| train.epochs | 12 | 24 |",
+        "| regenerate.add\\_hydrogens | true | false |",
         "- train\\: params.yaml train modified",
         "- plots/validation",
     ):
