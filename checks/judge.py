@@ -102,7 +102,7 @@ class Round:
         try:
             return part.once(asked)
         except NotRun as absent:
-            return absent
+            return NotRun(*absent.args)  # without the traceback, which would keep the part
         except Exception as error:  # whatever broke, the contract must say so and must not hold
             if part.unreadable:
                 raise part.unreadable from None

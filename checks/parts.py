@@ -31,6 +31,7 @@ from hydrogate.checks.observables import (
 from hydrogate.checks.statistics import merged
 
 Answer = TypeVar("Answer")
+Item = TypeVar("Item")
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 # Atoms of a part: large enough that NumPy works in bulk, small enough that what it makes on the way fits a few times.
@@ -113,7 +114,7 @@ class Part:
     def data(self) -> Dataset:
         """The structures; their indices, and those of parents, count from the part's own beginning."""
         try:
-            return replace(self.place.load(), first=self.place.first)
+            return self.place.load()
         except Exception as error:
             self.unreadable = error
             raise
@@ -125,7 +126,8 @@ class Part:
 
     def name(self, row: int) -> str:
         """How a person finds the part's structure ``row``: its number in the whole, its formula, file and record."""
-        return self.data.name(row)
+        _, _, rest = self.data.name(row).partition(" (")
+        return f"structure {self.place.first + row} ({rest}"
 
     def own(self, rows: Ints) -> Ints:
         """Of ``rows`` in the whole, ascending, those of this part, as the part counts them."""
@@ -139,7 +141,9 @@ class Part:
         return atoms[inside] - first
 
     def once(self, question: "Callable[[Part], Answer]") -> Answer:
-        """The answer to a question that several checks ask, made once."""
+        """The answer to a question that several checks ask, made once; one with arguments of its own only they ask."""
+        if isinstance(question, partial):
+            return question(self)
         if question not in self._answers:
             self._answers[question] = question(self)
         answer: Answer = self._answers[question]
@@ -202,18 +206,18 @@ def picked(part: Part, rows: Ints) -> list[Picked]:
 
 
 class Gather(Protocol):
-    """Puts a question to every place and merges the answers in their order."""
+    """Puts a question to every item, a part or a file, and merges the answers in the order of the items."""
 
-    def __call__(self, question: Callable[[Place], Answer], places: Sequence[Place]) -> Answer: ...
+    def __call__(self, question: Callable[[Item], Answer], items: Sequence[Item]) -> Answer: ...
 
 
-def over_threads(question: Callable[[Place], Answer], places: Sequence[Place]) -> Answer:
-    """Ask in this process, as many parts at a time as there are cores: NumPy lets threads run side by side."""
-    if len(places) == 1:
-        return question(places[0])
-    pool = ThreadPoolExecutor(min(len(places), os.cpu_count() or 1))
+def over_threads(question: Callable[[Item], Answer], items: Sequence[Item]) -> Answer:
+    """Ask in this process, about as many items at a time as there are cores: NumPy lets threads run side by side."""
+    if len(items) == 1:
+        return question(items[0])
+    pool = ThreadPoolExecutor(min(len(items), os.cpu_count() or 1))
     try:
-        return reduce(merged, pool.map(question, places))
+        return reduce(merged, pool.map(question, items))
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
@@ -13,9 +14,9 @@ import typer
 from rich.console import Console
 
 from hydrogate.checks.bounds import CONTRACTS, Override, profile_names
-from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.declared import BadParams, did_you_mean, load_yaml
 from hydrogate.checks.findings import Report
+from hydrogate.checks.parts import Whole
 from hydrogate.pipeline.audit import AUDITING, COMPARING, Audit, asked_again, ready_teacher, sample_of, switched_on
 from hydrogate.pipeline.stage import REFUSED, progress_bar, stage_exit_status
 
@@ -66,6 +67,9 @@ def check(
     ] = None,
     method: Annotated[str | None, typer.Option(help="With --audit: the teacher's level of theory.")] = None,
     weights: Annotated[Path | None, typer.Option(help="With --audit: the teacher's local weight file.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Judge over the workers of this Dask scheduler, such as tcp://HOST:8786.")
+    ] = None,
     output_format: Annotated[OutputFormat, typer.Option("--format", help="How to print.")] = OutputFormat.TEXT,
     junit: Annotated[Path | None, typer.Option(help="Write the findings to this file as JUnit XML too.")] = None,
     data_docs: Annotated[
@@ -74,7 +78,7 @@ def check(
 ) -> None:
     """Hold data against a contract: 0 it holds, 1 it does not, 2 the input or the call cannot be used."""
     asked = _audit(contract, audit, method, weights, sample)
-    report = _judge(paths, contract, profile, params, units, input_format, keys, reference, asked)
+    report = _judge(paths, contract, profile, params, units, input_format, keys, reference, asked, scheduler)
     _print_report(report, output_format, strict)
     if junit or data_docs:
         from hydrogate.pipeline.artifacts import write_data_docs, write_junit
@@ -97,14 +101,19 @@ def _judge(
     keys: str | None,
     reference: Path | None,
     audit: Audit | None,
+    scheduler: str | None,
 ) -> Report:
     from hydrogate.checks import check as judge
-    from hydrogate.pipeline.formats import parse_keys, read_all
+    from hydrogate.checks.parts import over_threads
+    from hydrogate.pipeline.compute import cluster
+    from hydrogate.pipeline.formats import parse_keys
+    from hydrogate.pipeline.shards import parts_of
 
     if contract not in CONTRACTS:
         raise BadParams(f"--contract {contract!r} is unknown{did_you_mean(contract, CONTRACTS)}")
-    if reference and contract == "input":
-        raise BadParams("--reference: contract 'input' compares with nothing")
+    if contract == "input" and (reference or scheduler):
+        given = "--reference: contract 'input' compares with nothing"
+        raise BadParams(given if reference else "--scheduler: contract 'input' counts the records in this process")
     overrides = _overrides(params)
     if contract == "input":
         from hydrogate.pipeline.sdf import read_input
@@ -112,9 +121,10 @@ def _judge(
         data, counts = read_input(paths)
         return judge(data, contract, profile=profile, overrides=overrides, counts=counts)
     declared = (input_format, units, parse_keys(keys))
-    data = read_all(paths, *declared)
-    overrides, inputs = _asked_for(data, contract, profile, overrides, declared, reference, audit)
-    return judge(data, contract, profile=profile, overrides=overrides, **inputs)
+    with cluster(scheduler) if scheduler else nullcontext(over_threads) as gather:
+        data = parts_of(paths, *declared, gather=gather)
+        overrides, inputs = _asked_for(data.whole, contract, profile, overrides, declared, reference, audit)
+        return judge(data, contract, profile=profile, overrides=overrides, **inputs)
 
 
 def _audit(
@@ -128,7 +138,7 @@ def _audit(
 
 
 def _asked_for(
-    data: Dataset,
+    whole: Whole,
     contract: str,
     profile: str | None,
     overrides: list[Override],
@@ -150,8 +160,8 @@ def _asked_for(
     if audit:
         overrides = switched_on(AUDITING, "--audit", contract, profile, overrides)
         if audit.sample:
-            overrides = sample_of(audit.sample, len(data), profile, overrides)
-        inputs["relabel"] = asked_again(ready_teacher(audit, data.teacher or {}), quiet)
+            overrides = sample_of(audit.sample, whole.structures, profile, overrides)
+        inputs["relabel"] = asked_again(ready_teacher(audit, whole.teacher or {}), quiet)
     return overrides, inputs
 
 
@@ -205,7 +215,9 @@ def probe(
     declared = (input_format, units, parse_keys(keys))
     data = read_all(paths, *declared)
     asked = _audit(contract, audit, method, weights, None)
-    overrides, inputs = _asked_for(data, contract, profile, _overrides(params), declared, reference, asked, quiet=True)
+    overrides, inputs = _asked_for(
+        Whole.of(data), contract, profile, _overrides(params), declared, reference, asked, quiet=True
+    )
     with progress_bar("probe", total=count_trials(contract), unit="spoiled copies") as advance:
         found = spoil(
             data, contract, sample=size, seed=seed, profile=profile, overrides=overrides, on_trial=advance, **inputs

@@ -25,6 +25,7 @@ __all__ = [
     "FORMATS",
     "Format",
     "Reader",
+    "called",
     "files_of",
     "format_of",
     "join",
@@ -85,13 +86,13 @@ def read_all(
     files = files_of(paths, input_format)
     return join(
         [
-            _called(read(path, input_format, unit_system, keys), path.name, name)
+            called(read(path, input_format, unit_system, keys), path.name, name)
             for path, name in zip(files, source_names(files), strict=True)
         ]
     )
 
 
-def _called(data: Dataset, file: str, name: str) -> Dataset:
+def called(data: Dataset, file: str, name: str) -> Dataset:
     """``data`` with ``name`` for the name of its file: two files in two folders may share one."""
     if name == file:
         return data

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hydrogate.checks.bounds import Bounds, Limits
@@ -34,6 +34,7 @@ def rows(values: list[float]) -> Rows:
     return Rows(np.array(values, dtype=float), lambda row: f"row {row}")
 
 
+@settings(deadline=None)  # the first call imports pandera
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=40))
 def test_a_row_outside_or_undefined_is_counted_exactly(values: list[float]) -> None:
     finding = judged(rows(values), {"": Limits(-1.0, 1.0)})
