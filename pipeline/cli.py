@@ -387,6 +387,27 @@ def plan(
             Console().print(plan_text(found))
 
 
+@app.command(epilog="Example: hydrogate predict new.sdf -o predicted.extxyz --student data/student.safetensors")
+def predict(
+    path: Annotated[Path, typer.Argument(help="Structures in any format that `hydrogate check` reads.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="What to write: .h5 or .extxyz.")],
+    student: Annotated[Path, typer.Option(help="The trained student.")] = Path("data/student.safetensors"),
+    batch_size: Annotated[int, typer.Option(min=1, help="Structures at a time.")] = 32,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    units: Annotated[str | None, typer.Option(help="Units of the file's numbers, such as kcal/mol,angstrom.")] = None,
+    input_format: Annotated[str | None, typer.Option(help="The file's format, where the suffix does not tell.")] = None,
+    keys: Annotated[str | None, typer.Option(help="The file's own keys: charge=Q,spin=mult.")] = None,
+) -> None:
+    """Write energies (eV) and forces (eV/Å) of structures as a trained student predicts them."""
+    from hydrogate.pipeline import predict as stage
+    from hydrogate.pipeline.formats import parse_keys, read
+
+    stage.refuse_output(output, force)
+    predicted = stage.run(read(path, input_format, units, parse_keys(keys)), student, batch_size)
+    stage.write_predictions(predicted, output)
+    print(f"{output}: {predicted!r}")
+
+
 @app.command(epilog="Example: hydrogate decide --require m4_cuda_optimization")
 def decide(
     require: Annotated[str | None, typer.Option(help="Exit 1 unless this milestone is reached.")] = None,

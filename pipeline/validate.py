@@ -10,11 +10,9 @@ The student is evaluated by plain autograd, never through the graph that trained
 differences in float64.
 """
 
-import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,11 +25,12 @@ from hydrogate.checks.comparison import Comparison
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.metrics import measure
 from hydrogate.checks.regression import ratios_to_baseline
-from hydrogate.checks.symmetry import Floats, Potential, force_gradient_error
+from hydrogate.checks.symmetry import Potential, force_gradient_error
 from hydrogate.pipeline.hdf5 import read_dataset, write_dataset, written_whole
 from hydrogate.pipeline.params import Validate, load_params
 from hydrogate.pipeline.plots import write_plots
-from hydrogate.pipeline.stage import progress_bar, stage_exit_status
+from hydrogate.pipeline.predict import predict_dataset, student_identity
+from hydrogate.pipeline.stage import stage_exit_status
 
 GRADIENT_STRUCTURES = 8
 
@@ -79,7 +78,7 @@ def run(
             f"no structure of split {params.split!r} to validate on (splits of {len(data)} structures: {known}); "
             "raise its share in regenerate.split or choose another in validate.split"
         )
-    predictions = _predict(held_out, potential, identity, params.batch_size)
+    predictions = predict_dataset(held_out, potential, identity, params.batch_size, "validate")
     comparison = Comparison.of(held_out, predictions, angular_floor=params.angular_floor)
     metrics = measure(comparison, resamples=params.resamples, seed=params.seed)
     sample = _sample(held_out, params.seed)
@@ -103,36 +102,6 @@ def _regression(
         return of_what | {"not_run": f"{params.baseline} holds other structures than split {params.split}: {error}"}
     ratios = ratios_to_baseline(comparison, before, resamples=params.resamples, seed=params.seed)
     return of_what | {name: ratio.to_dict() for name, ratio in ratios.items()}
-
-
-def _predict(held_out: Dataset, potential: Potential, identity: Mapping[str, Any], batch_size: int) -> Dataset:
-    energies: list[float] = []
-    forces: list[Floats] = []
-    with progress_bar("validate", total=len(held_out), unit="structures") as advance:
-        for start in range(0, len(held_out), batch_size):
-            some = [held_out.to_atoms(row) for row in range(start, min(start + batch_size, len(held_out)))]
-            answers = potential(some)
-            if len(answers) != len(some):
-                raise ValueError(f"the student gave {len(answers)} answers to {len(some)} structures")
-            for row, (atoms, (energy, force)) in enumerate(zip(some, answers, strict=True), start):
-                if np.shape(force) != (len(atoms), 3):
-                    raise ValueError(
-                        f"{held_out.name(row)}: the student gave forces of shape {np.shape(force)}, "
-                        f"expected {(len(atoms), 3)}"
-                    )
-                energies.append(energy)
-                forces.append(force)
-            advance(len(some))
-    return replace(
-        held_out,
-        energy=np.array(energies, dtype=np.float64),
-        forces=np.concatenate(forces).astype(np.float32),
-        dipole=None,
-        charges=None,
-        teacher=dict(identity),
-        quarantine=(),
-        n_read=len(held_out),
-    )
 
 
 def _sample(held_out: Dataset, seed: int) -> list[Atoms]:
@@ -160,32 +129,23 @@ def read_baseline(path: str | None) -> Dataset | None:
     return read_dataset(Path(path)) if path and Path(path).exists() else None
 
 
-def file_fingerprint(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Validate ``data/student.safetensors``; 0 when measured, whatever was found, 2 where an input is unusable."""
     import torch
 
-    from hydrogate.models.potential import load_student, predict, read_about
+    from hydrogate.models.potential import load_student, predict
 
     params = load_params().validate_
     path = Path("data/student.safetensors")
-    student, about = load_student(path), read_about(path)
+    potential, identity = partial(predict, load_student(path), batch_size=params.batch_size), student_identity(path)
     data = read_dataset(Path("data/labelled.h5"))
-    fingerprint = file_fingerprint(path)
-    identity = {"name": about["student"], "kind": "student", "size": about["size"], "fingerprint": fingerprint}
-    potential = partial(predict, student, batch_size=params.batch_size)
     baseline = read_baseline(params.baseline)
     result = run(data, potential, partial(potential, dtype=torch.float64), identity, params, baseline)
     write_dataset(result.predictions, Path("data/predictions.h5"))
     write_plots(result.comparison, result.metrics, Path("plots/validation"))
     fingerprints = {
         "labelled_fingerprint": data.fingerprint(),
-        "student_fingerprint": fingerprint,
+        "student_fingerprint": identity["fingerprint"],
         "predictions_fingerprint": result.predictions.fingerprint(),
     }
     with written_whole(Path("metrics/validation.json")) as temporary:

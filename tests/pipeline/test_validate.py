@@ -12,6 +12,7 @@ from hydrogate.checks.dataset import concatenate
 from hydrogate.pipeline import validate
 from hydrogate.pipeline.hdf5 import read_dataset, write_dataset
 from hydrogate.pipeline.params import Validate
+from hydrogate.pipeline.predict import file_fingerprint
 
 PARAMS = Validate(split="test", batch_size=3, angular_floor=0.5, resamples=200, seed=0, baseline=None)
 IDENTITY = {"name": "springs", "kind": "student", "fingerprint": "f" * 64}
@@ -167,7 +168,7 @@ def test_the_stage_writes_its_files_and_their_fingerprints(tmp_path, monkeypatch
     assert content["labelled_fingerprint"] == data.fingerprint()
     assert content["predictions_fingerprint"] == predictions.fingerprint()
     assert content["student_fingerprint"] == predictions.teacher["fingerprint"]
-    assert content["student_fingerprint"] == validate.file_fingerprint(project / "data/student.safetensors")
+    assert content["student_fingerprint"] == file_fingerprint(project / "data/student.safetensors")
     assert content["force_gradient_error"]["value"] < 1e-4
     assert sorted(path.name for path in (project / "plots/validation").iterdir()) == [
         "angles.png", "error_by_element.png", "parity_energy.png", "parity_forces.png",

@@ -1,0 +1,101 @@
+"""``hydrogate predict`` as a user calls it: what it writes in either format, and what it refuses."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from ase.io import read, write
+
+from hydrogate.checks.dataset import Dataset
+from hydrogate.models.potential import Student, Support, predict, save_student
+from hydrogate.models.students import make_student
+from hydrogate.pipeline.hdf5 import read_dataset, write_dataset
+
+
+class Result(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Result]:
+    from hydrogate.pipeline import cli
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["hydrogate", "predict", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return Result(int(ended.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def student(tmp_path: Path) -> Student:
+    torch.manual_seed(0)
+    size = {"features": 8, "layers": 1, "radial": 6, "cutoff": 4.0}
+    made = make_student("so3lr", size, Support((1, 6, 7, 8, 9, 16, 17)))
+    save_student(made, tmp_path / "student.safetensors", {})
+    return made.eval()
+
+
+@pytest.fixture
+def few(labelled: Dataset, tmp_path: Path) -> Dataset:
+    some = labelled.subset(range(0, 21, 3))
+    write_dataset(some, tmp_path / "some.h5")
+    return some
+
+
+def test_it_writes_a_data_set_of_its_own(call, student: Student, few: Dataset, tmp_path: Path) -> None:
+    result = call("some.h5", "-o", "out.h5", "--student", "student.safetensors", "--batch-size", "3")
+    assert result.status == 0, result.err
+    assert "labelled by so3lr" in result.out
+    found = read_dataset(tmp_path / "out.h5")
+    expected = predict(student, [few.to_atoms(row) for row in range(len(few))], batch_size=3)
+    assert found.energy.tolist() == [energy for energy, _ in expected]
+    assert np.array_equal(found.forces, np.concatenate([forces for _, forces in expected]).astype(np.float32))
+    assert found.smiles.tolist() == few.smiles.tolist()
+    assert found.teacher["kind"] == "student"
+    # Nothing of the teacher is left.
+    assert (found.dipole, found.charges, found.isolated_atom_energies) == (None, None, None)
+
+
+def test_it_reads_and_writes_extxyz(call, student: Student, few: Dataset, tmp_path: Path) -> None:
+    write(tmp_path / "some.extxyz", [few.to_atoms(row) for row in range(len(few))])
+    assert call("some.extxyz", "-o", "out.extxyz", "--student", "student.safetensors").status == 0
+    frames = read(tmp_path / "out.extxyz", ":")
+    expected = predict(student, [few.to_atoms(row) for row in range(len(few))])
+    for atoms, (energy, forces) in zip(frames, expected, strict=True):
+        assert atoms.get_potential_energy() == pytest.approx(energy, abs=1e-6)
+        assert np.allclose(atoms.get_forces(), forces, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("some.h5", "-o", "out.csv"), "out.csv: the suffix '.csv' says no format; known: .h5"),
+        (("some.h5", "-o", "some.h5"), "some.h5: exists already"),
+        (("some.h5", "-o", "out.h5", "--student", "gone.safetensors"), "gone.safetensors: no such file"),
+        (("some.h5", "-o", "out.h5", "--student", "some.h5"), "some.h5: not a student file"),
+        (("none.h5", "-o", "out.h5"), "no structure to predict"),
+        (("strange.h5", "-o", "out.h5"), "has total charge -1; student 'so3lr' was taught total charge [0] only"),
+    ],
+)
+def test_what_cannot_be_predicted_is_refused(
+    call, student: Student, few: Dataset, tmp_path: Path, arguments: tuple[str, ...], why: str
+) -> None:
+    write_dataset(few.subset([]), tmp_path / "none.h5")
+    write_dataset(replace(few, charge=np.full(len(few), -1, np.int16)), tmp_path / "strange.h5")
+    result = call("--student", "student.safetensors", *arguments)
+    assert result.status == 2
+    assert why in result.err
+    assert not (tmp_path / "out.h5").exists()
