@@ -194,6 +194,10 @@ class Dataset:
         kept: Kept = self._cache[name]
         return kept
 
+    def has(self, name: str) -> bool:
+        """Whether :meth:`once` has made what it keeps under ``name``."""
+        return name in self._cache
+
     @property
     def periodic(self) -> NDArray[np.bool_]:
         """(M,) whether each structure repeats in any direction."""

@@ -193,8 +193,8 @@ def _bonded_to(i, size, x, y, z, radius, reach, beyond, second, length):  # type
 
 
 @_compiled
-def force_sums(positions, forces, offset, norm, total, torque, square):  # type: ignore[no-untyped-def]
-    """|F| of each atom; of each structure ΣF, Σ r × F about its centroid and Σ |F|², all written to."""
+def force_sums(positions, forces, offset, norm, centroid, total, torque, square):  # type: ignore[no-untyped-def]
+    """|F| of each atom; of each structure the centroid, ΣF, Σ r × F about the centroid and Σ |F|², all written to."""
     for m in range(len(offset) - 1):
         start, stop = offset[m], offset[m + 1]
         cx = cy = cz = fx = fy = fz = tx = ty = tz = both = 0.0
@@ -209,6 +209,7 @@ def force_sums(positions, forces, offset, norm, total, torque, square):  # type:
             both += one
         size = max(stop - start, 1)
         cx, cy, cz = cx / size, cy / size, cz / size
+        centroid[m, 0], centroid[m, 1], centroid[m, 2] = cx, cy, cz
         total[m, 0], total[m, 1], total[m, 2] = fx, fy, fz
         torque[m, 0], torque[m, 1] = tx - (cy * fz - cz * fy), ty - (cz * fx - cx * fz)
         torque[m, 2] = tz - (cx * fy - cy * fx)
@@ -246,3 +247,78 @@ def sibling_sums(numbers, positions, forces, first, second, size, work, third_or
             cubic += abs(change) * np.sqrt(displacement)
             moved += displacement
         work[pair], third_order[pair], square[pair], same[pair] = -half, cubic, moved, differ == 0
+
+
+@_compiled
+def force_squares(forces, offset, square):  # type: ignore[no-untyped-def]
+    """Σ |F|² of each structure, written to, as ``force_sums`` has it."""
+    for m in range(len(offset) - 1):
+        both = 0.0
+        for a in range(offset[m], offset[m + 1]):
+            u, v, w = np.float64(forces[a, 0]), np.float64(forces[a, 1]), np.float64(forces[a, 2])
+            both += u * u + v * v + w * w
+        square[m] = both
+
+
+@_compiled
+def bond_moments(numbers, positions, forces, hydrogen, partner, length, count, mean, products):  # type: ignore[no-untyped-def]
+    """By element of the partner, of length and force of the bonds: how many, means, Σ of products of deviations."""
+    along = np.full(len(hydrogen), np.nan)
+    for row in range(len(hydrogen)):
+        a, b = hydrogen[row], partner[row]
+        if not 0.0 < length[row] < np.inf:
+            continue
+        value = 0.0
+        for axis in range(3):
+            away = np.float64(positions[a, axis] - positions[b, axis])
+            value += np.float64(forces[a, axis]) * (away / length[row])
+        along[row] = value
+        z = numbers[b]
+        count[z] += 1
+        mean[z, 0] += length[row]
+        mean[z, 1] += value
+    for z in range(len(count)):
+        mean[z] /= max(count[z], 1)
+    for row in range(len(hydrogen)):
+        if not 0.0 < length[row] < np.inf:
+            continue
+        z = numbers[partner[row]]
+        longer, stronger = length[row] - mean[z, 0], along[row] - mean[z, 1]
+        products[z, 0, 0] += longer * longer
+        products[z, 0, 1] += longer * stronger
+        products[z, 1, 1] += stronger * stronger
+    products[:, 1, 0] = products[:, 0, 1]
+
+
+@_compiled
+def compositions(numbers, offset, column, counts):  # type: ignore[no-untyped-def]
+    """Atoms of each element of each structure, added to ``counts`` at the ``column`` of the element."""
+    for m in range(len(offset) - 1):
+        for a in range(offset[m], offset[m + 1]):
+            counts[m, column[numbers[a]]] += 1
+
+
+@_compiled
+def histogram(values, chosen, shift):  # type: ignore[no-untyped-def]
+    """Of the ``chosen`` values: counts by the leading bits of a float32 and the first of them; NaN; least, greatest."""
+    undefined = 0
+    least, greatest = np.inf, -np.inf
+    for a in range(len(values)):
+        if chosen[a]:
+            value = values[a]
+            if np.isnan(value):
+                undefined += 1
+            least = value if value < least else least
+            greatest = value if value > greatest else greatest
+    pattern = np.empty(2, np.float32)
+    bits = pattern.view(np.int32)
+    pattern[0], pattern[1] = np.float32(least), np.float32(greatest)
+    lowest = (bits[0] if bits[0] >= 0 else bits[0] ^ 0x7FFFFFFF) >> shift
+    highest = (bits[1] if bits[1] >= 0 else bits[1] ^ 0x7FFFFFFF) >> shift
+    counts = np.zeros(max(highest - lowest + 1, 0), np.int64)
+    for a in range(len(values)):
+        if chosen[a] and not np.isnan(values[a]):
+            pattern[0] = np.float32(values[a])
+            place = bits[0] if bits[0] >= 0 else bits[0] ^ 0x7FFFFFFF
+            counts[(place >> shift) - lowest] += 1
+    return counts, lowest, undefined, least, greatest

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hydrogate.checks.bounds import Bounds
 from hydrogate.checks.dataset import Dataset
-from hydrogate.checks.observables import SiblingWork, bond_forces, per_structure
+from hydrogate.checks.observables import SiblingWork, bond_moments, force_squares, force_sums, per_structure
 from hydrogate.checks.observables import net_force as net_force_of
 from hydrogate.checks.observables import net_torque as net_torque_of
 from hydrogate.checks.parts import Ints, Part
@@ -69,7 +69,7 @@ def _unlabelled(part: Part) -> int:
 def force_histograms(part: Part) -> dict[bool, Histogram]:
     """|F| of the heavy atoms (False) and of the hydrogens (True), eV/Å."""
     hydrogen = labels_of(part).data.numbers == 1
-    return {of: Histogram.of(part.force_norms[hydrogen == of]) for of in (False, True)}
+    return {of: Histogram.of_chosen(part.force_norms, hydrogen == of) for of in (False, True)}
 
 
 @rule("labels", unit="eV/Å", remedy=_UNITS)
@@ -91,9 +91,9 @@ def force_rms(subject: Subject, bounds: Bounds) -> Asking:
 
 
 def _force_squares(part: Part) -> tuple[int, float]:
-    labels_of(part)
-    with np.errstate(over="ignore"):
-        return len(part.force_norms), float(part.force_norms @ part.force_norms)
+    data = labels_of(part).data
+    with np.errstate(over="ignore", invalid="ignore"):
+        return len(data.numbers), float(force_squares(data).sum())
 
 
 @rule("labels", remedy="Look at the structure's label: zeroed, rescaled, or an SCF that did not converge.")
@@ -147,10 +147,7 @@ def _bond_moments(part: Part, bounds: Bounds) -> dict[int, Moments]:
     """Of the length of X-H bonds (Å) and the force along them (eV/Å), by the element X."""
     data, shape = labels_of(part).data, part.geometry
     refuse_absent_hydrogen(data, bounds)
-    bonded = np.isfinite(shape.length) & (shape.length > 0)
-    length, element = shape.length[bonded], data.numbers[shape.partner[bonded]]
-    force = bond_forces(data, shape).force
-    return {int(z): Moments.of(length[element == z], force[element == z]) for z in np.unique(element)}
+    return {z: Moments(*moments) for z, moments in bond_moments(data, shape).items()}
 
 
 def _near_siblings(part: Part, bounds: Bounds) -> SiblingWork:
@@ -349,7 +346,7 @@ def _label_keys(part: Part, structures: Ints, atoms: Ints) -> tuple[int, Keys, K
     rows = part.own(structures)
     rows = rows[several[rows]]
     # A second place along some line tells geometries apart.
-    along = per_structure(sum(data.positions[:, k] * np.sqrt(n) for k, n in enumerate((2.0, 3.0, 5.0))), data)
+    along = force_sums(data).centroid @ np.sqrt([2.0, 3.0, 5.0])
     own = part.own_atoms(atoms)
     x, y, z = (forces[own[several[data.structure_of_atom[own]]]] + 0.0).view(np.uint32).T
     return (

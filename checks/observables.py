@@ -25,8 +25,10 @@ from hydrogate.checks.pairs import (
 
 __all__ = [
     "BondForces",
+    "BondMoments",
     "Bonds",
     "CompositionFit",
+    "Compositions",
     "Floats",
     "ForceSums",
     "Geometry",
@@ -34,9 +36,12 @@ __all__ = [
     "SiblingWork",
     "blocks",
     "bond_forces",
+    "bond_moments",
     "bonds",
     "composition_fit",
+    "compositions",
     "force_norms",
+    "force_squares",
     "force_sums",
     "fragments",
     "geometry",
@@ -57,9 +62,13 @@ def per_structure(values: NDArray[np.generic], data: Dataset, how: np.ufunc = np
 
 
 class ForceSums(NamedTuple):
-    """Of each atom |F| (N,); of each structure ΣF (M, 3), Σ r × F about its centroid (M, 3), Σ |F|² (M,); eV and Å."""
+    """Of each atom |F| (N,); of each structure its centroid (M, 3), ΣF (M, 3), Σ r × F about it (M, 3), Σ |F|² (M,).
+
+    eV and Å.
+    """
 
     norm: Floats
+    centroid: Floats
     total: Floats
     torque: Floats
     square: Floats
@@ -73,7 +82,7 @@ def force_sums(data: Dataset) -> ForceSums:
 
 def _force_sums(data: Dataset, forces: NDArray[np.float32]) -> ForceSums:
     count = len(data)
-    sums = ForceSums(np.empty(len(data.numbers)), np.empty((count, 3)), np.empty((count, 3)), np.empty(count))
+    sums = ForceSums(np.empty(len(data.numbers)), *(np.empty((count, 3)) for _ in range(3)), np.empty(count))
     if is_large(data):
         from hydrogate.checks import kernels
 
@@ -83,10 +92,22 @@ def _force_sums(data: Dataset, forces: NDArray[np.float32]) -> ForceSums:
     with np.errstate(invalid="ignore", over="ignore"):
         sums.norm[:] = np.linalg.norm(force, axis=1)
         sums.total[:] = per_structure(force, data)
-        centroid = per_structure(arm, data) / np.maximum(data.sizes, 1)[:, None]
-        sums.torque[:] = per_structure(np.cross(arm, force), data) - np.cross(centroid, sums.total)
+        sums.centroid[:] = per_structure(arm, data) / np.maximum(data.sizes, 1)[:, None]
+        sums.torque[:] = per_structure(np.cross(arm, force), data) - np.cross(sums.centroid, sums.total)
         sums.square[:] = per_structure((force**2).sum(axis=1), data)
     return sums
+
+
+def force_squares(data: Dataset) -> Floats:
+    """(M,) Σ |F|² of each structure, (eV/Å)², for where the rest of :func:`force_sums` is not needed."""
+    assert data.forces is not None
+    if data.has("force_sums") or not is_large(data):
+        return force_sums(data).square
+    from hydrogate.checks import kernels
+
+    square = np.empty(len(data))
+    kernels.force_squares(*read_only(data.forces, data.offset), square)
+    return square
 
 
 def force_norms(data: Dataset) -> Floats:
@@ -130,6 +151,35 @@ def bond_forces(data: Dataset, shape: Geometry) -> BondForces:
     away = (data.positions[hydrogen] - data.positions[partner]).astype(np.float64)
     away = (away if shape.shift is None else away + shape.shift[bond]) / length[:, None]
     return BondForces(deviation, np.einsum("ij,ij->i", data.forces[hydrogen].astype(np.float64), away))
+
+
+class BondMoments(NamedTuple):
+    """Of length (Å) and force (eV/Å) of the bonds of H to one X: how many, means (2,), Σ of products of deviations."""
+
+    n: int
+    mean: Floats
+    products: Floats
+
+
+def bond_moments(data: Dataset, shape: Geometry) -> dict[int, BondMoments]:
+    """The moments of what :func:`bond_forces` gives, by the atomic number of X."""
+    count, mean, products = np.zeros(256, dtype=np.int64), np.zeros((256, 2)), np.zeros((256, 2, 2))
+    if is_large(data) and shape.shift is None:
+        from hydrogate.checks import kernels
+
+        columns = (data.numbers, data.positions, data.forces, shape.hydrogen, shape.partner, shape.length)
+        kernels.bond_moments(*read_only(*columns), count, mean, products)
+    else:
+        bonded = np.isfinite(shape.length) & (shape.length > 0)
+        element = data.numbers[shape.partner[bonded]]
+        values = np.column_stack([shape.length[bonded], bond_forces(data, shape).force])
+        count += np.bincount(element, minlength=256)
+        with np.errstate(invalid="ignore", over="ignore"):
+            for z in np.flatnonzero(count).tolist():
+                mean[z] = values[element == z].mean(axis=0)
+                apart = values[element == z] - mean[z]
+                products[z] = np.einsum("ki,kj->ij", apart, apart)
+    return {z: BondMoments(int(count[z]), mean[z], products[z]) for z in np.flatnonzero(count).tolist()}
 
 
 class SiblingWork(NamedTuple):
@@ -204,6 +254,34 @@ def _sibling_sums_by_formula(
     third_order = summed(change * np.linalg.norm(displacement, axis=1))
     same = summed((data.numbers[one] != data.numbers[two]).astype(np.float64)) == 0
     return -summed((mean_force * displacement).sum(axis=1)), third_order, summed((displacement**2).sum(axis=1)), same
+
+
+class Compositions(NamedTuple):
+    """Atomic numbers that occur (E,), ascending; atoms of each in each structure (M, E)."""
+
+    elements: Ints
+    counts: Ints
+
+
+def compositions(data: Dataset) -> Compositions:
+    """What each structure is made of, counted once for the checks that share it."""
+    return data.once("compositions", lambda: _compositions(data))
+
+
+def _compositions(data: Dataset) -> Compositions:
+    column = np.arange(256)
+    if is_large(data):
+        from hydrogate.checks import kernels
+
+        counts = np.zeros((len(data), int(data.numbers.max()) + 1), dtype=np.int64)
+        kernels.compositions(*read_only(data.numbers, data.offset), column, counts)
+        elements = np.flatnonzero(counts.any(axis=0))
+        return Compositions(elements, counts[:, elements])
+    elements = np.flatnonzero(np.bincount(data.numbers, minlength=1))
+    column[elements] = np.arange(len(elements))
+    cell = data.structure_of_atom * len(elements) + column[data.numbers]
+    counts = np.bincount(cell, minlength=len(data) * len(elements)).reshape(len(data), len(elements))
+    return Compositions(elements, counts)
 
 
 class CompositionFit(NamedTuple):

@@ -23,9 +23,10 @@ from hydrogate.checks.observables import (
     Geometry,
     SiblingWork,
     bonds,
+    compositions,
     force_norms,
+    force_squares,
     geometry,
-    per_structure,
     sibling_work,
 )
 from hydrogate.checks.statistics import merged
@@ -35,7 +36,7 @@ Item = TypeVar("Item")
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 # Atoms of a part: large enough that NumPy works in bulk, small enough that what it makes on the way fits a few times.
-ATOMS_A_PART = 500_000
+ATOMS_A_PART = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -172,23 +173,18 @@ class Part:
     @cached_property
     def force_rms(self) -> Floats:
         """(M,) RMS force component of each structure, eV/Å."""
-        square = per_structure(self.force_norms**2, self.data)
-        rms: Floats = np.sqrt(square / np.maximum(3 * self.data.sizes, 1))
+        rms: Floats = np.sqrt(force_squares(self.data) / np.maximum(3 * self.data.sizes, 1))
         return rms
 
     @cached_property
     def elements(self) -> NDArray[np.int64]:
         """Atomic numbers that occur, ascending."""
-        return np.flatnonzero(np.bincount(self.data.numbers, minlength=1))
+        return compositions(self.data).elements
 
     @cached_property
     def compositions(self) -> NDArray[np.int64]:
         """(M, E) atoms of each of ``elements`` in each structure."""
-        data, width = self.data, len(self.elements)
-        column = np.zeros(256, dtype=np.int64)
-        column[self.elements] = np.arange(width)
-        cell = data.structure_of_atom * width + column[data.numbers]
-        return np.bincount(cell, minlength=len(data) * width).reshape(len(data), width)
+        return compositions(self.data).counts
 
 
 def picked(part: Part, rows: Ints) -> list[Picked]:

@@ -65,13 +65,17 @@ def failing_checks(table: pl.DataFrame, limits: Mapping[str, Limits]) -> set[str
     import pandera.polars as pa
 
     _refuse_disabled_pandera()
+    bounds = {
+        f"{name}_{side}": (name, side, bound)
+        for name, limit in limits.items()
+        for side, bound in (("min", limit.min), ("max", limit.max))
+        if bound is not None
+    }
+    # All at once; one by one only where something is refused.
+    if not _failures(_together(table, [_within(*of).fill_null(True) for of in bounds.values()]), table):
+        return set()
     schema = pa.DataFrameSchema(
-        {
-            f"{name}_{side}": pa.Column(pl.Float64, _within(name, side, bound), nullable=True)
-            for name, limit in limits.items()
-            for side, bound in (("min", limit.min), ("max", limit.max))
-            if bound is not None
-        },
+        {column: pa.Column(pl.Float64, _check(column, _within(*of)), nullable=True) for column, of in bounds.items()},
         strict=True,
     )
     return {column.removesuffix("_min").removesuffix("_max") for column in _failures(schema, table)}
@@ -82,24 +86,33 @@ def failing_atoms(table: pl.DataFrame) -> set[str]:
     import pandera.polars as pa
 
     _refuse_disabled_pandera()
-    finite = {name: pa.Column(pl.Float32, _finite(name)) for name in table.columns if name != "atomic_number"}
-    elements = pa.Check.in_range(1, 118, name="atomic_number", n_failure_cases=SAMPLES)
-    return _failures(pa.DataFrameSchema({"atomic_number": pa.Column(pl.UInt8, elements), **finite}, strict=True), table)
+    holds = {name: pl.col(name).is_finite() for name in table.columns if name != "atomic_number"}
+    holds["atomic_number"] = pl.col("atomic_number").is_between(1, 118)
+    if not _failures(_together(table, list(holds.values())), table):
+        return set()
+    columns = {name: pa.Column(table.schema[name], _check(name, holds[name])) for name in table.columns}
+    return _failures(pa.DataFrameSchema(columns, strict=True), table)
 
 
-def _within(name: str, side: str, bound: float):  # type: ignore[no-untyped-def]
-    import pandera.polars as pa
-
+def _within(name: str, side: str, bound: float) -> pl.Expr:
     column = pl.col(f"{name}_{side}")
     # polars orders NaN above every number, so that NaN would pass a lower bound.
-    holds = column.is_not_nan() & ((column >= bound) if side == "min" else (column <= bound))
+    return column.is_not_nan() & ((column >= bound) if side == "min" else (column <= bound))
+
+
+def _check(name: str, holds: pl.Expr):  # type: ignore[no-untyped-def]
+    import pandera.polars as pa
+
     return pa.Check(lambda data: data.lazyframe.select(holds), name=name, n_failure_cases=SAMPLES)
 
 
-def _finite(name: str):  # type: ignore[no-untyped-def]
+def _together(table: pl.DataFrame, holds: list[pl.Expr]):  # type: ignore[no-untyped-def]
+    """A schema of the columns of ``table`` with one check: all of ``holds`` in each row."""
     import pandera.polars as pa
 
-    return pa.Check(lambda data: data.lazyframe.select(pl.col(name).is_finite()), name=name, n_failure_cases=SAMPLES)
+    columns = {name: pa.Column(kind, nullable=True) for name, kind in table.schema.items()}
+    every = pl.all_horizontal(holds) if holds else pl.lit(True)
+    return pa.DataFrameSchema(columns, checks=_check("all", every), strict=True)
 
 
 def _failures(schema, table: pl.DataFrame) -> set[str]:  # type: ignore[no-untyped-def]

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Protocol, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from hydrogate.checks.pairs import COMPILED_FROM
+
 Floats = NDArray[np.float64]
 Keys = NDArray[np.uint64]
 # Bits of a float32's mantissa that a bin tells apart: its values lie within 2^-11, 0.05 %, of each other.
@@ -107,6 +109,17 @@ class Histogram:
         counts = np.bincount(place - lowest)
         filled = np.flatnonzero(counts)
         return cls((filled + lowest).astype(np.int32), counts[filled], undefined, Extremes.of(values))
+
+    @classmethod
+    def of_chosen(cls, values: NDArray[Any], chosen: NDArray[np.bool_]) -> Self:
+        """The histogram of those of ``values`` (K,) that are ``chosen`` (K,)."""
+        if len(values) < COMPILED_FROM:
+            return cls.of(values[chosen])
+        from hydrogate.checks.kernels import histogram
+
+        counts, lowest, undefined, least, greatest = histogram(values, chosen, _SHIFT)
+        filled = np.flatnonzero(counts)
+        return cls((filled + lowest).astype(np.int32), counts[filled], undefined, Extremes(least, greatest))
 
     def merge(self, other: Self) -> Self:
         bins, place = np.unique(np.concatenate([self.bins, other.bins]), return_inverse=True)
@@ -241,7 +254,15 @@ class LeastSquares:
     @classmethod
     def of(cls, names: tuple[int, ...], columns: Floats, values: Floats) -> Self:
         """The problem ``columns`` (K, C) @ x = ``values`` (K,)."""
-        return cls(len(values), names, _triangle(np.column_stack([columns, values])))
+        if not len(values):
+            return cls(0, names, _triangle(np.column_stack([columns, values])))
+        # Rows that repeat the one before, as further geometries do, are one row, and what their values differ by.
+        first = np.flatnonzero(np.concatenate([[True], (columns[1:] != columns[:-1]).any(axis=1)]))
+        often = np.diff(first, append=len(values))
+        mean = np.add.reduceat(values, first) / often
+        rest = np.linalg.norm(values - np.repeat(mean, often))
+        rows = np.column_stack([columns[first], mean]) * np.sqrt(often)[:, None]
+        return cls(len(values), names, _triangle(np.vstack([rows, [*np.zeros(len(names)), rest]])))
 
     def merge(self, other: Self) -> Self:
         names = tuple(sorted({*self.names, *other.names}))

@@ -112,8 +112,7 @@ def _hydrogens(part: Part, bounds: Bounds) -> tuple[int, int, int, Rows, Rows]:
 
 def element_counts(part: Part) -> dict[int, int]:
     """Atoms of each element."""
-    counts = np.bincount(part.data.numbers, minlength=1)
-    return {z: int(counts[z]) for z in np.flatnonzero(counts).tolist()}
+    return dict(zip(part.elements.tolist(), part.compositions.sum(axis=0).tolist(), strict=True))
 
 
 def _formulas(part: Part, most: int) -> Distinct:

@@ -9,17 +9,21 @@ from ase.build import bulk, molecule
 from ase.data import covalent_radii
 from ase.neighborlist import primitive_neighbor_list
 
-from hydrogate.checks import pairs
+from hydrogate.checks import pairs, statistics
 from hydrogate.checks.dataset import Dataset, concatenate
 from hydrogate.checks.observables import (
     bond_forces,
+    bond_moments,
+    compositions,
     force_norms,
+    force_squares,
     force_sums,
     net_force,
     net_torque,
     sibling_work,
 )
 from hydrogate.checks.pairs import BONDED, PERIODIC_CUTOFF, bonds, geometry
+from hydrogate.checks.statistics import Histogram, LeastSquares
 
 
 def random_molecules() -> list[Atoms]:
@@ -129,7 +133,9 @@ def test_where_all_are_bonded_to_all(compiled: pytest.MonkeyPatch) -> None:
 def labelled(structures: list[Atoms]) -> Dataset:
     """``structures``, each with a further geometry and one of other elements, with forces at random."""
     rng = np.random.default_rng(5)
-    family = [atoms for one in structures for atoms in (one, one.copy(), one.copy())]
+    # Sums over atoms 1e12 Å away are rounding.
+    near = [atoms for atoms in structures if not (np.abs(atoms.positions[np.isfinite(atoms.positions)]) > 1e9).any()]
+    family = [atoms for one in near for atoms in (one.copy(), one.copy(), one.copy())]
     for rank, atoms in enumerate(family):
         atoms.positions += rng.normal(0, 0.1, atoms.positions.shape)
         if rank % 3 == 2 and len(atoms):
@@ -153,10 +159,40 @@ def test_sums_over_forces(structures: str, spoil: float | None, monkeypatch: pyt
         found.append([*sums, force_norms(again), net_force(again), net_torque(again), *bond_forces(again, shape)])
         with np.errstate(invalid="ignore"):
             found[-1] += sibling_work(again)
+        moments = bond_moments(again, shape)
+        found[-1] += [np.array(list(moments)), *(column for of in moments.values() for column in of)]
+        found[-1] += [force_squares(replace(again)), *compositions(again)]
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("spoil", [None, np.nan, np.inf, -np.inf, 1e300])
+def test_histograms(spoil: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    values = np.concatenate([rng.normal(size=500), rng.normal(0, 1e-30, 50), np.zeros(3), [-0.0, 1e-45]])
+    if spoil is not None:
+        values[::9] = spoil
+    for chosen in (rng.random(len(values)) < 0.5, values > 0, np.isnan(values), np.zeros(len(values), dtype=bool)):
+        formula = Histogram.of_chosen(values, chosen)
+        with monkeypatch.context() as patch:
+            patch.setattr(statistics, "COMPILED_FROM", 1)
+            compiled = Histogram.of_chosen(values, chosen)
+        for name in ("bins", "counts", "undefined", "extremes"):
+            np.testing.assert_equal(getattr(compiled, name), getattr(formula, name), err_msg=name)
+        np.testing.assert_equal(compiled.quantile(0.3), formula.quantile(0.3))
+
+
+def test_rows_that_repeat_are_one_problem() -> None:
+    rng = np.random.default_rng(4)
+    columns = np.repeat(rng.integers(0, 9, (20, 3)).astype(float), rng.integers(1, 5, 20), axis=0)
+    values = columns @ [1.0, -2.0, 3.0] + rng.normal(size=len(columns))
+    fit = LeastSquares.of((1, 6, 8), columns, values)
+    whole = np.column_stack([columns, values])
+    np.testing.assert_allclose(fit.triangle.T @ fit.triangle, whole.T @ whole, rtol=1e-12)
+    expected = np.linalg.lstsq(columns, values, rcond=None)[0]
+    np.testing.assert_allclose(list(fit.solve().coefficients.values()), expected, rtol=1e-10)
+
+
 def test_there_are_siblings_to_sum_over() -> None:
     some = [atoms for atoms in random_molecules() if len(atoms)]
-    assert len(sibling_work(labelled(some)).work) == len(some)
+    assert len(sibling_work(labelled(some)).work) == len(some) - 2
