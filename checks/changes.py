@@ -18,7 +18,7 @@ from hydrogate.checks.bounds import CONTRACTS
 
 WAIVERS_NAMED = 20
 _DEFAULT_PROFILE = "druglike"
-_ABSENT = {"enabled": True, "severity": "error", "reason": "", "one_sided": False, "frozen": False}
+_ABSENT = {"enabled": True, "severity": "error", "reason": "", "origin": "", "one_sided": False, "frozen": False}
 _LIMITS = ("min", "max", "warn_min", "warn_max")
 _LARGER_IS_LOOSER = (
     "max",
@@ -54,6 +54,7 @@ _WORDS = {
     "gated": ("band decides without the gates", "band asks the gates"),
     "frozen": ("stage frozen", "stage thawed"),
     "reason": ("reason emptied", "reason given"),
+    "origin": ("origin emptied", "origin given"),
 }
 
 
@@ -170,8 +171,8 @@ def _leaves(block: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tu
 def _effect(key: str, old: Any, new: Any) -> tuple[Effect, str]:
     """The effect of one value changed, and what to call it."""
     looser = _looser(key, old, new)
-    if key == "reason" and looser is None:
-        return Effect.NOT_LOOSER, "reason reworded"
+    if key in ("reason", "origin") and looser is None:
+        return Effect.NOT_LOOSER, f"{key} reworded"
     if key == "command":
         return Effect.NOT_LOOSER, "command changed"
     noun = "bound" if key in _LIMITS else "setting"
@@ -185,7 +186,7 @@ def _looser(key: str, old: Any, new: Any) -> bool | None:
     """Whether ``new`` lets more through; None where that cannot be told."""
     if key in _LIMITS and None in (old, new):
         return new is None  # no bound at all
-    if key == "reason":
+    if key in ("reason", "origin"):
         blank = [not str(value or "").strip() for value in (old, new)]
         return None if blank[0] == blank[1] else blank[1]
     if key == "severity":

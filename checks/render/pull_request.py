@@ -180,7 +180,7 @@ def _judges(files: Sequence[str]) -> str:
     if not files:
         return ""
     named = words(", ".join(files), 1000)
-    return f"\nCode that judges changed too, read it: {len(files)} files: {named}.\n"
+    return f"\nCode that judges changed too, read it ({len(files)}): {named}.\n"
 
 
 def _change(change: Change) -> str:

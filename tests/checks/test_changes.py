@@ -107,6 +107,9 @@ def test_a_reason_emptied_in_the_shipped_bounds_is_called_out() -> None:
     key = "defaults/profiles/druglike/structures/split_leakage/reason"
     assert [change.what for change in compared(key, "")] == ["reason emptied"]
     assert [(change.effect, change.what) for change in compared(key, "x")] == [(Effect.NOT_LOOSER, "reason reworded")]
+    key = "defaults/profiles/druglike/structures/split_leakage/origin"
+    assert [(change.effect, change.what) for change in compared(key, "")] == [(Effect.LOOSER, "origin emptied")]
+    assert [(change.effect, change.what) for change in compared(key, "x")] == [(Effect.NOT_LOOSER, "origin reworded")]
 
 
 def test_a_check_that_no_default_declares_any_more() -> None:

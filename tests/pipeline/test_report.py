@@ -95,7 +95,7 @@ def test_a_branch_is_told_by_what_it_loosens_and_by_what_it_measures(project: Pa
         "| structures hydrogen\\_fraction | pass → fail | error | H is rare. | 0.4 |",
         "| structures H, % of the atoms | 45.03 | 0 | \\-45.03 |",
         "| train.epochs | 12 | 24 |",
-        "Code that judges changed too, read it: 1 files: .github/workflows/gates.yml.",
+        "Code that judges changed too, read it (1): .github/workflows/gates.yml.",
     ):
         assert line in text.splitlines()
     assert "**bound loosened** `contracts.structures.hydrogen_fraction.min`: 0.4 → 0.0" in text
