@@ -6,8 +6,9 @@ and both get the same answer.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial, reduce
 from itertools import pairwise
@@ -208,12 +209,23 @@ class Gather(Protocol):
 
 
 def over_threads(question: Callable[[Item], Answer], items: Sequence[Item]) -> Answer:
-    """Ask in this process, about as many items at a time as there are cores: NumPy lets threads run side by side."""
+    """Ask in this process, as many items at a time as there are cores: NumPy lets threads run side by side."""
     if len(items) == 1:
         return question(items[0])
-    pool = ThreadPoolExecutor(min(len(items), os.cpu_count() or 1))
+    at_once = min(len(items), os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(at_once)
+    waiting: deque[Future[Answer]] = deque()
+
+    def answers() -> Iterator[Answer]:
+        # No more are asked than are under way, so that answers do not pile up before they are merged.
+        for item in items:
+            waiting.append(pool.submit(question, item))
+            if len(waiting) > at_once:
+                yield waiting.popleft().result()
+        yield from (future.result() for future in waiting)
+
     try:
-        return reduce(merged, pool.map(question, items))
+        return reduce(merged, answers())
     finally:
         pool.shutdown(cancel_futures=True)
 
