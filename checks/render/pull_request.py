@@ -11,6 +11,7 @@ from itertools import accumulate
 from typing import Any
 
 from hydrogate.checks.bootstrap import Metric
+from hydrogate.checks.bounds import CONTRACTS
 from hydrogate.checks.changes import Change, Effect
 from hydrogate.checks.findings import Report, Verdict
 from hydrogate.checks.milestones import Decision
@@ -119,7 +120,7 @@ def _decision(decision: Decision, comparison: Comparison | None) -> Iterator[str
         said = f"there the next milestone is {words(before)}" if before else "there no decision is recorded"
         yield f"Compared with {words(comparison.base)}; {said}."
         yield ""
-    yield f"Because {words(decision.because, 1500)}."
+    yield f"Because {words(decision.because, 1500).rstrip('.')}."
     yield ""
     if decision.advice:
         yield f"Advice: {words(decision.advice)}."
@@ -139,8 +140,9 @@ def _verdicts(state: State) -> Iterator[str]:
         verdict = "pass" if holds else "**does not pass**"
         listed = [words(", ".join(names)) for names in (refusing, warned, report.switched_off)]
         yield f"| {words(report.contract)} | {verdict} | {' | '.join(listed)} |"
-    if not state.reports:
-        yield "| none | **not judged** | | | |"
+    for contract in CONTRACTS:
+        if contract not in [report.contract for report in state.reports]:
+            yield f"| {contract} | **not judged** | | | |"
     required = [item for item in state.decision.gates if item.gate.required]
     passed = [item for item in required if item.verdict is Verdict.PASS]
     rest = [f"{item.name} {item.verdict}" for item in required if item.verdict is not Verdict.PASS]
