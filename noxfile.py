@@ -79,9 +79,13 @@ def browser(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def benchmarks(session: nox.Session) -> None:
-    """Speed as ratios, side by side in one process; `-- quick` for a short look."""
+    """Speed as ratios, side by side; `-- contracts` or `-- models` for one of the two, `-- quick` for a short look."""
     _project(session)
-    _run(session, "python", "-m", "hydrogate.models.bench", *session.posargs)
+    how = [word for word in session.posargs if word not in ("contracts", "models")]
+    if "contracts" not in session.posargs:
+        _run(session, "python", "-m", "hydrogate.models.bench", *how)
+    if "models" not in session.posargs:
+        _run(session, "python", "-m", "hydrogate.pipeline.bench", *how)
 
 
 @nox.session(reuse_venv=True)
