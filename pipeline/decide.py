@@ -49,7 +49,7 @@ class Stale(NamedTuple):
 
 
 def run(root: Path = Path(), stale: Callable[[Path], list[Stale]] | None = None) -> Decision:
-    """Decide, and write ``metrics/decision.json``.
+    """Decide; nothing is written.
 
     Parameters
     ----------
@@ -71,12 +71,15 @@ def run(root: Path = Path(), stale: Callable[[Path], list[Stale]] | None = None)
         blockers += _input_blockers(root, params) + _baseline_blockers(root, params, metrics)
         found, judgements, malformed = judged(params, metrics)
         blockers, bands = blockers + malformed, params.milestones
-    decision = decide(found.get("force_rmse"), judgements, bands, blockers)
-    path = root / "metrics/decision.json"
-    with written_whole(path) as temporary:
+    return decide(found.get("force_rmse"), judgements, bands, blockers)
+
+
+def write_decision(decision: Decision, root: Path = Path()) -> None:
+    """Write ``metrics/decision.json``."""
+    metrics, _ = read_metrics(root)
+    with written_whole(root / "metrics/decision.json") as temporary:
         content = json.dumps(to_json(decision, metrics), indent=2, ensure_ascii=False, allow_nan=False)
         temporary.write_text(content + "\n", encoding="utf-8")
-    return decision
 
 
 def _params(path: Path) -> tuple[Params | None, list[Blocker]]:
@@ -253,6 +256,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--require", metavar="MILESTONE", help="exit 1 unless this milestone is reached")
     required = parser.parse_args(argv).require
     decision = run()
+    write_decision(decision)
     Console(soft_wrap=False).print(decision_text(decision))
     if required is not None and not decision.blocked:
         _refuse_unknown(required)

@@ -88,6 +88,7 @@ def run(root: Path, folder: Path, base: str | None = None) -> Review:
         except UnreadableFile as error:
             told.append(f"contract {contract}: {what}not judged: {error}")
     decision = decide.run(root)
+    decide.write_decision(decision, root)
     for findings in reports:
         write_data_docs(folder / "data-docs", findings, overrides)
     written = json.loads((root / "metrics/decision.json").read_text(encoding="utf-8"))

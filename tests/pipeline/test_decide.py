@@ -86,6 +86,7 @@ def change(root, name, **changes):
 def decided(root, stale=clean):
     """The decision, and what was written of it."""
     decision = decide.run(root, stale)
+    decide.write_decision(decision, root)
     written = json.loads((root / "metrics/decision.json").read_text(encoding="utf-8"))
     assert written["next_milestone"] == decision.milestone
     return decision, written
