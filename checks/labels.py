@@ -359,8 +359,11 @@ def _label_keys(part: Part, structures: Ints, atoms: Ints) -> tuple[int, Keys, K
 
 def _repeated(keys: Keys) -> float:
     """Share of ``keys`` that repeat the most frequent one; 0 where each is unique, NaN of none."""
-    counts = np.unique(keys, return_counts=True)[1]
-    return float((counts.max() - 1) / len(keys)) if len(keys) else float("nan")
+    if not len(keys):
+        return float("nan")
+    ordered = np.sort(keys)
+    first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    return float((np.diff(first, append=len(keys)).max() - 1) / len(keys))
 
 
 @rule(

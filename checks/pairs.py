@@ -67,8 +67,8 @@ def blocks(data: Dataset, but: NDArray[np.bool_] | None = None) -> Iterator[tupl
 
 def geometry(data: Dataset) -> Geometry:
     """One pass over the pairs of atoms of every structure; the nearest image where it is periodic."""
-    hydrogens_before = np.concatenate([[0], np.cumsum(data.numbers == 1)])[data.offset]
     hydrogen = np.flatnonzero(data.numbers == 1)
+    hydrogens_before = np.searchsorted(hydrogen, data.offset)
     nowhere = np.full(len(hydrogen), np.inf)
     shape = Geometry(np.full(len(data), np.inf), hydrogen, hydrogen.copy(), nowhere, nowhere.copy())
     periodic = data.periodic

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hydrogate.checks.waivers import Waiver
 
 EXAMPLES = 5
+BLOCK = 1024  # rows
 
 
 def outside(values: NDArray[np.float64], limits: Limits) -> NDArray[np.bool_]:
@@ -184,7 +185,17 @@ def _worst_first(values: NDArray[np.float64], limits: Limits) -> list[tuple[int,
     high = np.full(len(values), -np.inf) if limits.max is None else values - limits.max
     excess = np.nan_to_num(np.maximum(low, high), nan=np.inf, posinf=np.inf, neginf=-np.inf)
     shown = min(EXAMPLES, len(values))
-    least = np.partition(excess, len(values) - shown)[len(values) - shown]
-    worse, equal = np.flatnonzero(excess > least), np.flatnonzero(excess == least)
+    rows = _candidates(excess, shown)
+    least = np.partition(excess[rows], len(rows) - shown)[len(rows) - shown]
+    worse, equal = rows[excess[rows] > least], rows[excess[rows] == least]
     top = np.concatenate([worse[np.argsort(-excess[worse], kind="stable")], equal[: shown - len(worse)]])
     return [(int(row), float(excess[row])) for row in top.tolist()]
+
+
+def _candidates(excess: NDArray[np.float64], shown: int) -> NDArray[np.int64]:
+    """Rows among which the ``shown`` largest are: of many rows, those that reach the largest of the blocks' largest."""
+    whole = len(excess) // BLOCK * BLOCK
+    if whole < shown * BLOCK:
+        return np.arange(len(excess))
+    largest = excess[:whole].reshape(-1, BLOCK).max(axis=1)
+    return np.flatnonzero(excess >= np.partition(largest, len(largest) - shown)[len(largest) - shown])
