@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -90,9 +90,11 @@ def run(data: Dataset, params: Label, root: Path = Path(".progress")) -> Dataset
         raise ValueError(
             f"the teacher {identity['name']} labelled none of {len(data)} structures: {'; '.join(reasons)}"
         )
+    dipole, charges = _dipoles([answers[row] for row in labelled], data.sizes[labelled]) if dipoles else (None, None)
     return replace(
         data.subset(labelled),
-        **(_dipoles([answers[row] for row in labelled]) if dipoles else {}),
+        dipole=dipole,
+        charges=charges,
         energy=np.array([answers[row].energy for row in labelled], dtype=np.float64),
         forces=np.concatenate([answers[row].forces for row in labelled]),
         teacher=identity,
@@ -101,11 +103,14 @@ def run(data: Dataset, params: Label, root: Path = Path(".progress")) -> Dataset
     )
 
 
-def _dipoles(answers: Sequence[Stored]) -> dict[str, NDArray[Any]]:
-    """The columns ``dipole`` and ``charges``; NaN where there is none, which the contract judges."""
+def _dipoles(answers: Sequence[Stored], sizes: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """The columns ``dipole`` and ``charges``; NaN where there is none."""
     dipole = [np.full(3, np.nan) if answer.dipole is None else answer.dipole for answer in answers]
-    charges = [np.full(len(a.forces), np.nan, np.float32) if a.charges is None else a.charges for a in answers]
-    return {"dipole": np.stack(dipole), "charges": np.concatenate(charges)}
+    charges = [
+        np.full(size, np.nan, np.float32) if answer.charges is None else answer.charges
+        for answer, size in zip(answers, sizes.tolist(), strict=True)
+    ]
+    return np.stack(dipole), np.concatenate(charges)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -127,7 +127,8 @@ def write_predictions(data: Dataset, path: Path) -> None:
     frames = [data.to_atoms(row) for row in range(len(data))]
     for row, atoms in enumerate(frames):
         forces = data.forces[data.atoms_of(row)].astype(np.float64)
-        atoms.calc = SinglePointCalculator(atoms, energy=float(data.energy[row]), forces=forces)
+        results = {"energy": float(data.energy[row]), "forces": forces}
+        atoms.calc = SinglePointCalculator(atoms, **results)  # type: ignore[no-untyped-call]
         if data.smiles[row]:
             atoms.info["smiles"] = str(data.smiles[row])
     with written_whole(path) as temporary:
