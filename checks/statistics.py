@@ -181,7 +181,7 @@ def _quantile(values: Floats, counts: NDArray[np.int64], share: float) -> float:
     position = share * (upto[-1] - 1)
     low = int(np.floor(position))
     below, above = values[np.searchsorted(upto, [low, min(low + 1, int(upto[-1]) - 1)], side="right")]
-    return float(below if below == above else below + (position - low) * (above - below))
+    return float(below if below == above or position == low else below + (position - low) * (above - below))
 
 
 @dataclass(frozen=True, eq=False)

@@ -105,7 +105,7 @@ def _judge(
 ) -> Report:
     from hydrogate.checks import check as judge
     from hydrogate.checks.parts import over_threads
-    from hydrogate.pipeline.compute import cluster
+    from hydrogate.pipeline.cluster import cluster
     from hydrogate.pipeline.formats import parse_keys
     from hydrogate.pipeline.shards import parts_of
 

@@ -1,22 +1,8 @@
-"""Per-structure work over processes, and parts of a data set over a cluster, through Dask's scheduler."""
+"""Per-structure work over processes, through Dask's scheduler."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial, reduce
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from hydrogate.checks.dataset import UnreadableData
-from hydrogate.checks.declared import BadParams
-from hydrogate.checks.parts import Gather
-from hydrogate.checks.statistics import merged
-
-if TYPE_CHECKING:
-    from distributed import Client
-
-# Answers merged by one task: a tree of such tasks leaves no worker, and not this process, with those of all parts.
-FAN_IN = 8
-PATIENCE = 30  # seconds until a scheduler, or its first worker, is taken for absent
+from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -57,58 +43,3 @@ def over_processes(
         for future, result in as_completed(futures, with_results=True):
             yield index_of[future.key], result
             future.release()
-
-
-@contextmanager
-def cluster(address: str) -> Iterator[Gather]:
-    """Who asks the parts of a data set over the workers of the Dask scheduler at ``address``.
-
-    A worker that dies leaves its parts to the others: Dask asks them again.
-
-    Raises
-    ------
-    BadParams
-        No scheduler answers, or it has no worker.
-    """
-    import dask
-    from distributed import Client
-
-    with dask.config.set({"logging.distributed": "critical", "distributed.comm.timeouts.connect": PATIENCE}):
-        try:
-            client = Client(address, set_as_default=False)
-        except (OSError, TimeoutError, ValueError) as error:
-            raise BadParams(f"--scheduler {address}: no Dask scheduler answers there ({error})") from error
-        with client:
-            try:
-                client.wait_for_workers(1, timeout=PATIENCE)
-            except TimeoutError as error:
-                raise BadParams(f"--scheduler {address}: it has no worker; start one with `dask worker`") from error
-            yield partial(_over_cluster, client)
-
-
-def _over_cluster(client: "Client", question: Callable[[Item], Result], items: Sequence[Item]) -> Result:
-    asked = client.submit(_itself, question, pure=False)
-    answers: Sequence[Any] = client.map(_on_worker, items, question=asked, pure=False)
-    while len(answers) > 1:
-        some = [answers[start : start + FAN_IN] for start in range(0, len(answers), FAN_IN)]
-        answers = [client.submit(_all_merged, group, pure=False) for group in some]
-    result: Result = answers[0].result()
-    return result
-
-
-def _itself(question: Item) -> Item:
-    """A task of its own, so that a large question is sent once to each worker and not with each part."""
-    return question
-
-
-def _on_worker(item: Item, question: Callable[[Item], Result]) -> Result:
-    from distributed import get_worker
-
-    try:
-        return question(item)
-    except (OSError, UnreadableData) as error:
-        raise UnreadableData(f"{error} (worker {get_worker().address}: do all workers see the files?)") from error
-
-
-def _all_merged(answers: Sequence[Result]) -> Result:
-    return reduce(merged, answers)

@@ -84,7 +84,7 @@ def parts_of(
     input_format, unit_system, keys
         As for :func:`hydrogate.pipeline.formats.read`.
     gather : Gather
-        Who reads and asks the parts: this process, or :func:`hydrogate.pipeline.compute.cluster`.
+        Who reads and asks the parts: this process, or :func:`hydrogate.pipeline.cluster.cluster`.
 
     Raises
     ------
