@@ -145,7 +145,8 @@ class Whole(nn.Module):
         sign = (number < 0).long()
         keys = self.key[sign][structure]
         share = softplus((self.query[row] * keys).sum(1) * (1.0 / math.sqrt(keys.shape[1])))
-        total = share.new_zeros(len(number)).index_add(0, structure, share)
+        # No share is zero, except to the last digit of single precision.
+        total = share.new_zeros(len(number)).index_add(0, structure, share).clamp(min=1e-30)
         part = number.to(share.dtype)[structure] * share / total[structure]
         spread = part[:, None] * self.value[sign][structure]
         return spread + self.refine(spread)
