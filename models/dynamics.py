@@ -67,10 +67,9 @@ class Molecules:
         return velocities - self.spread(momentum / self.total(self.masses)[:, None])
 
     def temperature(self, velocities: Floats) -> Floats:
-        """(M,) K, of the motion about the centre of mass; NaN for a single atom."""
-        kinetic = self.kinetic_energy(self.at_rest(velocities))
-        freedom = 3.0 * np.diff(self.offset) - 3.0
-        return np.divide(2.0 * kinetic, freedom * units.kB, out=np.full(len(freedom), np.nan), where=freedom > 0)
+        """(M,) K, of the motion about the centre of mass; 0 for a single atom."""
+        freedom = np.maximum(3 * np.diff(self.offset) - 3, 1)
+        return 2.0 * self.kinetic_energy(self.at_rest(velocities)) / (freedom * units.kB)
 
     def kinetic_energy(self, velocities: Floats) -> Floats:
         """(M,) eV."""

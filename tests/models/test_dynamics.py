@@ -230,6 +230,7 @@ def test_a_molecule_that_is_lost_takes_no_other_with_it(name: str) -> None:
     for _ in range(2):
         energy_left, forces_left = potential(lost)
         assert np.isnan(energy_left).tolist() == [False, True, False]
+        assert np.isnan(forces_left[own]).all()
         assert np.array_equal(np.delete(forces_left, np.arange(own.start, own.stop), axis=0),
                               np.delete(forces, np.arange(own.start, own.stop), axis=0))  # fmt: skip
     assert np.array_equal(potential(positions)[0], energy)
