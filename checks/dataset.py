@@ -238,8 +238,11 @@ class Dataset:
         own = np.arange(last - first)
         parent = self.parent[first:last] - first
         atoms = slice(int(self.offset[first]), int(self.offset[last]))
-        values = {name: getattr(self, name) for name in _PER_STRUCTURE}
-        texts = {name: self._cache.get(name, vars(self).get(name)) for name in TEXT}
+        columns: dict[str, Any] = {name: getattr(self, name) for name in _PER_STRUCTURE}
+        columns = {name: None if value is None else value[first:last] for name, value in columns.items()}
+        for name in TEXT:
+            held = self._cache.get(name)
+            columns[name] = held.part(first, last) if held else getattr(self, name)[first:last]
         return replace(
             self,
             numbers=self.numbers[atoms],
@@ -249,8 +252,7 @@ class Dataset:
             offset=self.offset[first : last + 1] - self.offset[first],
             parent=np.where((parent >= 0) & (parent < last - first), parent, own),
             first=self.first + first,
-            **{name: None if value is None else value[first:last] for name, value in values.items()},
-            **{name: of.part(first, last) if isinstance(of, Text) else of[first:last] for name, of in texts.items()},
+            **columns,
         )
 
     def subset(self, indices: Iterable[int] | NDArray[Any]) -> Self:

@@ -6,7 +6,7 @@ distance is that of the formula to the last bit.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -15,15 +15,14 @@ _LANES = 8  # rows of coordinates are filled up to a multiple, so that no loop o
 _FAR = 1e15  # Å; what a row is filled up with
 _NEAR = np.float32(1e14)  # Å; an atom beyond could be taken for it
 
-Function = TypeVar("Function", bound=Callable[..., Any])
 
-
-def _compiled(function: Function) -> Function:
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` as machine code, which is kept for the next run where a folder can be written to."""
     try:
-        return njit(nogil=True, cache=True)(function)  # type: ignore[no-any-return]
+        compiled: Callable[..., Any] = njit(nogil=True, cache=True)(function)
     except RuntimeError:
-        return njit(nogil=True)(function)  # type: ignore[no-any-return]
+        compiled = njit(nogil=True)(function)
+    return compiled
 
 
 @_compiled

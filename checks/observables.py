@@ -76,13 +76,14 @@ class ForceSums(NamedTuple):
 
 def force_sums(data: Dataset) -> ForceSums:
     """One pass over the forces, made once for the checks that share it."""
+    return data.once("force_sums", lambda: _force_sums(data))
+
+
+def _force_sums(data: Dataset) -> ForceSums:
     assert data.forces is not None
-    return data.once("force_sums", lambda: _force_sums(data, data.forces))
-
-
-def _force_sums(data: Dataset, forces: NDArray[np.float32]) -> ForceSums:
-    count = len(data)
-    sums = ForceSums(np.empty(len(data.numbers)), *(np.empty((count, 3)) for _ in range(3)), np.empty(count))
+    forces, count = data.forces, len(data)
+    centroid, total, torque = (np.empty((count, 3)) for _ in range(3))
+    sums = ForceSums(np.empty(len(data.numbers)), centroid, total, torque, np.empty(count))
     if is_large(data):
         from hydrogate.checks import kernels
 
@@ -167,8 +168,9 @@ def bond_moments(data: Dataset, shape: Geometry) -> dict[int, BondMoments]:
     if is_large(data) and shape.shift is None:
         from hydrogate.checks import kernels
 
-        columns = (data.numbers, data.positions, data.forces, shape.hydrogen, shape.partner, shape.length)
-        kernels.bond_moments(*read_only(*columns), count, mean, products)
+        assert data.forces is not None
+        atoms = read_only(data.numbers, data.positions, data.forces)
+        kernels.bond_moments(*atoms, *read_only(shape.hydrogen, shape.partner, shape.length), count, mean, products)
     else:
         bonded = np.isfinite(shape.length) & (shape.length > 0)
         element = data.numbers[shape.partner[bonded]]
@@ -221,7 +223,7 @@ def sibling_work(data: Dataset) -> SiblingWork:
     else:
         work, third_order, square, same = _sibling_sums_by_formula(data, parent, child)
     rms = np.sqrt(square / np.maximum(sizes, 1))
-    return SiblingWork(*(column[same] for column in (parent, child, difference, work, rms, third_order)))
+    return SiblingWork(parent[same], child[same], difference[same], work[same], rms[same], third_order[same])
 
 
 def _sibling_sums_by_formula(
@@ -249,7 +251,7 @@ def _sibling_sums_by_formula(
     change = np.abs(((data.forces[two] - data.forces[one]).astype(np.float64) * displacement).sum(axis=1))
 
     def summed(values: Floats) -> Floats:
-        return np.bincount(pair, weights=values, minlength=len(child))
+        return np.bincount(pair, weights=values, minlength=len(child)).astype(np.float64)
 
     third_order = summed(change * np.linalg.norm(displacement, axis=1))
     same = summed((data.numbers[one] != data.numbers[two]).astype(np.float64)) == 0

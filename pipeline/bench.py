@@ -55,7 +55,7 @@ def springs(count: int, seed: int) -> Dataset:
     from ase.data.s22 import create_s22_system, s22
 
     rng = np.random.default_rng(seed)
-    systems = [atoms for name in s22 if len(atoms := create_s22_system(name)) >= 10]
+    systems = [atoms for name in s22 if len(atoms := create_s22_system(name)) >= 10]  # type: ignore[no-untyped-call]
     of = [systems[family % len(systems)] for family in range(-(-count // 4)) for _ in range(4)][:count]
     rest = concatenate([Atoms(atoms.numbers, atoms.positions) for atoms in of])
     bonded = bonds(rest)
@@ -67,7 +67,7 @@ def springs(count: int, seed: int) -> Dataset:
     forces = np.zeros(positions.shape)
     np.add.at(forces, bonded.first, force)
     np.subtract.at(forces, bonded.second, force)
-    energy = np.bincount(rest.structure_of_atom, weights=-37.0 * rest.numbers, minlength=count)
+    energy = np.bincount(rest.structure_of_atom, weights=-37.0 * rest.numbers, minlength=count).astype(np.float64)
     energy += np.bincount(rest.structure_of_atom[bonded.first], weights=0.5 * STIFFNESS * stretch**2, minlength=count)
     return replace(
         rest,
@@ -101,9 +101,9 @@ def tiled(base: Dataset, count: int, seed: int) -> Dataset:
         many,
         parent=np.tile(base.parent, copies) + first,
         source_index=np.arange(len(many)),
-        n_read=0,
-        quarantine=(),
-        **{name: np.concatenate(values) for name, values in columns.items()},
+        positions=np.concatenate(columns["positions"]),
+        forces=np.concatenate(columns["forces"]),
+        energy=np.concatenate(columns["energy"]),
     )
     return many.part(0, count)
 
