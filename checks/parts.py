@@ -144,7 +144,8 @@ class Part:
 
     def once(self, question: "Callable[[Part], Answer]") -> Answer:
         """The answer to a question that several checks ask, made once; one with arguments of its own only they ask."""
-        if isinstance(question, partial):
+        own = isinstance(question, partial)
+        if own:
             return question(self)
         if question not in self._answers:
             self._answers[question] = question(self)

@@ -122,9 +122,9 @@ def _judge(
         return judge(data, contract, profile=profile, overrides=overrides, counts=counts)
     declared = (input_format, units, parse_keys(keys))
     with cluster(scheduler) if scheduler else nullcontext(over_threads) as gather:
-        data = parts_of(paths, *declared, gather=gather)
-        overrides, inputs = _asked_for(data.whole, contract, profile, overrides, declared, reference, audit)
-        return judge(data, contract, profile=profile, overrides=overrides, **inputs)
+        parts = parts_of(paths, *declared, gather=gather)
+        overrides, inputs = _asked_for(parts.whole, contract, profile, overrides, declared, reference, audit)
+        return judge(parts, contract, profile=profile, overrides=overrides, **inputs)
 
 
 def _audit(

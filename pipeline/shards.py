@@ -99,8 +99,11 @@ def parts_of(
     shards = [Shard(path, name, *declared) for path, name in zip(files, names, strict=True)]
     described = gather(_described, shards)
     places = numbered([place for one in described for place in one.places])
-    counts = {"structures": sum(p.structures for p in places), "atoms": sum(p.atoms for p in places)}
-    whole = replace(Whole.of(join([one.head for one in described])), **counts)
+    whole = replace(
+        Whole.of(join([one.head for one in described])),
+        structures=sum(place.structures for place in places),
+        atoms=sum(place.atoms for place in places),
+    )
     fingerprints = [one.fingerprint for one in described]
     return Parts(places, whole, partial(_fingerprint, fingerprints), gather)
 
