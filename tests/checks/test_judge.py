@@ -1,15 +1,18 @@
 """From a measurement to a verdict: undefined never passes, counts are exact, the worst come first."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from ase.build import molecule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hydrogate.checks.bounds import Bounds, Limits
-from hydrogate.checks.dataset import concatenate
+from hydrogate.checks.dataset import UnreadableData, concatenate
 from hydrogate.checks.findings import Finding, Severity, Verdict
 from hydrogate.checks.judge import judge
-from hydrogate.checks.parts import Part, Parts
+from hydrogate.checks.parts import Part, Parts, cuts
 from hydrogate.checks.rules import Asking, NotRun, Quantities, Rule, Subject
 from hydrogate.checks.tally import Rows, outside
 
@@ -94,3 +97,50 @@ def test_a_check_that_broke_says_how() -> None:
 @given(st.floats(allow_nan=True), st.floats(-5, 0), st.floats(0, 5))
 def test_outside_is_the_complement_of_the_closed_interval(value: float, low: float, high: float) -> None:
     assert outside(np.array([value]), Limits(low, high))[0] == (not low <= value <= high)
+
+
+@pytest.mark.parametrize(
+    ("broken", "verdict"), [(NotRun("nothing here"), Verdict.FAIL), (ZeroDivisionError("x / 0"), Verdict.ERROR)]
+)
+def test_what_one_part_lacks_hides_nothing_of_the_others(broken: Exception, verdict: Verdict) -> None:
+    def answer(part: Part) -> Rows:
+        if part.place.first == 2:
+            raise broken
+        return Rows(np.array([part.place.first]), part.name)
+
+    def measure(subject: Subject, bounds: Bounds) -> Asking:
+        return (yield answer)
+
+    bounds = {"c": Bounds("c", Severity.ERROR, True, {"": Limits(max=1.0)}, {}, "why", "here")}
+    parts = Parts.of(concatenate([molecule("H2O") for _ in range(4)]), atoms=3)
+    assert len(parts.places) == 4
+    finding, _ = judge([Rule("structures", "c", "", "Mend it.", measure)], bounds, Subject(parts))["c"]
+    assert finding.verdict is verdict
+    if verdict is Verdict.FAIL:
+        assert (finding.n, finding.n_bad, finding.examples) == (3, 1, ("structure 3 (H2O)",))
+
+
+def test_a_part_that_cannot_be_read_is_no_broken_check() -> None:
+    def unreadable() -> None:
+        raise UnreadableData("shard.h5: gone")
+
+    parts = Parts.of(concatenate([molecule("H2O")]))
+    place = replace(parts.places[0], load=unreadable)
+    bounds = {"c": Bounds("c", Severity.ERROR, True, {"": Limits()}, {}, "why", "here")}
+    with pytest.raises(UnreadableData, match="gone"):
+        judge(
+            [Rule("structures", "c", "", "", lambda subject, bounds: _sizes())],
+            bounds,
+            Subject(replace(parts, places=[place])),
+        )
+
+
+def _sizes() -> Asking:
+    return (yield lambda part: Rows(part.data.sizes, str))
+
+
+def test_families_stay_in_one_part() -> None:
+    offset = np.arange(0, 33, 3)
+    parent = np.array([0, 0, 2, 2, 2, 5, 6, 9, 8, 9])
+    assert cuts(offset, parent, 3).tolist() == [2, 5, 6, 7]
+    assert cuts(offset, parent, 1000).tolist() == []

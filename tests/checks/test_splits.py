@@ -7,6 +7,7 @@ import pytest
 from ase.build import molecule
 
 from hydrogate.checks import Dataset, Finding, Severity, Verdict, check
+from hydrogate.checks.chemistry import molecule_key, skeleton_key
 from hydrogate.checks.dataset import concatenate
 
 
@@ -65,3 +66,21 @@ def test_a_smiles_that_cannot_be_read_is_no_similarity() -> None:
     finding = found(data, "split_similarity")
     assert finding.verdict is Verdict.ERROR
     assert "'no smiles' cannot be read" in finding.message
+
+
+@pytest.mark.parametrize(
+    "forms",
+    [
+        ("CC(=O)CC(C)=O", "CC(O)=CC(C)=O"),
+        ("Oc1ccccn1", "O=c1cccc[nH]1"),
+        ("[Na+].CC([O-])=O", "CC(O)=O"),
+        ("[2H]C/C=C/C", "CC=CC"),
+        ("C[N+](=O)[O-]", "CN(=O)=O"),
+    ],
+)
+def test_what_is_one_molecule_has_one_skeleton(forms: tuple[str, ...]) -> None:
+    assert len({molecule_key(smiles) for smiles in forms}) == 1
+    assert len({skeleton_key(smiles) for smiles in forms}) == 1
+    assert skeleton_key("CCO") != skeleton_key("COC")
+    with pytest.raises(ValueError, match="no molecule"):
+        skeleton_key("")

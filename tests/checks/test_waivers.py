@@ -10,6 +10,7 @@ import pytest
 
 from hydrogate.checks import Dataset, Finding, Report, Severity, Verdict, check
 from hydrogate.checks.declared import BadParams
+from hydrogate.checks.parts import Parts
 from hydrogate.checks.render.text import report_text
 from hydrogate.checks.waivers import read_waivers
 
@@ -77,6 +78,18 @@ def test_a_new_finding_of_the_same_check_refuses_and_the_known_ones_are_counted_
     assert "structure 7" in finding.message
     assert "2 further ones are waived: A. Curator" in finding.message
     assert all("old-2019.sdf" not in example for example in finding.examples)
+
+
+def test_waivers_do_not_depend_on_the_cut(legacy: Dataset) -> None:
+    positions = legacy.positions.copy()
+    for row in (7, 50, 90):
+        positions[legacy.offset[row]] = positions[legacy.offset[row] + 1] + np.float32([0.3, 0, 0])
+    data = replace(legacy, positions=positions)
+    overrides = [("params.yaml", {"waivers": [waiver()]})]
+    whole, cut = (check(Parts.of(data, atoms=atoms), overrides=overrides) for atoms in (10_000, 200))
+    assert found(whole) == found(cut)
+    assert (found(cut).n_bad, found(cut).severity) == (3, Severity.ERROR)
+    assert "2 further ones are waived" in found(cut).message
 
 
 @pytest.mark.parametrize(
