@@ -42,7 +42,7 @@ _SMALLER_IS_LOOSER = (
     "molecules",
     "atoms",
 )
-_TRUE_IS_LOOSER = ("may_be_absent", "may_be_alone", "too_few_only_warn", "one_sided", "frozen")
+_TRUE_IS_LOOSER = ("may_be_absent", "may_be_alone", "may_be_radical", "too_few_only_warn", "one_sided", "frozen")
 _FALSE_IS_LOOSER = ("enabled", "required", "gated")
 _WORDS = {
     "enabled": ("check switched off", "check switched on"),

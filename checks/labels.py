@@ -138,6 +138,10 @@ def restoring_forces(subject: Subject, bounds: Bounds) -> Asking:
         # About the mean of each element for the lengths, about the mean of all for the forces.
         of_each = [by_element[z] for z in sorted(by_element)]
         within = np.sum([moments.products for moments in of_each], axis=0)
+        deviation, least = float(np.sqrt(within[0, 0] / n)), bounds.settings["min_spread"]
+        if not few and deviation < least:
+            # Near equilibrium bonds differ in length by their chemistry, and the correlation has the wrong sign.
+            undecided = f"X-H lengths spread by {deviation:.2g} Å, at least {least:g} Å needed"
         spread = within[0, 0] * reduce(merged, of_each).products[1, 1]
         value = float(within[0, 1] / np.sqrt(spread)) if spread > 0 else float("nan")
     return Quantities({"": value}, n, "X-H bonds", undecided, bounds.settings["too_few_only_warn"])

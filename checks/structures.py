@@ -84,11 +84,13 @@ def _hydrogens(part: Part, bounds: Bounds) -> tuple[int, int, int, Rows, Rows]:
     for row in np.flatnonzero((expected == UNKNOWN_HYDROGENS) & (data.smiles != "")).tolist():
         expected[row] = expected_hydrogens_of_smiles(data.smiles[row])
     unknown = expected == UNKNOWN_HYDROGENS
+    untold, imperceptible = part.once(_perception)
     failed = np.zeros(len(data), dtype=bool)
-    for row in np.flatnonzero(unknown & ~data.periodic).tolist():
-        failed[row] = not perceives(data.to_atoms(row))
+    failed[untold] = imperceptible
     electrons = per_structure(data.numbers, data).astype(np.int64) - data.charge
     odd = (electrons - (data.spin_multiplicity - 1)) % 2 != 0
+    # A molecule that lost one hydrogen is a radical to every reader that takes the multiplicity from the electrons.
+    odd |= (data.spin_multiplicity > 1) & (not bounds.settings["may_be_radical"])
     bare = (explicit == 0) & (per_structure(data.numbers == 6, data) >= bounds.settings["min_carbons_of_bare"])
     difference = np.where(unknown, 0, np.abs(explicit - expected)).astype(np.float64)
 
@@ -107,6 +109,24 @@ def _hydrogens(part: Part, bounds: Bounds) -> tuple[int, int, int, Rows, Rows]:
         int(np.count_nonzero(unknown & data.periodic)),
         proved,
         Rows(np.where(failed, np.nan, difference), describe),
+    )
+
+
+def _perception(part: Part) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Structures with neither a bond block nor a SMILES nor a cell, and whether no bonds can be perceived in each."""
+    data = part.data
+    untold = np.flatnonzero((data.expected_hydrogens == UNKNOWN_HYDROGENS) & (data.smiles == "") & ~data.periodic)
+    return untold, np.array([not perceives(data.to_atoms(row)) for row in untold.tolist()], dtype=bool)
+
+
+@row_rule("structures", remedy="Look at the structure: an atom that is missing, a torn bond, or a wrong charge.")
+def perceivable_bonds(part: Part, bounds: Bounds) -> Rows:
+    """Bonds that agree with the charge can be perceived, where neither a bond block nor a SMILES tells them."""
+    untold, imperceptible = part.once(_perception)
+    if len(part.data) and not len(untold):
+        raise NotRun("every structure has a bond block or a SMILES, or is periodic")
+    return Rows(
+        imperceptible, lambda row: f"{part.name(int(untold[row]))} has no valid bonds that can be perceived", untold
     )
 
 

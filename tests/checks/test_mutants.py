@@ -61,6 +61,15 @@ def without_hydrogens(data: Dataset) -> Dataset:
     return keeping(data, data.numbers != 1)
 
 
+def bare_without_two(data: Dataset) -> Dataset:
+    """No SMILES and no bond block; two hydrogens of an acetonitrile are lost, which no bonds can make up for."""
+    row = int(np.flatnonzero(data.smiles == "CC#N")[0])
+    lost = data.offset[row] + np.flatnonzero(data.numbers[data.atoms_of(row)] == 1)[:2]
+    bare = keeping(data, ~np.isin(np.arange(len(data.numbers)), lost))
+    nothing = np.full(len(data), "", dtype=object)
+    return with_values(bare, expected_hydrogens=np.full(len(data), -1, dtype=np.int32), smiles=nothing)
+
+
 def atom_alone(data: Dataset) -> Dataset:
     return keeping(data, (data.structure_of_atom != 3) | (np.arange(len(data.numbers)) == data.offset[3]))
 
@@ -158,6 +167,7 @@ MUTANTS: dict[tuple[str, str], Mutant] = {
         without_hydrogens, also=("hydrogen_fraction", "element_fraction", "xh_spread", "hydrogen_bond_lengths",
               "bond_lengths_match_orders", "charge_parity")
     ),
+    ("structures", "perceivable_bonds"): Mutant(bare_without_two, severity=Severity.WARN),
     ("structures", "hydrogen_fraction"): Mutant(
         lambda d: with_values(d, numbers=np.where(d.numbers == 1, 9, d.numbers).astype(np.uint8)),
         also=("explicit_hydrogens", "element_fraction", "xh_spread", "hydrogen_bond_lengths",

@@ -157,6 +157,27 @@ def test_what_passes_without_siblings_is_found_by_the_teacher(
     assert one.fires in refused_by(check(bad, "labels", overrides=ASK_59, relabel=ask_again))
 
 
+@pytest.mark.parametrize("stated", [True, False], ids=["spin stated", "spin from the electrons"])
+def test_one_hydrogen_lost_from_one_structure_of_bare_atoms(structures: Dataset, stated: bool) -> None:
+    hydrogen = int(np.flatnonzero(structures.numbers == 1)[0])
+    bad = without(without_atoms(structures, np.array([hydrogen])), smiles=True)
+    if not stated:
+        spin = bad.spin_multiplicity.copy()
+        spin[0] = 2
+        bad = replace(bad, spin_multiplicity=spin)
+    assert "explicit_hydrogens" in refused_by(check(bad, "structures"))
+
+
+def test_a_structure_without_perceptible_bonds_is_a_warning(structures: Dataset) -> None:
+    """Two hydrogens lost of acetonitrile: an even number of electrons, and nothing to be made of it."""
+    row = int(np.flatnonzero(structures.smiles == "CC#N")[0])
+    hydrogens = np.flatnonzero(structures.numbers[structures.atoms_of(row)] == 1)[:2] + structures.offset[row]
+    bad = without(without_atoms(structures, hydrogens), smiles=True)
+    finding = next(f for f in check(bad, "structures").findings if f.check == "perceivable_bonds")
+    assert (finding.verdict, finding.severity, finding.n_bad) == (Verdict.FAIL, Severity.WARN, 1)
+    assert f"structure {row} " in finding.message
+
+
 def test_of_two_hydrogens_lost_perception_knows_little(structures: Dataset) -> None:
     """What docs/contracts.md says of them: nothing else tells where there is no SMILES."""
     hydrogen = [np.flatnonzero(structures.to_atoms(row).numbers == 1) for row in range(len(structures))]
