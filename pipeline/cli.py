@@ -408,6 +408,59 @@ def predict(
     print(f"{output}: {predicted!r}")
 
 
+@app.command(epilog="Example: hydrogate md new.sdf -o new.traj --count 5 --nve-ps 1")
+def md(
+    path: Annotated[
+        Path, typer.Argument(help="Structures as for `hydrogate check`; with --judge, a trajectory that ASE reads.")
+    ],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Frames to write: .traj or .extxyz.")] = None,
+    judge: Annotated[bool, typer.Option("--judge", help="Run nothing: judge anybody's trajectory.")] = False,
+    student: Annotated[Path, typer.Option(help="The trained student.")] = Path("data/student.safetensors"),
+    teacher: Annotated[str | None, typer.Option(help="Run a teacher (xtb, orb) in the student's place.")] = None,
+    split: Annotated[str, typer.Option(help="Take the molecules of this split alone.")] = "",
+    count: Annotated[int | None, typer.Option(help="Molecules, drawn at random; 20.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="K; 300.")] = None,
+    time_step: Annotated[float | None, typer.Option(help="fs; 0.5. With --judge: what the file was made with.")] = None,
+    interval: Annotated[int | None, typer.Option(help="Steps between two frames; 10, with --judge 1.")] = None,
+    warm_up_ps: Annotated[float | None, typer.Option(help="Langevin dynamics before, ps; 2.")] = None,
+    nve_ps: Annotated[float | None, typer.Option(help="Dynamics at constant energy, ps; 10.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Equal seed, equal run; 0.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    units: Annotated[str | None, typer.Option(help="Units of the file's numbers, such as kcal/mol,angstrom.")] = None,
+    input_format: Annotated[str | None, typer.Option(help="The file's format, where the suffix does not tell.")] = None,
+    keys: Annotated[str | None, typer.Option(help="The file's own keys: charge=Q,spin=mult.")] = None,
+    output_format: Annotated[OutputFormat, typer.Option("--format", help="How to print.")] = OutputFormat.TEXT,
+) -> None:
+    """Molecular dynamics of many molecules at once, or anybody's, judged: 0 it is stable, 1 it is not, 2 unusable."""
+    from hydrogate.pipeline import md as stage
+    from hydrogate.pipeline import trajectories
+
+    if judge == (output is not None):
+        raise BadParams("name a file for the frames with -o, or have those of a trajectory judged with --judge")
+    given = {"count": count, "temperature": temperature, "time_step_fs": time_step, "interval": interval}
+    given |= {"warm_up_ps": warm_up_ps, "nve_ps": nve_ps, "seed": seed}
+    protocol = stage.declared({name: value for name, value in given.items() if value is not None})
+    if output is None:
+        frame_fs = None if time_step is None else time_step * (interval or 1)
+        found = stage.judged(trajectories.read_trajectories(path, frame_fs), protocol, str(path))
+    else:
+        from hydrogate.pipeline.formats import parse_keys, read
+
+        trajectories.refuse_output(output, force)
+        data = read(path, input_format, units, parse_keys(keys))
+        rows = stage.chosen(data, protocol.count, protocol.seed, split)
+        potential = stage.teacher_potential(teacher, data, rows) if teacher else None
+        recordings = stage.run(data, rows, potential or stage.student_potential(student, data, rows), protocol)
+        trajectories.write_recordings(recordings, output)
+        found = stage.judged([one.trajectory() for one in recordings], protocol, data.fingerprint())
+    # A trajectory that lacks what stability is judged by is not stable for that.
+    _print_report(found.report, output_format, strict=True)
+    for line in found.lines() if output_format is not OutputFormat.JSON else ():
+        print(line)
+    if not found.report.holds(strict=True):
+        raise typer.Exit(REFUSED)
+
+
 @app.command(epilog="Example: hydrogate decide --require m4_cuda_optimization")
 def decide(
     require: Annotated[str | None, typer.Option(help="Exit 1 unless this milestone is reached.")] = None,

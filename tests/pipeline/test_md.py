@@ -1,0 +1,328 @@
+"""``hydrogate md`` as a user calls it, the stage, and other people's trajectories."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from ase import Atoms, units
+from ase.build import molecule
+from ase.calculators.emt import EMT
+from ase.io import read, write
+from ase.md.verlet import VelocityVerlet
+
+from hydrogate.checks.dataset import Dataset, concatenate
+from hydrogate.checks.declared import BadParams
+from hydrogate.checks.dynamics import MdProtocol, StabilityLimits
+from hydrogate.checks.findings import Verdict
+from hydrogate.models.potential import Support, save_student
+from hydrogate.models.students import make_student
+from hydrogate.pipeline import md
+from hydrogate.pipeline.hdf5 import write_dataset
+from hydrogate.pipeline.trajectories import read_trajectories, write_recordings
+
+ROOT = Path(__file__).resolve().parents[2]
+SHORT = MdProtocol(count=3, warm_up_ps=0.02, nve_ps=0.1, interval=2, limits=StabilityLimits(nve_ps=0.1, drift=5.0))
+
+
+class Result(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Result]:
+    from hydrogate.pipeline import cli
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "300")
+
+    def run(*arguments: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["hydrogate", "md", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return Result(int(ended.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def student(tmp_path: Path) -> Path:
+    """One that knows nothing: its molecules fall apart."""
+    torch.manual_seed(0)
+    size = {"features": 8, "layers": 1, "radial": 6, "cutoff": 3.0}
+    path = tmp_path / "data/student.safetensors"
+    path.parent.mkdir()
+    save_student(make_student("painn", size, Support((1, 6, 7, 8, 9, 16, 17))), path, {})
+    return path
+
+
+def springs(structures: Sequence[Atoms], constant: float = 20.0) -> Any:
+    """Bonds and all other distances kept by springs: molecules that hold together."""
+    bounds = np.cumsum([0, *map(len, structures)])
+    starts = [atoms.positions for atoms in structures]
+    pairs = [np.triu_indices(len(start), 1) for start in starts]
+    rests = [np.linalg.norm(s[i] - s[j], axis=1) for s, (i, j) in zip(starts, pairs, strict=True)]
+
+    def potential(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        energy, forces = np.zeros(len(structures)), np.zeros_like(positions)
+        for m, ((i, j), rest) in enumerate(zip(pairs, rests, strict=True)):
+            own = slice(bounds[m], bounds[m + 1])
+            vector = positions[own][i] - positions[own][j]
+            length = np.linalg.norm(vector, axis=1)
+            energy[m] = 0.5 * constant * np.square(length - rest).sum()
+            pull = (-constant * (length - rest) / length)[:, None] * vector
+            np.add.at(forces[own], i, pull)
+            np.add.at(forces[own], j, -pull)
+        return energy, forces
+
+    return potential
+
+
+@pytest.fixture
+def small() -> Dataset:
+    frames = [molecule(name) for name in ("H2O", "CH4", "CH3OH")]
+    return concatenate(frames, smiles=["O", "C", "CO"], split=["train", "test", "test"])
+
+
+def ran(data: Dataset, protocol: MdProtocol, spoil: Callable[..., Any] = lambda p: p) -> list[Any]:
+    rows = md.chosen(data, protocol.count, protocol.seed)
+    return md.run(data, rows, spoil(springs([data.to_atoms(row) for row in rows])), protocol)
+
+
+def test_molecules_that_hold_together_are_stable(small: Dataset) -> None:
+    recordings = ran(small, SHORT)
+    assert [one.positions.shape for one in recordings] == [(101, n, 3) for n in (3, 5, 6)]
+    assert recordings[0].time[[0, 1, -1]] == pytest.approx([0.0, 0.001, 0.1])
+    found = md.judged([one.trajectory() for one in recordings], SHORT, "")
+    assert {finding.verdict for finding in found.report.findings} == {Verdict.PASS}, found.report.findings
+    assert (found.metrics["md_stability"].value, found.metrics["md_stability"].n) == (1.0, 3)
+    assert 50.0 < found.metrics["md_temperature"].value < 900.0
+    for one in recordings:
+        momenta = one.atoms.get_masses()[:, None] * one.velocities[-1]
+        assert np.abs(momenta.sum(axis=0)).max() < 1e-9
+
+
+def test_equal_seed_equal_run(small: Dataset) -> None:
+    one, same = ran(small, SHORT), ran(small, SHORT)
+    other = ran(small, SHORT.model_copy(update={"seed": 1}))
+    assert np.array_equal(one[0].positions, same[0].positions)
+    assert not np.array_equal(one[0].positions, other[0].positions)
+
+
+def test_one_that_explodes_leaves_the_others_alone(small: Dataset) -> None:
+    def spoil(potential: Any) -> Any:
+        calls = iter(range(10**6))
+
+        def spoiled(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            energy, forces = potential(positions)
+            if next(calls) > 100:
+                forces[3] *= -50.0
+            return energy, forces
+
+        return spoiled
+
+    recordings = ran(small, SHORT, spoil)
+    found = md.judged([one.trajectory() for one in recordings], SHORT, "")
+    exploded = {finding.check: finding for finding in found.report.findings}["exploded"]
+    assert (exploded.verdict, exploded.n_bad) == (Verdict.FAIL, 1)
+    assert exploded.examples[0].startswith("structure 1 (CH4) exploded at 0.0")
+    assert found.metrics["md_stability"].value == pytest.approx(2 / 3)
+    assert np.isnan(recordings[1].positions[-1]).any()
+    assert np.isfinite(recordings[2].positions).all()
+
+
+def test_one_geometry_of_each_molecule_is_taken(labelled: Dataset) -> None:
+    held_out = np.flatnonzero(labelled.split == "test")
+    rows = md.chosen(labelled, 100, 0, "test")
+    assert len(rows) == len(set(labelled.smiles[held_out].tolist())) < len(held_out)
+    assert set(rows) <= set(held_out.tolist())
+    assert (labelled.parent[rows] == rows).all()
+    few = md.chosen(labelled, 3, 0, "test")
+    assert len(few) == 3
+    assert few != md.chosen(labelled, 3, 1, "test")
+    with pytest.raises(ValueError, match="no structure to run dynamics of"):
+        md.chosen(labelled, 3, 0, "nowhere")
+
+
+@pytest.mark.parametrize("suffix", [".traj", ".extxyz"])
+def test_what_is_written_is_judged_as_what_was_run(small: Dataset, tmp_path: Path, suffix: str) -> None:
+    small = concatenate([small.to_atoms(row) for row in (0, 2, 2)], smiles=["O", "CO", "CCO"])
+    recordings = ran(small, SHORT)
+    path = tmp_path / f"out{suffix}"
+    write_recordings(recordings, path)
+    found = read_trajectories(path)
+    assert [one.name for one in found] == [one.name for one in recordings]
+    for one, expected in zip(found, (one.trajectory() for one in recordings), strict=True):
+        for name in ("reference", "positions", "time", "energy", "temperature"):
+            assert np.allclose(getattr(one, name), getattr(expected, name), atol=1e-6), name
+    before, after = (md.judged(t, SHORT, "") for t in ([one.trajectory() for one in recordings], found))
+    assert [f.verdict for f in before.report.findings] == [f.verdict for f in after.report.findings]
+
+
+def test_an_exploded_run_is_written_up_to_where_it_ends(small: Dataset, tmp_path: Path) -> None:
+    (one,) = ran(small.subset([2]), SHORT)
+    positions = one.positions.copy()
+    positions[40:] = np.nan
+    write_recordings([one._replace(positions=positions)], tmp_path / "lost.traj")
+    (found,) = read_trajectories(tmp_path / "lost.traj")
+    assert len(found.positions) == 41
+    assert "exploded at 0.040 ps: a position is not finite" in str(md.judged([found], SHORT, "").report.findings[0])
+
+
+def of_somebody(path: Path) -> None:
+    """ASE's own dynamics of N2 by EMT, as anybody writes them."""
+    atoms = Atoms("N2", [[0, 0, 0], [0, 0, 1.1]], calculator=EMT())
+    atoms.set_velocities([[0, 0, 0.01], [0, 0, -0.01]])
+    dynamics = VelocityVerlet(atoms, 0.5 * units.fs, trajectory=str(path), loginterval=2)
+    dynamics.run(100)
+    dynamics.close()
+
+
+def test_somebody_elses_trajectory(call: Callable[..., Result], tmp_path: Path) -> None:
+    of_somebody(tmp_path / "theirs.traj")
+    result = call("--judge", "theirs.traj", "--time-step", "0.5", "--interval", "2", "--format", "json")
+    report = json.loads(result.out)
+    verdicts = {name: check["verdict"] for name, check in report["checks"].items()}
+    assert verdicts["bonds_kept"] == verdicts["exploded"] == "pass"
+    assert verdicts["energy_drift"] != "not_run"
+    assert report["checks"]["duration"]["observed"]["worst"] == pytest.approx(0.05)
+    result = call("--judge", "theirs.traj")
+    assert result.status == 1
+    assert "check energy_drift: molecule 0 (N2, theirs.traj) has no times" in result.out
+    assert "md_stability: undefined (n = 0)" in result.out
+
+
+def test_what_somebodys_file_lacks_is_said(call: Callable[..., Result], tmp_path: Path) -> None:
+    frames = [molecule("CH3OH") for _ in range(30)]
+    write(tmp_path / "bare.xyz", frames, format="xyz")
+    result = call("--judge", "bare.xyz", "--time-step", "400", "--format", "json")
+    assert result.status == 1
+    verdicts = {name: check["verdict"] for name, check in json.loads(result.out)["checks"].items()}
+    assert verdicts == {"exploded": "not_run", "bonds_kept": "pass", "hydrogens_kept": "pass",
+                        "energy_drift": "not_run", "duration": "pass"}  # fmt: skip
+
+
+def test_somebodys_explosion_is_called_that(call: Callable[..., Result], tmp_path: Path) -> None:
+    frames = [molecule("CH3OH") for _ in range(30)]
+    for index, atoms in enumerate(frames[10:]):
+        atoms.positions[3] += 40.0 * index
+    write(tmp_path / "stable.traj", frames)
+    result = call("--judge", "stable.traj", "--format", "markdown")
+    assert result.status == 1
+    assert "exploded in frame 11: bond" in result.out.replace("\\", "")
+
+
+def test_molecules_in_one_file_are_told_apart(tmp_path: Path) -> None:
+    write(tmp_path / "two.extxyz", [molecule("H2O")] * 3 + [molecule("CH4")] * 2)
+    assert [one.positions.shape for one in read_trajectories(tmp_path / "two.extxyz")] == [(3, 3, 3), (2, 5, 3)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("none.traj", None, "no such file"),
+        ("torn.traj", b"- of Ulm nonsense", "torn.traj: not readable as a trajectory"),
+        ("empty.extxyz", b"", "empty.extxyz:"),
+    ],
+)
+def test_an_unusable_trajectory_is_refused(
+    call: Callable[..., Result], tmp_path: Path, name: str, content: bytes | None, why: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    result = call("--judge", name)
+    assert result.status == 2
+    assert why in result.err
+    assert "Traceback" not in result.err
+
+
+def test_the_command_runs_a_student_and_refuses_one_that_breaks(
+    call: Callable[..., Result], student: Path, small: Dataset, tmp_path: Path
+) -> None:
+    write(tmp_path / "some.extxyz", [small.to_atoms(row) for row in range(3)])
+    options = ("--warm-up-ps", "0.01", "--nve-ps", "0.1", "--count", "2", "--temperature", "2000")
+    result = call("some.extxyz", "-o", "out.traj", *options)
+    assert result.status == 1, result.err
+    assert "contract dynamics does NOT hold: " in result.out
+    assert "of 2 molecules; structure " in result.out
+    frames = read(tmp_path / "out.traj", ":")
+    assert frames[0].info["phase"] == "input"
+    assert len(frames) > 10
+    result = call("some.extxyz", "-o", "out.traj", *options)
+    assert result.status == 2
+    assert "exists already" in result.err
+
+
+def test_the_command_runs_a_teacher(call: Callable[..., Result], small: Dataset, tmp_path: Path) -> None:
+    write(tmp_path / "one.extxyz", [small.to_atoms(0)])
+    result = call("one.extxyz", "-o", "out.extxyz", "--teacher", "xtb", "--warm-up-ps", "0", "--nve-ps", "0.02",
+                  "--interval", "1", "--format", "json")  # fmt: skip
+    report = json.loads(result.out)
+    assert report["checks"]["exploded"]["verdict"] == "pass"
+    assert report["checks"]["bonds_kept"]["verdict"] == "pass"
+    assert report["summary"]["metrics"]["md_stability"]["value"] == "undefined"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("some.extxyz",), "name a file for the frames with -o"),
+        (("some.extxyz", "--judge", "-o", "x.traj"), "name a file for the frames with -o"),
+        (("some.extxyz", "-o", "x.pdb"), "the suffix '.pdb' says no format"),
+        (("some.extxyz", "-o", "x.traj", "--nve-ps", "nan"), "nve_ps"),
+        (("some.extxyz", "-o", "x.traj", "--count", "0"), "count"),
+        (("some.extxyz", "-o", "x.traj", "--teacher", "xtp"), "did you mean 'xtb'"),
+        (("some.extxyz", "-o", "x.traj", "--split", "test"), "no structure to run dynamics of"),
+        (("some.extxyz", "-o", "x.traj", "--student", "no.safetensors"), "no such file"),
+        (("strange.extxyz", "-o", "x.traj"), "structure 1 (H4Si, strange.extxyz record 1): structure 0 has element Si"),
+    ],
+)
+def test_a_call_that_cannot_be_used_is_refused_before_any_work(
+    call: Callable[..., Result], student: Path, tmp_path: Path, arguments: tuple[str, ...], why: str
+) -> None:
+    write(tmp_path / "some.extxyz", [molecule("H2O")])
+    write(tmp_path / "strange.extxyz", [molecule("H2O"), molecule("SiH4")])
+    result = call(*arguments)
+    assert result.status == 2
+    assert why in result.err
+    assert not (tmp_path / "x.traj").exists()
+
+
+def test_the_limits_are_those_of_params_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("dynamics: {nve_ps: 0.2, limits: {drift: 0.25}}")
+    found = md.declared({"count": 3}, path)
+    assert (found.count, found.nve_ps, found.limits.drift, found.limits.nve_ps) == (3, 10.0, 0.25, 10.0)
+    path.write_text("dynamics: {limits: {drfit: 0.25}}")
+    with pytest.raises(BadParams, match=r"unknown key limits.drfit; did you mean 'drift'"):
+        md.declared({}, path)
+
+
+def test_the_stage_writes_metrics_of_what_it_ran(
+    student: Path, labelled: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_dataset(replace(labelled, _cache={}), tmp_path / "data/labelled.h5")
+    protocol = {"count": 2, "warm_up_ps": 0.005, "nve_ps": 0.02, "relax_steps": 5}
+    params = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"dynamics": protocol}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    assert md.main() == 0
+    content = json.loads((tmp_path / "metrics/md.json").read_text())
+    assert content["labelled_fingerprint"] == labelled.fingerprint()
+    assert len(content["student_fingerprint"]) == 64
+    assert (content["structures"], content["nve_ps"]) == (2, 0.02)
+    assert content["teacher_drift"].startswith("not_run")
+    assert content["note"].startswith("0.02 ps of dynamics show no stability, 10 ps are needed")
+    assert {"md_stability", "md_drift", "md_temperature", "md_broken_bonds"} <= set(content)
+    assert len(read_trajectories(tmp_path / "data/md.traj")) == 2
+    first = (tmp_path / "metrics/md.json").read_bytes()
+    assert md.main() == 0
+    assert (tmp_path / "metrics/md.json").read_bytes() == first
