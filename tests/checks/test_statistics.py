@@ -21,6 +21,7 @@ from hydrogate.checks.statistics import (
     scattered,
 )
 
+QUICK = settings(max_examples=40, deadline=None)
 NUMBERS = arrays(np.float64, st.integers(1, 60), elements=st.floats(-1e6, 1e6, allow_subnormal=False))
 
 
@@ -28,6 +29,7 @@ def pieces(values: np.ndarray, count: int = 4) -> list[np.ndarray]:
     return np.array_split(values, count)
 
 
+@QUICK
 @given(NUMBERS, st.floats(0, 1))
 def test_a_quantile_is_that_of_the_whole_to_the_width_of_a_bin(values: np.ndarray, share: float) -> None:
     whole = Histogram.of(values)
@@ -55,6 +57,7 @@ def test_one_nan_leaves_no_quantile_and_nothing_has_none() -> None:
     assert nothing.merge(Histogram.of(np.array([4.0]))).median == 4.0
 
 
+@QUICK
 @given(NUMBERS, NUMBERS)
 def test_the_distance_of_distributions_is_that_of_scipy_on_the_bins(one: np.ndarray, other: np.ndarray) -> None:
     from scipy.stats import ks_2samp
@@ -66,6 +69,7 @@ def test_the_distance_of_distributions_is_that_of_scipy_on_the_bins(one: np.ndar
     assert np.isnan(first.distance(Histogram.of(np.empty(0))))
 
 
+@QUICK
 @given(arrays(np.float64, st.tuples(st.just(2), st.integers(2, 50)), elements=st.floats(-100, 100)))
 def test_moments_are_those_of_the_whole(table: np.ndarray) -> None:
     cut = reduce(merged, [Moments.of(*part) for part in np.array_split(table, 3, axis=1)])
@@ -104,6 +108,7 @@ def test_columns_that_say_the_same_have_one_rank() -> None:
     assert fit.merge(fit).solve().rank == 1
 
 
+@QUICK
 @given(st.integers(1, 400), st.integers(1, 50), st.integers(0, 9))
 def test_a_sample_does_not_depend_on_the_cut(n: int, size: int, seed: int) -> None:
     rows = np.arange(n)
@@ -149,7 +154,7 @@ def test_what_merges() -> None:
         merged("text", "text")
 
 
-@settings(max_examples=20)
+@QUICK
 @given(st.integers(0, 2**63 - 1))
 def test_a_hash_is_equal_in_every_process(value: int) -> None:
     assert scattered(np.array([value]), 3)[0] == scattered(np.array([value], dtype=np.uint64), 3)[0]
