@@ -140,7 +140,7 @@ class Trajectory:
         """
         total, temperature = None, None
         if velocities is not None:
-            masses = atoms.get_masses()  # type: ignore[no-untyped-call]
+            masses = atoms.get_masses()
             with np.errstate(invalid="ignore", over="ignore"):
                 inside = velocities - np.einsum("i,tij->tj", masses / masses.sum(), velocities)[:, None]
                 kinetic, internal = (0.5 * np.einsum("i,tij->t", masses, v * v) for v in (velocities, inside))
@@ -283,12 +283,14 @@ def _exploded(of: Trajectory, bonded: _Bonds | None, temperature: float, limits:
     """Not finite, a bond of twice its length, or ten times the temperature: which comes first, and when."""
     signs: list[tuple[int, float, str]] = []
 
-    def look(bad: NDArray[np.bool_], tell: Callable[[int], tuple[float, str]]) -> None:
-        if bad.any():
-            frame = int(bad.argmax())
+    def look(good: NDArray[np.bool_], tell: Callable[[int], tuple[float, str]]) -> None:
+        """``good`` (T, …), by frame; the first that is not."""
+        bad = np.flatnonzero(~good.reshape(len(good), -1).all(axis=1))
+        if len(bad):
+            frame = int(bad[0])
             signs.append((frame, *tell(frame)))
 
-    look(~np.isfinite(of.positions).all(axis=(1, 2)), lambda frame: (np.nan, "a position is not finite"))
+    look(np.isfinite(of.positions), lambda frame: (np.nan, "a position is not finite"))
     if bonded is not None:
         ratio = bonded.lengths / bonded.before
 
@@ -297,17 +299,17 @@ def _exploded(of: Trajectory, bonded: _Bonds | None, temperature: float, limits:
             lengths = f"{bonded.lengths[frame, bond]:.2f} Å, {bonded.before[bond]:.2f} Å before"
             return float(ratio[frame, bond]), f"bond {bonded.names[bond]} of {lengths}"
 
-        look((ratio > limits.exploded_bond).any(axis=1), longest)
+        look(~(ratio > limits.exploded_bond), longest)
     if of.temperature is not None:
         kelvin = of.temperature
 
         def hottest(frame: int) -> tuple[float, str]:
             return float(kelvin[frame] / temperature), f"{kelvin[frame]:.0f} K, {temperature:g} K intended"
 
-        look(~(kelvin <= limits.exploded_temperature * temperature), hottest)
+        look(kelvin <= limits.exploded_temperature * temperature, hottest)
     for name, values in (("energy", of.energy), ("temperature", of.temperature)):
         if values is not None:
-            look(~np.isfinite(values), lambda frame, name=name: (np.nan, f"its {name} is not finite"))  # type: ignore[misc]
+            look(np.isfinite(values), lambda frame, name=name: (np.nan, f"its {name} is not finite"))  # type: ignore[misc]
     if signs:
         frame, value, what = min(signs, key=lambda sign: sign[0])
         return Said(Verdict.FAIL, value, f"exploded {of.moment(frame)}: {what}")

@@ -76,7 +76,7 @@ def _frames(index: int, recording: Recording) -> Iterator[Atoms]:
         atoms = recording.atoms.copy()  # type: ignore[no-untyped-call]
         atoms.positions = positions
         atoms.set_velocities(velocities)
-        atoms.calc = SinglePointCalculator(atoms, energy=float(energy))
+        atoms.calc = SinglePointCalculator(atoms, energy=float(energy))  # type: ignore[no-untyped-call]
         atoms.info |= about | {"phase": "nve", "time_ps": float(time)}
         yield atoms
         if not np.isfinite(positions).all():
@@ -125,10 +125,11 @@ def _trajectory(path: Path, index: int, frames: list[Atoms], frame_fs: float | N
     if not frames or not len(first):
         raise UnreadableData(f"{path}: {name} has no frames to judge, or no atoms")
     stated = [atoms.info.get("time_ps") for atoms in frames]
+    time: Floats | None = None
     if None not in stated:
         time = np.array(stated, dtype=np.float64)
-    else:
-        time = None if frame_fs is None else np.arange(len(frames)) * (frame_fs * 1e-3)
+    elif frame_fs is not None:
+        time = np.arange(len(frames), dtype=np.float64) * (frame_fs * 1e-3)
     results = [getattr(atoms.calc, "results", {}) for atoms in frames]
     known = all("energy" in result for result in results)
     moving = all("momenta" in atoms.arrays for atoms in frames)
