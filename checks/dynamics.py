@@ -12,7 +12,6 @@ import numpy as np
 from ase import Atoms, units
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.stats import t as student_t
 
 from hydrogate.checks.bootstrap import LEVEL, Floats, Metric, OfSums, bootstrap, point
 from hydrogate.checks.dataset import concatenate
@@ -167,6 +166,8 @@ def slope(time: Floats, values: Floats) -> Slope:
 
     Neighbouring frames know of each other, so that a regression of all of them claims far too narrow an interval.
     """
+    from scipy.special import stdtrit
+
     size = len(values) // BLOCKS
     if size < FRAMES_PER_BLOCK or not (np.isfinite(values).all() and np.isfinite(time).all()):
         return Slope(np.nan, np.nan)
@@ -179,7 +180,7 @@ def slope(time: Floats, values: Floats) -> Slope:
     found = float(x @ y) / spread
     left = y - found * x
     error = np.sqrt(float(left @ left) / (BLOCKS - 2) / spread)
-    return Slope(found, float(student_t.ppf((1 + LEVEL) / 2, BLOCKS - 2) * error))
+    return Slope(found, float(stdtrit(BLOCKS - 2, (1 + LEVEL) / 2) * error))
 
 
 class Said(NamedTuple):
