@@ -396,7 +396,7 @@ class _Check(NamedTuple):
 
 _MORE_DATA = "Look at the data first: hydrogens, distorted geometries, wrong labels; then train longer or on more."
 CHECKS = {
-    "exploded": _Check("times a length", lambda limits: f"<= {limits.exploded_bond:g}", np.max, _MORE_DATA),
+    "exploded": _Check("times", lambda limits: f"<= {limits.exploded_bond:g}", np.max, _MORE_DATA),
     "bonds_kept": _Check("Å", lambda limits: f"<= {limits.bond_change:g}", np.max, _MORE_DATA),
     "hydrogens_kept": _Check("Å", lambda limits: f"<= {limits.hydrogen_distance:g}", np.max, _MORE_DATA),
     "energy_drift": _Check(
