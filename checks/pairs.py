@@ -4,6 +4,7 @@ Of a large data set the pairs of atoms are passed over by :mod:`hydrogate.checks
 that those are tested against; across the faces of a cell by vesin.
 """
 
+import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -138,8 +139,6 @@ def _nearest_by_formula(data: Dataset, but: NDArray[np.bool_], hydrogens_before:
 
 def _nearest_images(data: Dataset, member: int) -> tuple[float, tuple[Ints, Floats, Floats, Floats]]:
     """The least distance in one periodic structure; of its hydrogens partner, length, relative length and shift."""
-    from vesin import NeighborList
-
     own = data.to_atoms(member)
     numbers, first = own.numbers, int(data.offset[member])
     hydrogen = np.flatnonzero(numbers == 1)
@@ -150,9 +149,9 @@ def _nearest_images(data: Dataset, member: int) -> tuple[float, tuple[Ints, Floa
         return np.nan, (partner + first, nothing, nothing, shift)
     # A direction that does not repeat needs a vector all the same.
     cell = own.cell.complete().array
-    one, two, distance, cells = NeighborList(cutoff=PERIODIC_CUTOFF, full_list=True, sorted=True, n_threads=1).compute(
-        points=own.positions, box=cell, periodic=own.pbc, quantities="ijdS"
-    )
+    one, two, distance, cells = _neighbor_list()(
+        cutoff=PERIODIC_CUTOFF, full_list=True, sorted=True, n_threads=1
+    ).compute(points=own.positions, box=cell, periodic=own.pbc, quantities="ijdS")
     least = float(distance.min()) if len(distance) else np.inf
     one, two = one.astype(np.int64), two.astype(np.int64)
     relative = distance / (covalent_radii[numbers[one]] + covalent_radii[numbers[two]])
@@ -166,6 +165,19 @@ def _nearest_images(data: Dataset, member: int) -> tuple[float, tuple[Ints, Floa
     partner[place], length[place], relative_length[place] = two[chosen], distance[chosen], relative[chosen]
     shift[place] = -cells[chosen] @ cell
     return least, (partner + first, length, relative_length, shift)
+
+
+def _neighbor_list() -> Any:
+    """vesin's class, imported without torch, which it would load, in seconds, for tensors that it does not get here."""
+    without_torch = "torch" not in sys.modules
+    if without_torch:
+        sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        from vesin import NeighborList
+    finally:
+        if without_torch:
+            sys.modules.pop("torch", None)
+    return NeighborList
 
 
 class Bonds(NamedTuple):

@@ -91,8 +91,9 @@ def test_engines_that_disagree_are_an_error(labelled: Dataset) -> None:
 
 def test_check_imports_neither_torch_nor_great_expectations_nor_h5py() -> None:
     script = (
-        "import sys; from ase.build import molecule; from hydrogate.checks import check\n"
+        "import sys; from ase.build import bulk, molecule; from hydrogate.checks import check\n"
         "check([molecule('CH3CH2OH')], profile='small')\n"
+        "check([bulk('NaCl', 'rocksalt', a=5.64)], profile='periodic')\n"
         "print(sorted({'torch', 'great_expectations', 'h5py', 'dvc'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
