@@ -21,8 +21,9 @@ from hydrogate.checks.bootstrap import Metric
 from hydrogate.checks.comparison import molecules_of
 from hydrogate.checks.dataset import Dataset, concatenate
 from hydrogate.checks.declared import BadParams, explain, load_yaml
-from hydrogate.checks.dynamics import MdProtocol, Trajectory, findings, judge, metrics
+from hydrogate.checks.dynamics import findings, judge, metrics
 from hydrogate.checks.findings import Report
+from hydrogate.checks.trajectory import MdProtocol, Trajectory
 from hydrogate.pipeline.hdf5 import read_dataset, written_whole
 from hydrogate.pipeline.predict import student_identity
 from hydrogate.pipeline.stage import progress_bar, stage_exit_status
@@ -176,7 +177,7 @@ def judged(trajectories: Sequence[Trajectory], protocol: MdProtocol, fingerprint
     """
     each = [judge(trajectory, protocol.temperature, protocol.limits) for trajectory in trajectories]
     measured = metrics(each, seed=protocol.seed)
-    data = concatenate([Atoms(of.numbers, of.reference) for of in trajectories])
+    data = concatenate([Atoms(of.numbers) for of in trajectories])
     summary = {
         "structures": len(data),
         "atoms": len(data.numbers),

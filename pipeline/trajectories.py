@@ -15,7 +15,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from hydrogate.checks.bootstrap import Floats
 from hydrogate.checks.dataset import UnreadableData
 from hydrogate.checks.declared import BadParams
-from hydrogate.checks.dynamics import Trajectory
+from hydrogate.checks.trajectory import Trajectory
 from hydrogate.pipeline.hdf5 import UnreadableFile, written_whole
 
 SUFFIXES = (".traj", ".extxyz", ".xyz")

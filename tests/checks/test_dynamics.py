@@ -9,20 +9,11 @@ from ase import Atoms, units
 from ase.build import molecule
 
 from hydrogate.checks.bootstrap import Floats
-from hydrogate.checks.dynamics import (
-    CHECKS,
-    Judged,
-    MdProtocol,
-    StabilityLimits,
-    Trajectory,
-    findings,
-    judge,
-    metrics,
-    slope,
-)
+from hydrogate.checks.dynamics import CHECKS, Judged, findings, judge, metrics
 from hydrogate.checks.findings import Report, Severity, Verdict
 from hydrogate.checks.gates import Gate
 from hydrogate.checks.gates import judge as judge_gate
+from hydrogate.checks.trajectory import MdProtocol, StabilityLimits, Trajectory, slope
 
 LIMITS = StabilityLimits()
 FRAMES = 201
@@ -120,6 +111,20 @@ def _with(values: Floats, value: float) -> Floats:
     spoiled = values.copy()
     spoiled[80:] = value * np.sign(spoiled[80:]) if spoiled.ndim == 3 else value
     return spoiled
+
+
+@pytest.mark.parametrize("place", [np.nan, 1e200])
+def test_what_has_exploded_from_the_start_is_no_pass(place: float) -> None:
+    atoms = molecule("CH3OH")
+    atoms.positions[2] = place
+    assert judged(motion(atoms)).verdict is Verdict.FAIL
+
+
+def test_two_atoms_in_one_place_are_no_pass() -> None:
+    atoms = molecule("CH3OH")
+    atoms.positions[2] = atoms.positions[0]
+    one = judged(motion(atoms, positions=motion().positions))
+    assert one.verdict is Verdict.FAIL
 
 
 def test_what_explodes_first_is_told() -> None:

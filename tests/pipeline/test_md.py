@@ -19,8 +19,8 @@ from ase.md.verlet import VelocityVerlet
 
 from hydrogate.checks.dataset import Dataset, concatenate
 from hydrogate.checks.declared import BadParams
-from hydrogate.checks.dynamics import MdProtocol, StabilityLimits
 from hydrogate.checks.findings import Verdict
+from hydrogate.checks.trajectory import MdProtocol, StabilityLimits
 from hydrogate.models.potential import Support, save_student
 from hydrogate.models.students import make_student
 from hydrogate.pipeline import md
