@@ -1,7 +1,7 @@
 """How dynamics are run, what is recorded of a molecule, and how its energy drifts."""
 
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 import numpy as np
 from ase import Atoms, units
@@ -60,6 +60,8 @@ class MdProtocol(Section):
     interval : int
         Steps from one recorded frame to the next.
     seed : int
+    compile : str
+        ``auto`` compiles the student's step where the run is long enough to repay it.
     """
 
     count: Annotated[int, Field(gt=0)] = 20
@@ -72,7 +74,14 @@ class MdProtocol(Section):
     relax_steps: Annotated[int, Field(ge=0)] = 200
     interval: Annotated[int, Field(gt=0)] = 10
     seed: Annotated[int, Field(ge=0)] = 0
+    compile: Literal["auto", "always", "never"] = "auto"
     limits: StabilityLimits = StabilityLimits()
+
+    @property
+    def steps(self) -> tuple[int, int, int]:
+        """Of the relaxation at most, of the warm-up, and at constant energy at least one."""
+        warm_up, nve = (round(ps * 1000.0 / self.time_step_fs) for ps in (self.warm_up_ps, self.nve_ps))
+        return self.relax_steps, warm_up, max(1, nve)
 
 
 @dataclass(frozen=True, eq=False)

@@ -450,7 +450,8 @@ def md(
         data = read(path, input_format, units, parse_keys(keys))
         rows = stage.chosen(data, protocol.count, protocol.seed, split)
         potential = stage.teacher_potential(teacher, data, rows) if teacher else None
-        recordings = stage.run(data, rows, potential or stage.student_potential(student, data, rows), protocol)
+        potential = potential or stage.student_potential(student, data, rows, protocol)
+        recordings = stage.run(data, rows, potential, protocol)
         trajectories.write_recordings(recordings, output)
         found = stage.judged([one.trajectory() for one in recordings], protocol, data.fingerprint())
     # A trajectory that lacks what stability is judged by is not stable for that.

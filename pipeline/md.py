@@ -29,6 +29,9 @@ from hydrogate.pipeline.predict import student_identity
 from hydrogate.pipeline.stage import progress_bar, stage_exit_status
 from hydrogate.pipeline.trajectories import Recording, write_recordings
 
+# Steps of twenty molecules, plain, that take as long as compiling and as many compiled ones (measured: docs/md.md).
+COMPILED_FROM = 2000
+
 if TYPE_CHECKING:
     from hydrogate.models.dynamics import Molecules, Potential, State
 
@@ -60,8 +63,8 @@ def chosen(data: Dataset, count: int, seed: int, split: str = "") -> list[int]:
     return sorted(rows[first[drawn]].tolist())
 
 
-def student_potential(path: Path, data: Dataset, rows: Sequence[int]) -> "Potential":
-    """The student in the file ``path`` for the structures ``rows`` of ``data``.
+def student_potential(path: Path, data: Dataset, rows: Sequence[int], protocol: MdProtocol) -> "Potential":
+    """The student in the file ``path`` for the structures ``rows`` of ``data``, compiled where ``protocol`` repays it.
 
     Raises
     ------
@@ -69,7 +72,10 @@ def student_potential(path: Path, data: Dataset, rows: Sequence[int]) -> "Potent
         There is no such student.
     ValueError
         The student was not taught one of the structures, or it is periodic or impossible; it is named.
+    CompiledRefused
+        It is to be compiled always, and cannot be.
     """
+    from hydrogate.models.compiled import CompiledRefused
     from hydrogate.models.dynamics import StudentPotential
     from hydrogate.models.potential import load_student
 
@@ -79,7 +85,16 @@ def student_potential(path: Path, data: Dataset, rows: Sequence[int]) -> "Potent
             StudentPotential(student, [atoms])
         except ValueError as error:
             raise ValueError(f"{data.name(row)}: {error}") from error
-    return StudentPotential(student, structures)
+    potential = StudentPotential(student, structures)
+    repays = len(rows) > 1 and sum(protocol.steps) >= COMPILED_FROM
+    if protocol.compile == "always" or (protocol.compile == "auto" and repays):
+        try:
+            potential.compile(np.concatenate([atoms.positions for atoms in structures]))
+        except CompiledRefused as refused:
+            if protocol.compile == "always":
+                raise
+            print(f"{refused}: running by plain autograd, some three times slower", file=sys.stderr)
+    return potential
 
 
 def teacher_potential(name: str, data: Dataset, rows: Sequence[int]) -> "Potential":
@@ -115,14 +130,12 @@ def run(
 
     structures = [data.to_atoms(row) for row in rows]
     molecules, rng = Molecules.of(structures), np.random.default_rng(protocol.seed)
-    per_ps = 1000.0 / protocol.time_step_fs
-    warm_up, nve = round(protocol.warm_up_ps * per_ps), max(1, round(protocol.nve_ps * per_ps))
-    total = protocol.relax_steps + warm_up + nve
-    with progress_bar(task, total=total, unit="steps") as advance, np.errstate(all="ignore"):
+    relax, warm_up, nve = protocol.steps
+    with progress_bar(task, total=relax + warm_up + nve, unit="steps") as advance, np.errstate(all="ignore"):
         positions = np.concatenate([atoms.positions for atoms in structures])
         state = State.at(positions, np.zeros_like(positions), potential)
         fire = Fire(molecules, protocol.relax_fmax)
-        for _ in range(protocol.relax_steps):
+        for _ in range(relax):
             if not fire.relaxed(state).all():
                 state = fire.step(state, potential)
             advance(1)
@@ -147,7 +160,7 @@ def run(
         Recording(
             data.name(row),
             atoms,
-            np.array(steps) / per_ps,
+            np.array(steps) * (protocol.time_step_fs * 1e-3),
             np.stack([frame.positions[own] for frame in frames]),
             np.stack([frame.velocities[own] for frame in frames]),
             np.array([frame.energy[index] for frame in frames]),
@@ -244,7 +257,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     protocol = read_protocol(load_yaml(Path("params.yaml")), "params.yaml")
     data, path = read_dataset(Path("data/labelled.h5")), Path("data/student.safetensors")
     rows = chosen(data, protocol.count, protocol.seed, "test")
-    recordings = run(data, rows, student_potential(path, data, rows), protocol, "dynamics")
+    recordings = run(data, rows, student_potential(path, data, rows, protocol), protocol, "dynamics")
     identity = student_identity(path)["fingerprint"]
     trajectories = [recording.trajectory() for recording in recordings]
     result = judged(trajectories, protocol, identity)
