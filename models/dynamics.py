@@ -24,8 +24,8 @@ Floats = NDArray[np.float64]
 
 # Å beyond the cutoff within which neighbours are remembered.
 SKIN = 1.0
-# After so many steps a compiled one is compared with plain autograd again. It may be this far from it, in eV and eV/Å, and
-# relatively. Source: what rotations may change in contract predictions, and single precision.
+# After so many steps a compiled one is compared with plain autograd again. It may be this far from it, in eV and eV/Å,
+# and relatively. Source: what rotations may change in contract predictions, and single precision.
 VERIFY_EVERY = 1000
 TOLERANCE = {"atol": 1e-3, "rtol": 1e-5}
 

@@ -30,7 +30,7 @@ from hydrogate.pipeline.stage import progress_bar, stage_exit_status
 from hydrogate.pipeline.trajectories import Recording, write_recordings
 
 # Steps of twenty molecules, plain, that take as long as compiling and as many compiled ones (measured: docs/md.md).
-COMPILED_FROM = 2000
+COMPILED_FROM = 1000
 
 if TYPE_CHECKING:
     from hydrogate.models.dynamics import Molecules, Potential, State

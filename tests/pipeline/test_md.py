@@ -297,7 +297,7 @@ def test_a_call_that_cannot_be_used_is_refused_before_any_work(
 
 
 @pytest.mark.parametrize(
-    ("wanted", "nve_ps", "asked"), [("auto", 0.5, 0), ("auto", 1.0, 1), ("never", 9.0, 0), ("always", 0.1, 1)]
+    ("wanted", "nve_ps", "asked"), [("auto", 0.4, 0), ("auto", 0.5, 1), ("never", 9.0, 0), ("always", 0.1, 1)]
 )
 def test_a_long_run_is_compiled_where_that_works(
     student: Path,
