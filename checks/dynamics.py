@@ -256,7 +256,13 @@ def findings(judged: Sequence[Judged], limits: StabilityLimits) -> tuple[Finding
 
 def _finding(name: str, check: _Check, judged: Sequence[Judged], limits: StabilityLimits) -> Finding:
     order = (Verdict.FAIL, Verdict.NOT_RUN, Verdict.UNDECIDED, Verdict.PASS)
-    rows = sorted(((one.said[name], one.name) for one in judged), key=lambda row: order.index(row[0].verdict))
+    worse = 1.0 if check.worst is np.min else -1.0
+
+    def worst_first(row: tuple[Said, str]) -> tuple[int, float]:
+        said = row[0]
+        return order.index(said.verdict), worse * said.value if np.isfinite(said.value) else -np.inf
+
+    rows = sorted(((one.said[name], one.name) for one in judged), key=worst_first)
     verdict = rows[0][0].verdict if rows else Verdict.NOT_RUN
     same = [f"{whose} {said.message}" for said, whose in rows if said.verdict is verdict]
     values = np.array([said.value for said, _ in rows], dtype=np.float64)

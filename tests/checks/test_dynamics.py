@@ -274,6 +274,17 @@ def test_findings_count_molecules_and_name_those_that_fail() -> None:
     assert not report.holds()
 
 
+def test_the_worst_molecule_is_named() -> None:
+    quiet = replace(STABLE, name="quiet", positions=STABLE.reference + 0.1 * (STABLE.positions - STABLE.reference))
+    lost = replace(STABLE, name="lost", positions=np.full_like(STABLE.positions, np.nan))
+    long = replace(STABLE, name="long", time=10 * STABLE.time)
+    found = {f.check: f.message for f in findings([judged(of) for of in (quiet, long, STABLE)], LIMITS)}
+    assert found["bonds_kept"].startswith("3 of 3 molecules; long no bond changes")
+    assert found["duration"].startswith("3 of 3 molecules; quiet is 10 ps long")
+    bad = [judged(of) for of in (BROKEN, lost, quiet)]
+    assert {f.check: f.examples for f in findings(bad, LIMITS)}["bonds_kept"][0].startswith("lost ")
+
+
 def test_no_molecule_is_no_pass() -> None:
     assert {f.verdict for f in findings([], LIMITS)} == {Verdict.NOT_RUN}
 
