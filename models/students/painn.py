@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from hydrogate.models.batch import Batch
+from hydrogate.models.kernels.message import message
+from hydrogate.models.kernels.radial import basis, filtered
 from hydrogate.models.potential import Student, Support
 
 # Keeps the second derivative of a vector's norm finite where the vector is zero.
@@ -52,20 +54,15 @@ class Layer(nn.Module):
         self.mix = nn.Linear(f, 2 * f, bias=False)
         self.update = nn.Sequential(nn.Linear(2 * f, f), nn.SiLU(), nn.Linear(f, (2 if last else 3) * f))
 
-    def forward(
-        self, s: Tensor, v: Tensor | None, radial: Tensor, envelope: Tensor, unit: Tensor, edges: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """``s`` (N, F), ``v`` (N, 3, F) or none, ``radial`` (E, K), ``envelope`` (E, 1), ``unit`` (E, 3)."""
+    def forward(self, s: Tensor, v: Tensor, functions: Tensor, unit: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
+        """``s`` (N, F), ``v`` (N, 3, F), at first (0, 3, F), ``functions`` (E, K + 1) of `basis`, ``unit`` (E, 3)."""
         f = self.features
         # Slices and products, where `split` and `**2` would do: see `compiled_energy_and_forces`.
-        # The envelope comes after the bias, so that an atom at the cutoff sends nothing.
-        sent = self.message(s)[edges[1]] * (self.filter(radial) * envelope)
-        vectors = sent[:, None, f : 2 * f] * unit[:, :, None]
-        if v is not None:
-            vectors = vectors + sent[:, None, 2 * f : 3 * f] * v[edges[1]]
-        s = s.index_add(0, edges[0], sent[:, :f])
-        empty = vectors.new_zeros(len(s), 3, f) if v is None else v
-        v = empty.index_add(0, edges[0], vectors)
+        # The envelope is also on the bias, so that an atom at the cutoff sends nothing.
+        filters = filtered(functions, self.filter.weight, self.filter.bias)
+        received, vectors = message(self.message(s), filters, unit, v, edges)
+        s = s + received
+        v = vectors if self.first else v + vectors
 
         mixed = self.mix(v)
         left, right = mixed[:, :, :f], mixed[:, :, f:]
@@ -103,11 +100,11 @@ class PaiNN(Student):
         vector = batch.edge_vectors()
         distance = torch.sqrt((vector * vector).sum(1, keepdim=True))
         unit = vector / distance
-        radial = torch.sin(distance * self.frequencies) / distance
-        envelope = 0.5 * (torch.cos(distance * (math.pi / self.cutoff)) + 1.0)
-        s, v = self.embedding(self.row_of_element[batch.numbers]), None
+        functions = basis(distance, self.frequencies, self.cutoff)
+        s = self.embedding(self.row_of_element[batch.numbers])
+        v = s.new_empty(0, 3, s.shape[1])
         for layer in self.layers:
-            s, v = layer(s, v, radial, envelope, unit, batch.edge_index)
+            s, v = layer(s, v, functions, unit, batch.edge_index)
         atoms = self.readout(s)[:, 0] * self.energy_scale
         return atoms.new_zeros(batch.n_structures).index_add(0, batch.structure, atoms)
 

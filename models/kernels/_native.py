@@ -1,0 +1,84 @@
+"""C++ kernels for the CPU, built where they are first used and kept in the folder of torch's extensions.
+
+Not by torch's own loader: its lock outlives a killed process, and the next one waits for ever. The sources include
+nothing of torch, so that they build in a second or two; tensors go in as pointers.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hydrogate.models.kernels import NotAvailable
+
+# No -ffast-math: sums run in vectors where the source says so, and nothing else is reordered.
+FLAGS = ("-O3", "-shared", "-fPIC", "-fopenmp-simd", "-fno-math-errno", "-ffp-contract=fast", "-std=c++17")
+# By name instead of -march=native, so that a library in a home that machines share runs on each that finds it.
+MACHINES = {"AVX512": ("-march=x86-64-v4",), "AVX2": ("-march=x86-64-v3",)}
+SECONDS = 120
+
+
+@functools.cache
+def library(name: str) -> ctypes.CDLL:
+    """The library of ``<name>.cpp`` beside this file.
+
+    Raises
+    ------
+    NotAvailable
+        There is no C++ compiler here, it refuses the source, or there is no folder to write to.
+    """
+    from torch.utils import cpp_extension
+
+    source = Path(__file__).with_name(f"{name}.cpp")
+    capability = torch.backends.cpu.get_cpu_capability()
+    command = [cpp_extension.get_cxx_compiler(), *FLAGS, *MACHINES.get(capability, ()), str(source)]
+    key = f"{source.read_text(encoding='utf-8')}{command}{platform.system()}{platform.machine()}"
+    root = os.environ.get("TORCH_EXTENSIONS_DIR") or cpp_extension.get_default_build_root()
+    path = Path(root) / f"hydrogate_{name}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Moved into place whole, so that processes may build at the same time.
+            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+                made = Path(folder) / path.name
+                subprocess.run([*command, "-o", str(made)], check=True, capture_output=True, timeout=SECONDS)
+                made.replace(path)
+        return ctypes.CDLL(str(path))
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.decode(errors="replace").strip().splitlines()
+        raise NotAvailable(f"the C++ kernel {name!r} does not build here: {next(iter(lines), error)}") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NotAvailable(f"the C++ kernel {name!r} cannot be built here: {error}") from error
+
+
+@functools.cache
+def _function(name: str, what: str, dtype: torch.dtype) -> Callable[..., None]:
+    found = library(name)[f"{what}_{str(dtype).removeprefix('torch.')}"]
+    found.restype = None
+    return found
+
+
+def call(name: str, what: str, sizes: tuple[int, ...], edges: Tensor, *tensors: Tensor) -> None:
+    """Run ``what`` of library ``name`` on contiguous ``tensors`` of one dtype and ``edges`` (2, E) int64.
+
+    Raises
+    ------
+    TypeError
+        The tensors are of several dtypes, or of one that is neither float32 nor float64.
+    """
+    kinds = {tensor.dtype for tensor in tensors}
+    if len(kinds) > 1 or not kinds <= {torch.float32, torch.float64}:
+        raise TypeError(
+            f"kernel {name!r} takes tensors of one dtype, float32 or float64; got {sorted(map(str, kinds))}"
+        )
+    pointers = [edges[0].data_ptr(), edges[1].data_ptr(), *(tensor.data_ptr() for tensor in tensors)]
+    arguments = [*map(ctypes.c_long, sizes), *map(ctypes.c_void_p, pointers)]
+    _function(name, what, tensors[0].dtype)(*arguments)

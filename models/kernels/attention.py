@@ -1,0 +1,65 @@
+"""The SO3krates attention message: query and key of an edge's ends, filtered, weigh the sender's value.
+
+h_i = Σ_j (f Σ_c q_ic w_c k_jc) v_j, head by head, without a softmax. Source: SO3krates, Nat. Commun. 15, 6539 (2024).
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from hydrogate.models.kernels import Kernel, _native, refuse_unsorted, triton_module
+from hydrogate.models.kernels._multilinear import multilinear
+
+
+def reference(q: Tensor, k: Tensor, v: Tensor, w: Tensor, envelope: Tensor, edges: Tensor) -> Tensor:
+    """(N, H, C) what the atoms receive.
+
+    Parameters
+    ----------
+    q, k, v : (N, H, C)
+        Query, key and value of each atom, head by head.
+    w : (E, H, C)
+        The edges' filter.
+    envelope : (E, 1)
+    edges : (2, E) int64
+        Receiver and sender of each edge, sorted by receiver.
+    """
+    scores = (q[edges[0]] * w * k[edges[1]]).sum(2) * envelope
+    return torch.zeros_like(v).index_add(0, edges[0], scores[:, :, None] * v[edges[1]])
+
+
+def _shapes(q: Tensor, k: Tensor, v: Tensor, w: Tensor, envelope: Tensor) -> list[tuple[int, ...]]:
+    return [tuple(v.shape)]
+
+
+def _run(how: str, what: str, edges: Tensor, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+    edges = edges.contiguous()
+    refuse_unsorted(edges)
+    sizes = (edges.shape[1], *inputs[0].shape[1:])
+    if how == "triton":
+        triton_module("attention").run(what, sizes, edges, inputs, outputs)
+    else:
+        _native.call("attention", what, sizes, edges, *inputs, *outputs)
+
+
+_kernel = multilinear((True, True, True, False, False), _shapes, _run)
+
+
+def _cpp() -> Kernel:
+    _native.library("attention")
+    return lambda *arguments: _kernel(*arguments, "cpp")
+
+
+def _triton() -> Kernel:
+    triton_module("attention")
+    return lambda *arguments: _kernel(*arguments, "triton")
+
+
+IMPLEMENTATIONS: dict[str, Callable[[], Kernel]] = {
+    "eager": lambda: reference,
+    "compiled": partial(torch.compile, reference, dynamic=True),
+    "cpp": _cpp,
+    "triton": _triton,
+}

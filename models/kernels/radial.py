@@ -1,0 +1,65 @@
+"""The PaiNN filter: radial functions of the edges' lengths, through a linear layer, times the cutoff's envelope.
+
+w = (Σ_n φ_n W_n + bias) · f with φ_n = sin(nπr/c)/r and f = ½(cos(πr/c) + 1). Source: Schütt, Unke, Gastegger, arXiv
+2102.03150; the envelope is Behler's, 10.1063/1.3553717.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from hydrogate.models.kernels import Kernel
+
+
+def basis(distance: Tensor, frequencies: Tensor, cutoff: float) -> Tensor:
+    """(E, K + 1) radial functions times the envelope, and the envelope itself.
+
+    Parameters
+    ----------
+    distance : (E, 1), Å
+    frequencies : (K,), 1/Å
+        nπ over the cutoff.
+    cutoff : float, Å
+    """
+    envelope = _envelope(distance, cutoff)
+    return torch.cat([torch.sin(distance * frequencies) * (envelope / distance), envelope], dim=1)
+
+
+def _envelope(distance: Tensor, cutoff: float) -> Tensor:
+    return 0.5 * (torch.cos(distance * (torch.pi / cutoff)) + 1.0)
+
+
+def reference(distance: Tensor, frequencies: Tensor, weight: Tensor, bias: Tensor, cutoff: float) -> Tensor:
+    """(E, G) filter.
+
+    Parameters
+    ----------
+    distance : (E, 1), Å
+    frequencies : (K,), 1/Å
+    weight : (G, K)
+    bias : (G,)
+    cutoff : float, Å
+    """
+    radial = torch.sin(distance * frequencies) / distance
+    return (radial @ weight.T + bias) * _envelope(distance, cutoff)
+
+
+def folded(distance: Tensor, frequencies: Tensor, weight: Tensor, bias: Tensor, cutoff: float) -> Tensor:
+    """`reference` with the envelope inside the radial functions, so that one matrix product is all there is of size
+    (E, G): nothing of that size is multiplied again, now or in any derivative.
+    """
+    return filtered(basis(distance, frequencies, cutoff), weight, bias)
+
+
+def filtered(functions: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """(E, G) filter of what `basis` gives, which all layers share."""
+    return functions @ torch.cat([weight, bias[:, None]], dim=1).T
+
+
+IMPLEMENTATIONS: dict[str, Callable[[], Kernel]] = {
+    "eager": lambda: reference,
+    "folded": lambda: folded,
+    "compiled": partial(torch.compile, reference, dynamic=True),
+}
