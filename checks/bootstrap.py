@@ -5,7 +5,7 @@ molecule and all its geometries are drawn together. A statistic is held as sums 
 their molecule), so that a resample costs a product and not a pass over the atoms.
 """
 
-import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ LEVEL = 0.95
 UNDEFINED = "undefined"
 _CELLS = 10_000_000  # weights held at a time: 80 MB
 _BLOCKS = 256
+_MOST = 2**53  # molecules: counts beyond are no floats
 
 
 class Metric(NamedTuple):
@@ -59,13 +60,16 @@ class Metric(NamedTuple):
 
         Raises
         ------
-        KeyError, TypeError
+        KeyError, TypeError, ValueError
             The content is no metric.
         """
         value, low, high = (_finite(content.get(key)) for key in ("value", "low", "high"))
         if "value" not in content:
             raise KeyError("value")
-        return cls(value, str(content["unit"]), int(content["n"]), low, high)
+        n = content["n"]
+        if not isinstance(n, int) or isinstance(n, bool) or not 0 <= n <= _MOST:
+            raise ValueError(f"n is {str(n)[:40]}, expected a count")
+        return cls(value, str(content["unit"]), n, low, high)
 
 
 def point(value: float, unit: str, n: int) -> Metric:
@@ -76,7 +80,8 @@ def point(value: float, unit: str, n: int) -> Metric:
 def _finite(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
         return None
-    return float(value) if math.isfinite(value) else None
+    # JSON's integers have no end.
+    return float(value) if abs(value) <= sys.float_info.max else None
 
 
 @dataclass(frozen=True)

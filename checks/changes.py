@@ -5,89 +5,28 @@ a stricter override taken out are seen too. The comparison is lenient: a declara
 compared all the same, since the report on a broken branch must still say what the branch loosened.
 """
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import replace
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from hydrogate.checks.bounds import CONTRACTS
+from hydrogate.checks.effects import ABSENT, Change, Effect, effect_of, text_of
 
 WAIVERS_NAMED = 20
 _DEFAULT_PROFILE = "druglike"
-_ABSENT = {"enabled": True, "severity": "error", "reason": "", "origin": "", "one_sided": False, "frozen": False}
-_LIMITS = ("min", "max", "warn_min", "warn_max")
-_LARGER_IS_LOOSER = (
-    "max",
-    "warn_max",
-    "max_perception_failures",
-    "min_perceptions",
-    "min_carbons_of_bare",
-    "min_atoms",
-    "standard_errors",
-    "tolerance",
+# Sections of params.yaml: what the contracts and gates are measured on.
+_MEASURING = (
+    ("validate",),
+    ("label", "teacher"),
+    ("label", "method"),
+    ("regenerate", "elements"),
+    ("regenerate", "split"),
 )
-_SMALLER_IS_LOOSER = (
-    "min",
-    "warn_min",
-    "min_bonds",
-    "min_pairs",
-    "min_structures_per_rank",
-    "min_n",
-    "confidence",
-    "structures",
-    "molecules",
-    "atoms",
-)
-_TRUE_IS_LOOSER = ("may_be_absent", "may_be_alone", "may_be_radical", "too_few_only_warn", "one_sided", "frozen")
-_FALSE_IS_LOOSER = ("enabled", "required", "gated")
-_WORDS = {
-    "enabled": ("check switched off", "check switched on"),
-    "severity": ("severity lowered to warn", "severity raised to error"),
-    "required": ("gate no longer required", "gate now required"),
-    "confidence": ("confidence lowered", "confidence raised"),
-    "min_n": ("min_n lowered", "min_n raised"),
-    "one_sided": ("gate judged by one end alone", "gate judged by both ends"),
-    "gated": ("band decides without the gates", "band asks the gates"),
-    "frozen": ("stage frozen", "stage thawed"),
-    "reason": ("reason emptied", "reason given"),
-    "origin": ("origin emptied", "origin given"),
-}
-
-
-class Effect(StrEnum):
-    """What a change does to the protection; ``unclear`` may have loosened it."""
-
-    LOOSER = "looser"
-    UNCLEAR = "unclear"
-    NOT_LOOSER = "not looser"
-
-
-@dataclass(frozen=True)
-class Change:
-    """One change of a declaration.
-
-    Parameters
-    ----------
-    what : str
-        In words: bound loosened, check switched off.
-    where : str
-        The key in ``params.yaml``, dotted; the shipped default counts where ``params.yaml`` does not have it.
-    before, after : str
-        Empty where there is none.
-    reason : str
-        The reason declared beside it now.
-    """
-
-    effect: Effect
-    what: str
-    where: str
-    before: str = ""
-    after: str = ""
-    reason: str = ""
+# Of a stage: nothing that a verdict depends on.
+_TOLD_ELSEWHERE = ("deps", "params", "cmd", "frozen", "plots", "desc", "meta")
 
 
 class Declaration(NamedTuple):
@@ -113,7 +52,9 @@ def compare_declarations(before: Declaration, after: Declaration) -> tuple[Chang
         *_of_milestones(before.params.get("milestones"), after.params.get("milestones")),
         *_of_measurement(before.params, after.params),
         *_of_stages(_mapping(before.pipeline, "stages"), _mapping(after.pipeline, "stages")),
+        *_of_templates(before.pipeline, after.pipeline),
     ]
+    found += _of_shipped(before.defaults, after.defaults, {change.where for change in found})
     order = list(Effect)
     return tuple(sorted(found, key=lambda change: order.index(change.effect)))
 
@@ -121,12 +62,25 @@ def compare_declarations(before: Declaration, after: Declaration) -> tuple[Chang
 def _of_contracts(before: Declaration, after: Declaration) -> Iterator[Change]:
     profiles = [_mapping(one.params, "contracts").get("profile") or _DEFAULT_PROFILE for one in (before, after)]
     if profiles[0] != profiles[1]:
-        yield Change(Effect.UNCLEAR, "profile changed", "contracts.profile", *map(_text, profiles))
+        yield Change(Effect.UNCLEAR, "profile changed", "contracts.profile", *map(text_of, profiles))
     was, now = _resolved(before), _resolved(after)
     for contract in CONTRACTS:
         for check in _keys(_mapping(was, contract), _mapping(now, contract)):
             old, new = (_mapping(_mapping(side, contract), check) for side in (was, now))
             yield from _of_block(old, new, f"contracts.{contract}.{check}", "check")
+
+
+def _of_shipped(old: Mapping[str, Any], new: Mapping[str, Any], told: set[str]) -> Iterator[Change]:
+    """Shipped bounds that this project overrides or does not use, and others do; those in force are ``told``."""
+    sides = [_mapping(side, "profiles") for side in (old, new)]
+    for profile in _keys(*sides):
+        for change in _of_contracts(
+            *(Declaration({"profiles": side}, {"contracts": {"profile": profile}}, {}) for side in sides)
+        ):
+            if change.effect is not Effect.NOT_LOOSER and change.where not in told:
+                told = told | {change.where}
+                where = f"checks/defaults.yaml {profile}: {change.where}"
+                yield replace(change, effect=Effect.UNCLEAR, what=f"{change.what}, as shipped", where=where)
 
 
 def _resolved(declaration: Declaration) -> Mapping[str, Any]:
@@ -148,16 +102,21 @@ def _of_block(old: Mapping[str, Any], new: Mapping[str, Any], where: str, noun: 
     """One check or gate that came, went, or changed in its keys."""
     if not new or not old:
         gone = Effect.NOT_LOOSER if new else Effect.LOOSER
-        yield Change(gone, f"{noun} {'added' if new else 'removed'}", where, reason=_text(new.get("reason", "")))
+        yield Change(gone, f"{noun} {'added' if new else 'removed'}", where, reason=text_of(new.get("reason", "")))
         return
     flat_old, flat_new = dict(_leaves(old)), dict(_leaves(new))
     for path in _keys(flat_old, flat_new):
-        default = _ABSENT.get(path[-1])
-        one, two = flat_old.get(path, default), flat_new.get(path, default)
+        one, two = _value(flat_old, path), _value(flat_new, path)
         if one != two or (type(one) is not type(two) and bool in (type(one), type(two))):
-            effect, what = _effect(path[-1], one, two)
+            effect, what = effect_of(path[-1], one, two)
             key = ".".join((where, *path))
-            yield Change(effect, what, key, _text(one), _text(two), _text(new.get("reason", "")))
+            yield Change(effect, what, key, text_of(one), text_of(two), text_of(new.get("reason", "")))
+
+
+def _value(leaves: Mapping[tuple[str, ...], Any], path: tuple[str, ...]) -> Any:
+    """What stands at ``path``, or what holds without it: ``other`` is of each element that has no band of its own."""
+    of_others = leaves.get((*path[:-2], "other", path[-1])) if len(path) > 1 else None
+    return leaves.get(path, ABSENT.get(path[-1], of_others))
 
 
 def _leaves(block: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -168,50 +127,13 @@ def _leaves(block: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tu
             yield (*path, str(key)), value
 
 
-def _effect(key: str, old: Any, new: Any) -> tuple[Effect, str]:
-    """The effect of one value changed, and what to call it."""
-    looser = _looser(key, old, new)
-    if key in ("reason", "origin") and looser is None:
-        return Effect.NOT_LOOSER, f"{key} reworded"
-    if key == "command":
-        return Effect.NOT_LOOSER, "command changed"
-    noun = "bound" if key in _LIMITS else "setting"
-    if looser is None:
-        return Effect.UNCLEAR, f"{noun} changed"
-    words = _WORDS.get(key, (f"{noun} loosened", f"{noun} tightened"))
-    return (Effect.LOOSER, words[0]) if looser else (Effect.NOT_LOOSER, words[1])
-
-
-def _looser(key: str, old: Any, new: Any) -> bool | None:
-    """Whether ``new`` lets more through; None where that cannot be told."""
-    if key in _LIMITS and None in (old, new):
-        return new is None  # no bound at all
-    if key in ("reason", "origin"):
-        blank = [not str(value or "").strip() for value in (old, new)]
-        return None if blank[0] == blank[1] else blank[1]
-    if key == "severity":
-        return {("error", "warn"): True, ("warn", "error"): False}.get((old, new))
-    if isinstance(old, bool) and isinstance(new, bool):
-        known = key in _TRUE_IS_LOOSER or key in _FALSE_IS_LOOSER
-        return new == (key in _TRUE_IS_LOOSER) if known else None
-    if not _number(old) or not _number(new):
-        return None
-    if key in _LARGER_IS_LOOSER:
-        return bool(new > old)
-    return bool(new < old) if key in _SMALLER_IS_LOOSER else None
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
-
-
 def _of_waivers(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
     was, now = (_list(_mapping(side, "contracts").get("waivers")) for side in (old, new))
-    known, kept = Counter(map(_text, was)), Counter(map(_text, now))
+    known, kept = Counter(map(text_of, was)), Counter(map(text_of, now))
     added = []
     for index, waiver in enumerate(now):
-        if known[_text(waiver)]:
-            known[_text(waiver)] -= 1
+        if known[text_of(waiver)]:
+            known[text_of(waiver)] -= 1
         else:
             added.append((index, waiver))
     for index, waiver in added[:WAIVERS_NAMED]:
@@ -221,18 +143,18 @@ def _of_waivers(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Chan
         told = ", ".join(f"{name}: {count}" for name, count in counts.most_common(WAIVERS_NAMED))
         yield Change(Effect.LOOSER, f"{len(rest)} further waivers added", "contracts.waivers", after=told)
     for waiver in was:
-        if not kept[_text(waiver)]:
+        if not kept[text_of(waiver)]:
             yield Change(Effect.NOT_LOOSER, "waiver removed", "contracts.waivers", before=_waiver(waiver))
 
 
 def _waived(waiver: Any) -> str:
-    return f"{waiver.get('contract')}.{waiver.get('check')}" if isinstance(waiver, Mapping) else _text(waiver)
+    return f"{waiver.get('contract')}.{waiver.get('check')}" if isinstance(waiver, Mapping) else text_of(waiver)
 
 
 def _waiver(waiver: Any) -> str:
     if not isinstance(waiver, Mapping):
-        return _text(waiver)
-    what = ", ".join(_text(waiver[key]) for key in ("pattern", "fingerprint", "structures") if waiver.get(key))
+        return text_of(waiver)
+    what = ", ".join(text_of(waiver[key]) for key in ("pattern", "fingerprint", "structures") if waiver.get(key))
     signed = f"{waiver.get('author', 'nobody')} until {waiver.get('expires', 'for ever')}"
     return f"{_waived(waiver)}, {signed}: {waiver.get('reason', 'no reason')}; for {what}"
 
@@ -246,7 +168,7 @@ def _of_gates(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change
         yield from _of_block(rest[0], rest[1], where, "gate")
         if one and two and [one.get(key) for key in edges] != [two.get(key) for key in edges]:
             effect, what = _effect_of_region(_region(one), _region(two))
-            yield Change(effect, what, where, _allowed(one), _allowed(two), _text(two.get("reason", "")))
+            yield Change(effect, what, where, _allowed(one), _allowed(two), text_of(two.get("reason", "")))
 
 
 Region = tuple[tuple[float, int], tuple[float, int]]
@@ -280,7 +202,7 @@ def _effect_of_region(old: Region | None, new: Region | None) -> tuple[Effect, s
 
 def _allowed(gate: Mapping[str, Any]) -> str:
     keys = ("comparison", *(("low", "high") if gate.get("comparison") == "between" else ("threshold",)))
-    return " ".join(_text(gate.get(key)) for key in keys)
+    return " ".join(text_of(gate.get(key)) for key in keys)
 
 
 def _of_milestones(old: Any, new: Any) -> Iterator[Change]:
@@ -289,21 +211,25 @@ def _of_milestones(old: Any, new: Any) -> Iterator[Change]:
         sides = [side if isinstance(side, Mapping) else {} for side in (one, two)]
         bands = [f"{side.get('range')} {side.get('milestone')}" if side else "" for side in sides]
         if bands[0] != bands[1]:
-            reason = _text(sides[1].get("reason", ""))
+            reason = text_of(sides[1].get("reason", ""))
             yield Change(Effect.UNCLEAR, "band moved", where, bands[0], bands[1], reason)
-        for key in ("gated", "reason") if all(sides) else ():
-            before, after = (side.get(key) for side in sides)
-            if before != after:
-                yield Change(*_effect(key, before, after), f"{where}.{key}", _text(before), _text(after))
+        for key in _keys(*sides) if all(sides) else ():
+            before, after = (side.get(key, "") for side in sides)
+            if key not in ("range", "milestone") and before != after:
+                yield Change(*effect_of(key, before, after), f"{where}.{key}", text_of(before), text_of(after))
 
 
 def _of_measurement(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
-    """What the student is held against: another split or angular floor is another figure."""
-    was, now = (dict(_leaves(_mapping(side, "validate"))) for side in (old, new))
+    """What the student is held against: another split, angular floor or teacher is another figure."""
+    was, now = (
+        {path: value for path, value in _leaves(side) if path[:1] in _MEASURING or path[:2] in _MEASURING}
+        for side in (old, new)
+    )
     for path in _keys(was, now):
         if was.get(path) != now.get(path):
-            where = ".".join(("validate", *path))
-            yield Change(Effect.UNCLEAR, "measurement changed", where, _text(was.get(path)), _text(now.get(path)))
+            yield Change(
+                Effect.UNCLEAR, "measurement changed", ".".join(path), text_of(was.get(path)), text_of(now.get(path))
+            )
 
 
 def _of_stages(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
@@ -316,13 +242,26 @@ def _of_stages(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Chang
             continue
         one, two = _mapping(old, name), _mapping(new, name)
         for key in ("deps", "params"):
-            for item in sorted(set(map(_text, _list(one.get(key)))) - set(map(_text, _list(two.get(key))))):
+            for item in sorted(set(map(text_of, _list(one.get(key)))) - set(map(text_of, _list(two.get(key))))):
                 yield Change(Effect.LOOSER, f"{key} watched no longer", where, before=item)
         if one.get("cmd") != two.get("cmd"):
-            yield Change(Effect.UNCLEAR, "command changed", where, _text(one.get("cmd")), _text(two.get("cmd")))
+            yield Change(Effect.UNCLEAR, "command changed", where, text_of(one.get("cmd")), text_of(two.get("cmd")))
         frozen = [bool(side.get("frozen", False)) for side in (one, two)]
         if frozen[0] != frozen[1]:
-            yield Change(*_effect("frozen", *frozen), where)
+            yield Change(*effect_of("frozen", *frozen), where)
+        for key in _keys(one, two):
+            if key not in _TOLD_ELSEWHERE and one.get(key) != two.get(key):
+                yield Change(
+                    Effect.UNCLEAR, f"{key} changed", where, text_of(one.get(key, "")), text_of(two.get(key, ""))
+                )
+
+
+def _of_templates(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
+    """Values that ``dvc.yaml`` puts into its stages from elsewhere."""
+    if old.get("vars") != new.get("vars"):
+        yield Change(
+            Effect.UNCLEAR, "vars changed", "dvc.yaml vars", text_of(old.get("vars", "")), text_of(new.get("vars", ""))
+        )
 
 
 def _mapping(section: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -336,7 +275,3 @@ def _list(value: Any) -> Sequence[Any]:
 
 def _keys(*sides: Mapping[Any, Any]) -> list[Any]:
     return list(dict.fromkeys(key for side in sides for key in side))
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)

@@ -1,9 +1,11 @@
 """What a contract says: verdicts, findings, a report. Only ``pass`` opens anything."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 
 class Verdict(StrEnum):
@@ -153,31 +155,28 @@ class Report:
 
         Raises
         ------
-        KeyError, ValueError
+        KeyError, TypeError, AttributeError, ValueError
             The content is no report.
         """
-        findings = tuple(
-            Finding(
-                contract=content["contract"],
-                check=item["check"],
-                verdict=Verdict(item["verdict"]),
-                severity=Severity(item["severity"]),
-                **{key: item[key] for key in ("message", "remedy", "n", "n_bad", "unit", "observed", "allowed")},
-                examples=tuple(item.get("examples", ())),
-                reason=item["reason"],
-                source=item["source"],
-            )
-            for item in content["findings"]
-        )
-        return cls(
-            contract=content["contract"],
-            profile=content["profile"],
-            fingerprint=content["fingerprint"],
-            findings=findings,
-            switched_off=tuple(content["switched_off"].split()),
-            summary=content["summary"],
-            holds_under=tuple(content.get("holds_under", "").split()),
-        )
+        names = [field.name for field in fields(Finding) if field.name not in ("contract", "examples")]
+        given = {
+            "contract": content["contract"],
+            "profile": content["profile"],
+            "fingerprint": content["fingerprint"],
+            "findings": [
+                {name: item[name] for name in names}
+                | {"contract": content["contract"], "examples": item.get("examples", [])}
+                for item in content["findings"]
+            ],
+            "switched_off": content["switched_off"].split(),
+            "summary": content["summary"],
+            "holds_under": content.get("holds_under", "").split(),
+        }
+        try:
+            return TypeAdapter(cls).validate_python(given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
 def _finding_to_dict(finding: Finding) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def _metrics(path: Path) -> Iterator[tuple[str, Metric]]:
         content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return  # the decision is blocked and names it
-    for name, block in content.items():
+    for name, block in content.items() if isinstance(content, Mapping) else ():
         if isinstance(block, Mapping):
             try:
                 yield name, Metric.from_dict(block)

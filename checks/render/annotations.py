@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import yaml
 
-from hydrogate.checks.changes import Change, Effect
+from hydrogate.checks.effects import Change, Effect
 from hydrogate.checks.findings import Report, Verdict
 from hydrogate.checks.milestones import Decision
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from hydrogate.checks.bootstrap import Metric
 from hydrogate.checks.bounds import CONTRACTS
-from hydrogate.checks.changes import Change, Effect
+from hydrogate.checks.effects import Change, Effect
 from hydrogate.checks.findings import Report, Verdict
 from hydrogate.checks.milestones import Decision
 from hydrogate.checks.render.markdown import code_markdown

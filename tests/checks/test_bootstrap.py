@@ -104,7 +104,7 @@ def test_a_metric_survives_json(metric):
     assert Metric.from_dict(json.loads(text)) == metric
 
 
-@pytest.mark.parametrize("value", ["NaN", None, True, math.nan])
+@pytest.mark.parametrize("value", ["NaN", None, True, math.nan, 10**400])
 def test_a_stored_value_that_is_no_number_is_undefined(value):
     assert Metric.from_dict({"value": value, "unit": "", "n": 3}).value is None
 
@@ -113,6 +113,12 @@ def test_a_stored_value_that_is_no_number_is_undefined(value):
 def test_what_is_no_metric_is_refused(content):
     with pytest.raises(KeyError):
         Metric.from_dict(content)
+
+
+@pytest.mark.parametrize("n", [None, "3", True, 1.5, math.inf, -1, 10**30])
+def test_a_count_that_is_none_is_refused(n):
+    with pytest.raises(ValueError, match="n is .*, expected a count"):
+        Metric.from_dict({"value": 1.0, "unit": "", "n": n})
 
 
 def test_a_metric_in_a_line_of_text():

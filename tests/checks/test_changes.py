@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from hydrogate.checks.changes import WAIVERS_NAMED, Change, Declaration, Effect, compare_declarations
+from hydrogate.checks.changes import WAIVERS_NAMED, Declaration, compare_declarations
+from hydrogate.checks.effects import Change, Effect
 
 ROOT = Path(__file__).parents[2]
 DEFAULTS = yaml.safe_load(files("hydrogate.checks").joinpath("defaults.yaml").read_text("utf-8"))
@@ -93,8 +94,21 @@ def test_a_looser_shipped_default_counts_where_nothing_overrides_it() -> None:
     (change,) = compared("defaults/profiles/druglike/labels/net_torque/max", 5.0, own)
     assert (change.effect, change.where) == (Effect.LOOSER, "contracts.labels.net_torque.max")
     assert change.reason.startswith("an isolated molecule does not turn itself")
-    # Overridden by params.yaml it changes nothing.
-    assert compared("defaults/profiles/druglike/labels/net_torque/max", 5.0) == ()
+
+
+@pytest.mark.parametrize("profile", ["druglike", "periodic"])
+def test_a_looser_shipped_bound_that_is_not_in_force_here_is_told_too(profile: str) -> None:
+    (change,) = compared(f"defaults/profiles/{profile}/structures/xh_spread/min", 1e-9)
+    assert (change.effect, change.what) == (Effect.UNCLEAR, "bound loosened, as shipped")
+    assert change.where == f"checks/defaults.yaml {profile}: contracts.structures.xh_spread.min"
+    assert compared(f"defaults/profiles/{profile}/structures/xh_spread/min", 1.0) == ()
+
+
+def test_an_element_with_a_band_of_its_own_is_compared_with_that_of_the_others() -> None:
+    found = compared("params/contracts/structures/element_fraction/F", {"min": 0.0, "max": 0.9})
+    assert [(change.effect, change.where, change.before, change.after) for change in found] == [
+        (Effect.LOOSER, "contracts.structures.element_fraction.F.max", "0.1", "0.9")
+    ]
 
 
 def test_a_stricter_override_taken_out_is_a_loosening() -> None:
@@ -114,7 +128,7 @@ def test_a_reason_emptied_in_the_shipped_bounds_is_called_out() -> None:
 
 def test_a_check_that_no_default_declares_any_more() -> None:
     bare = Declaration(DEFAULTS, {}, {})
-    (change,) = compared("defaults/profiles/druglike/labels/net_torque", ..., bare)
+    change = compared("defaults/profiles/druglike/labels/net_torque", ..., bare)[0]
     assert (change.effect, change.what, change.where) == (Effect.LOOSER, "check removed", "contracts.labels.net_torque")
 
 
@@ -143,7 +157,14 @@ def test_another_profile_is_told_with_all_that_it_changes() -> None:
         ("params/milestones/1", ..., "band moved"),
         ("params/validate/angular_floor", 5.0, "measurement changed"),
         ("params/validate/split", "valid", "measurement changed"),
+        ("params/label/teacher", "orb", "measurement changed"),
+        ("params/regenerate/split/by", "scaffold", "measurement changed"),
+        ("params/regenerate/elements", ["H", "C", "Si"], "measurement changed"),
         ("pipeline/stages/guard_labels/cmd", "true", "command changed"),
+        ("pipeline/stages/guard_labels/wdir", "elsewhere", "wdir changed"),
+        ("pipeline/stages/guard_labels/outs", [], "outs changed"),
+        ("pipeline/stages/check_predictions/metrics", ..., "metrics changed"),
+        ("pipeline/vars", ["other.yaml"], "vars changed"),
     ],
 )
 def test_what_may_let_more_through_is_not_passed_over(key: str, value: Any, what: str) -> None:
@@ -163,6 +184,12 @@ def test_what_may_let_more_through_is_not_passed_over(key: str, value: Any, what
 def test_a_declaration_that_no_reader_takes_is_compared_all_the_same(key: str, value: Any) -> None:
     no_waivers = key == "contracts/waivers" and value is None
     assert bool(compared(f"params/{key}", value)) != no_waivers
+
+
+def test_the_words_and_the_command_of_a_band_are_told() -> None:
+    for key in ("status", "advice", "command"):
+        (change,) = compared(f"params/milestones/3/{key}", "fine")
+        assert (change.effect, change.what) == (Effect.NOT_LOOSER, f"{key} changed")
 
 
 def test_waivers() -> None:

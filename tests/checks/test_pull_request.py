@@ -12,7 +12,7 @@ import pytest
 from cmarkgfm.cmark import Options
 
 from hydrogate.checks.bootstrap import Metric
-from hydrogate.checks.changes import Change, Effect
+from hydrogate.checks.effects import Change, Effect
 from hydrogate.checks.findings import Finding, Report, Severity, Verdict
 from hydrogate.checks.gates import Gate, Judgement, judge
 from hydrogate.checks.milestones import Decision

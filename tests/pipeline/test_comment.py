@@ -12,8 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from typer.testing import CliRunner
 
-from hydrogate.checks.changes import Change, Effect
 from hydrogate.checks.declared import BadParams
+from hydrogate.checks.effects import Change, Effect
 from hydrogate.checks.milestones import Decision
 from hydrogate.checks.render.pull_request import MARKER, Comparison, State, pull_request_markdown
 from hydrogate.pipeline.cli import app

@@ -67,6 +67,30 @@ def test_findings_that_are_none_are_refused(content: str, tmp_path: Path) -> Non
         guard.read_report("labels", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("check", 3), ("allowed", 1e308), ("observed", [1]), ("observed", {"value": []}), ("examples", 3),
+        ("verdict", "fine"), ("n", "many"), ("message", None),
+    ],
+)  # fmt: skip
+def test_findings_of_wrong_types_are_refused(key: str, value: object, labelled: Dataset, tmp_path: Path) -> None:
+    path = write_report(judged(labelled), tmp_path)
+    content = json.loads(path.read_text())
+    content["findings"][1][key] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(UnreadableFile, match=rf"findings\.1\.{key}"):
+        guard.read_report("labels", tmp_path)
+
+
+@pytest.mark.parametrize("key", ["summary", "fingerprint", "profile"])
+def test_a_report_of_wrong_types_is_refused(key: str, labelled: Dataset, tmp_path: Path) -> None:
+    path = write_report(judged(labelled), tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: 3}))
+    with pytest.raises(UnreadableFile, match=key):
+        guard.read_report("labels", tmp_path)
+
+
 def test_another_contracts_findings_are_refused(labelled: Dataset, tmp_path: Path) -> None:
     path = write_report(judged(labelled), tmp_path)
     path.rename(tmp_path / "structures.json")
