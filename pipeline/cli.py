@@ -78,7 +78,9 @@ def check(
 ) -> None:
     """Hold data against a contract: 0 it holds, 1 it does not, 2 the input or the call cannot be used."""
     asked = _audit(contract, audit, method, weights, sample)
-    report = _judge(paths, contract, profile, params, units, input_format, keys, reference, asked, scheduler)
+    report, judged_with = _judge(
+        paths, contract, profile, params, units, input_format, keys, reference, asked, scheduler
+    )
     _print_report(report, output_format, strict)
     if junit or data_docs:
         from hydrogate.pipeline.artifacts import write_data_docs, write_junit
@@ -86,7 +88,7 @@ def check(
         if junit:
             write_junit(junit, [report], strict=strict)
         if data_docs:
-            write_data_docs(data_docs, report, _overrides(params))
+            write_data_docs(data_docs, report, judged_with)
     if not report.holds(strict):
         raise typer.Exit(REFUSED)
 
@@ -102,7 +104,8 @@ def _judge(
     reference: Path | None,
     audit: Audit | None,
     scheduler: str | None,
-) -> Report:
+) -> tuple[Report, list[Override]]:
+    """The report, and the bounds over the shipped ones that it was judged with."""
     from hydrogate.checks import check as judge
     from hydrogate.checks.parts import over_threads
     from hydrogate.pipeline.cluster import cluster
@@ -119,12 +122,12 @@ def _judge(
         from hydrogate.pipeline.sdf import read_input
 
         data, counts = read_input(paths)
-        return judge(data, contract, profile=profile, overrides=overrides, counts=counts)
+        return judge(data, contract, profile=profile, overrides=overrides, counts=counts), overrides
     declared = (input_format, units, parse_keys(keys))
     with cluster(scheduler) if scheduler else nullcontext(over_threads) as gather:
         parts = parts_of(paths, *declared, gather=gather)
         overrides, inputs = _asked_for(parts.whole, contract, profile, overrides, declared, reference, audit)
-        return judge(parts, contract, profile=profile, overrides=overrides, **inputs)
+        return judge(parts, contract, profile=profile, overrides=overrides, **inputs), overrides
 
 
 def _audit(
@@ -247,24 +250,26 @@ def sample(
 
 @app.command(epilog="Example: hydrogate show data/labelled.h5")
 def show(
-    path: Annotated[Path, typer.Argument(help="A data set in any format that `hydrogate check` reads.")],
-    units: Annotated[str | None, typer.Option(help="What the file's numbers are in.")] = None,
-    input_format: Annotated[str | None, typer.Option(help="The file's format, where the suffix does not tell.")] = None,
-    keys: Annotated[str | None, typer.Option(help="The file's own keys: energy=E,forces=-gradient,charge=Q.")] = None,
+    paths: Annotated[list[Path], typer.Argument(help="Data files as for `hydrogate check`; several are one data set.")],
+    units: Annotated[str | None, typer.Option(help="What the files' numbers are in.")] = None,
+    input_format: Annotated[str | None, typer.Option(help="The files' format, where the suffix does not tell.")] = None,
+    keys: Annotated[str | None, typer.Option(help="The files' own keys: energy=E,forces=-gradient,charge=Q.")] = None,
 ) -> None:
     """Say what a data set holds: structures, species, hydrogen, forces, teacher, units."""
-    from hydrogate.pipeline.formats import format_of, parse_keys, read, units_of
+    from hydrogate.pipeline.formats import files_of, format_of, parse_keys, read_all, units_of
     from hydrogate.pipeline.show import description
 
+    files = files_of(paths, input_format)
+    name = str(files[0]) + (f" and {len(files) - 1} more" if len(files) > 1 else "")
     console = Console()
-    console.print(description(read(path, input_format, units, parse_keys(keys)), path))
-    taken = units_of(path, input_format, units)
-    console.print(f"Read as {format_of(path, input_format)}; its numbers taken in {taken}.", markup=False)
+    console.print(description(read_all(files, input_format, units, parse_keys(keys)), name))
+    for taken in dict.fromkeys((format_of(file, input_format), units_of(file, input_format, units)) for file in files):
+        console.print(f"Read as {taken[0]}; its numbers taken in {taken[1]}.", markup=False)
 
 
 @app.command(epilog="Example: hydrogate diff data/labelled.h5 new.extxyz --format markdown")
 def diff(
-    one: Annotated[Path, typer.Argument(help="A data set in any format that `hydrogate check` reads.")],
+    one: Annotated[Path, typer.Argument(help="A file, folder or quoted pattern as for `hydrogate check`.")],
     other: Annotated[Path, typer.Argument(help="The data set to compare with it.")],
     units: Annotated[str | None, typer.Option(help="Units of the numbers of files that do not say them.")] = None,
     input_format: Annotated[str | None, typer.Option(help="The files' format, where the suffix does not tell.")] = None,
@@ -274,14 +279,18 @@ def diff(
     """Compare two data sets: species, sizes, labels, molecules. Exits 0 whatever differs, 2 where one is unusable."""
     from hydrogate.checks.difference import compare
     from hydrogate.checks.render.difference import difference_dict, difference_markdown, difference_text
-    from hydrogate.pipeline.formats import format_of, parse_keys, read, units_of
+    from hydrogate.pipeline.formats import files_of, format_of, parse_keys, read_all, units_of
 
     named = parse_keys(keys)
-    says = [format_of(path, input_format) in ("hdf5", "sdf") for path in (one, other)]
+    sides = [files_of([path], input_format) for path in (one, other)]
+    says = [all(format_of(file, input_format) in ("hdf5", "sdf") for file in files) for files in sides]
     # A format that says its keys and units itself is left to, beside one that does not.
     declared = [(None, {}) if itself and not all(says) else (units, named) for itself in says]
-    data = [read(path, input_format, *given) for path, given in zip((one, other), declared, strict=True)]
-    taken = [units_of(path, input_format, given) for path, (given, _) in zip((one, other), declared, strict=True)]
+    data = [read_all(files, input_format, *given) for files, given in zip(sides, declared, strict=True)]
+    taken = [
+        ", ".join(dict.fromkeys(units_of(file, input_format, given) for file in files))
+        for files, (given, _) in zip(sides, declared, strict=True)
+    ]
     difference = compare(*data, names=(str(one), str(other)), units=(taken[0], taken[1]))
     match output_format:
         case OutputFormat.JSON:

@@ -1,7 +1,5 @@
 """What a data set holds, for ``hydrogate show``."""
 
-from pathlib import Path
-
 import numpy as np
 from rich.table import Table
 from rich.text import Text
@@ -9,13 +7,14 @@ from rich.text import Text
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.difference import teacher_name
 from hydrogate.checks.observables import force_norms
+from hydrogate.checks.render.text import printable
 
 
-def description(data: Dataset, path: Path) -> Table:
+def description(data: Dataset, name: str) -> Table:
     """A table of structures, atoms, species, hydrogen, forces, teacher and units."""
-    table = Table(title=str(path), title_justify="left", show_header=False)
-    for name, value in _facts(data).items():
-        table.add_row(name, Text(value))
+    table = Table(title=Text(printable(name)), title_justify="left", show_header=False)
+    for fact, value in _facts(data).items():
+        table.add_row(fact, Text(printable(value)))
     return table
 
 

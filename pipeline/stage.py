@@ -9,6 +9,13 @@ from hydrogate.checks.findings import ContractViolation
 
 REFUSED = 1
 UNUSABLE = 2
+# The extra that brings a library; `pipeline` alone has most of them.
+EXTRAS = {
+    **dict.fromkeys(("dask", "distributed", "dvc", "jinja2", "lightning", "matplotlib", "tblite", "torch"), "pipeline"),
+    "great_expectations": "gx",
+    "orb_models": "orb",
+    "lmdb": "formats",
+}
 
 
 def stage_exit_status(main: Callable[[], int]) -> int:
@@ -27,13 +34,14 @@ def stage_exit_status(main: Callable[[], int]) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("hydrogate"):
             raise
-        remedy = (
-            "the bare install checks data; for the rest, pip install 'hydrogate[all]' (torch first, see the README)"
-        )
-        print(f"{error.name} is not installed: {remedy}", file=sys.stderr)
+        name = (error.name or "").partition(".")[0]
+        remedy = f"pip install 'hydrogate[{EXTRAS.get(name, 'all')}]' (torch first, see the README)"
+        print(f"{name} is not installed: the bare install checks data; for this, {remedy}", file=sys.stderr)
         return UNUSABLE
     except (BadParams, ValueError, OSError, RuntimeError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        from hydrogate.checks.render.text import printable
+
+        print(printable(f"{type(error).__name__}: {error}"), file=sys.stderr)
         return UNUSABLE
 
 

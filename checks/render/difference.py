@@ -10,6 +10,7 @@ from rich.text import Text
 
 from hydrogate.checks.difference import QUANTILES, Difference, Spread
 from hydrogate.checks.render.markdown import escape_markdown
+from hydrogate.checks.render.text import printable
 
 _HEADINGS = ("", "one", "other", "difference")
 _LISTED = 10
@@ -24,12 +25,13 @@ _Row = tuple[str, str, str, str]
 
 def difference_text(difference: Difference) -> RenderableType:
     """The table of both sides, the distances, and the first few of the molecules that came and went."""
-    table = Table(title=Text(f"{difference.one.name} and {difference.other.name}"), title_justify="left")
+    title = printable(f"{difference.one.name} and {difference.other.name}")
+    table = Table(title=Text(title), title_justify="left")
     for heading in _HEADINGS:
         table.add_column(heading, overflow="fold")
     for row in _rows(difference):
-        table.add_row(*map(Text, row))
-    return Group(table, *map(Text, _sentences(difference)))
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    return Group(table, *(Text(printable(sentence)) for sentence in _sentences(difference)))
 
 
 def difference_markdown(difference: Difference) -> str:

@@ -1,7 +1,6 @@
 """Findings on a terminal, through Rich."""
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +15,11 @@ VERDICT_STYLES = {
 }
 
 
+def printable(text: str) -> str:
+    """``text`` without what a terminal would obey: names of files and molecules are anybody's."""
+    return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
+
+
 def report_text(report: Report, strict: bool = False) -> RenderableType:
     """The verdict of each check, then what fires, then whether the contract holds."""
     table = Table(title=f"contract {report.contract}, profile {report.profile}", title_justify="left")
@@ -25,7 +29,7 @@ def report_text(report: Report, strict: bool = False) -> RenderableType:
         verdict = Text(_verdict(finding), style=VERDICT_STYLES[finding.verdict])
         table.add_row(finding.check, verdict, finding.observed_text(), finding.allowed_text())
     told = [
-        Text.from_markup(f"[{VERDICT_STYLES[finding.verdict]}]●[/] {escape(str(finding))}")
+        Text.assemble(("●", VERDICT_STYLES[finding.verdict]), f" {printable(str(finding))}")
         for finding in report.findings
         # What passed on a sample says what it can have missed.
         if finding.verdict is not Verdict.PASS or "missed_share" in finding.observed

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -215,6 +216,32 @@ def test_show_prints_the_species_with_hydrogen_first(call, good: Path, implicit:
     assert "H 0.0 %" in call("show", str(implicit)).out
 
 
+def test_show_and_diff_take_shards(call, labelled: Dataset, good: Path, tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    middle = len(labelled) // 2
+    write_dataset(labelled.part(0, middle), tmp_path / "shards" / "a.h5")
+    write_dataset(labelled.part(middle, len(labelled)), tmp_path / "shards" / "b.h5")
+    shown = call("show", "shards").out
+    assert "a.h5 and 1 more" in shown
+    assert f"{len(labelled)} (" in shown
+    assert shown == call("show", "shards/*.h5").out
+    difference = json.loads(call("diff", str(good), "shards", "--format", "json").out)
+    assert (difference["new"], difference["lost"], difference["changed"]) == ({}, {}, {})
+    assert difference["other"]["structures"] == len(labelled)
+
+
+def test_data_docs_are_told_the_bounds_that_were_judged_with(call, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def write(folder: Path, report: object, overrides: Sequence[tuple[str, object]]) -> None:
+        told.extend(source for source, _ in overrides)
+
+    monkeypatch.setattr("hydrogate.pipeline.artifacts.write_data_docs", write)
+    Path("params.yaml").write_text("contracts: {structures: {element_drift: {enabled: false}}}", encoding="utf-8")
+    call("check", str(good), "--reference", str(good), "--data-docs", "docs")
+    assert told == ["params.yaml", "--reference"]
+
+
 def test_version(call) -> None:
     assert call("--version").out.strip() == f"hydrogate {version('hydrogate')}"
 
@@ -232,6 +259,17 @@ def test_a_molecule_name_is_not_read_as_markup(call, labelled: Dataset, tmp_path
     markdown = call("check", "n.h5", "--contract", "labels", "--format", "markdown").out
     assert "<img" not in markdown
     assert "](javascript:" not in markdown
+
+
+@pytest.mark.parametrize("command", [["check"], ["show"], ["diff", "good.h5"]])
+def test_a_name_obeys_nobody(call, good: Path, labelled: Dataset, tmp_path: Path, command: list[str]) -> None:
+    name = "[red]x[bold]\x1b[2J\u202e.h5"
+    write_dataset(replace(labelled, forces=labelled.forces * 0, _cache={}), tmp_path / name)
+    labels = ["--contract", "labels"] if command == ["check"] else []
+    said = call(*command, name, *labels).out
+    assert "\x1b" not in said
+    assert "\u202e" not in said
+    assert labels or "[red]x[bold]\ufffd[2J\ufffd.h5" in said
 
 
 def test_the_installed_command_answers() -> None:

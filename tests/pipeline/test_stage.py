@@ -16,7 +16,10 @@ from hydrogate.pipeline.stage import progress_bar, stage_exit_status
         (UnreadableFile("a.sdf: empty"), 2, "a.sdf: empty"),
         (FileNotFoundError("a.h5: no such file"), 2, "a.h5: no such file"),
         (KeyboardInterrupt(), 130, "run the same command to continue"),
-        (ModuleNotFoundError("No module named 'dvc'", name="dvc"), 2, "dvc is not installed"),
+        (ModuleNotFoundError("No module named 'dvc'", name="dvc"), 2, "'hydrogate[pipeline]'"),
+        (ModuleNotFoundError("No module named 'great_expectations'", name="great_expectations"), 2, "'hydrogate[gx]'"),
+        (ModuleNotFoundError("No module named 'dask.array'", name="dask.array"), 2, "dask is not installed"),
+        (BadParams("evil\x1b[2J.h5: \u202e"), 2, "BadParams: evil\ufffd[2J.h5: \ufffd"),
     ],
 )
 def test_a_refusal_is_1_and_what_cannot_be_used_2(
