@@ -79,8 +79,14 @@ def browser(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def benchmarks(session: nox.Session) -> None:
-    """Speed as ratios, side by side; `-- contracts` or `-- models` for one of the two, `-- quick` for a short look."""
+    """Speed as ratios, side by side; `-- contracts` or `-- models` for one of the two, `-- quick` for a short look.
+
+    `-- profile` says where the time of a student's step goes instead; `-- compiled` adds the compiled training step.
+    """
     _project(session)
+    if "profile" in session.posargs:
+        _run(session, "python", "-m", "hydrogate.models.profiling", *session.posargs)
+        return
     how = [word for word in session.posargs if word not in ("contracts", "models")]
     if "contracts" not in session.posargs:
         _run(session, "python", "-m", "hydrogate.models.bench", *how)

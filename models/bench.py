@@ -1,7 +1,9 @@
 """Speed as ratios, measured side by side: rounds in which every contestant runs once, in turn.
 
-``python -m hydrogate.models.bench [quick]`` prints a table and writes ``reports/benchmarks.json``. The ratio of a
-contestant is taken round by round against its baseline, so that a machine that slows down slows both.
+``python -m hydrogate.models.bench [quick] [compiled]`` prints a table and writes ``reports/benchmarks.json`` and
+``reports/benchmarks.png``. The ratio of a contestant is taken round by round against its baseline, so that a machine
+that slows down slows both: the eager implementation of a kernel, and the eager kernels under a student. ``compiled``
+adds the compiled training step, which takes a minute to build.
 """
 
 import json
@@ -15,21 +17,45 @@ from typing import Any, NamedTuple
 import torch
 from ase import Atoms
 from ase.data.s22 import create_s22_system, s22
+from torch import Tensor
 
+from hydrogate.models import kernels
+from hydrogate.models.batch import Batch
 from hydrogate.models.compiled import CompiledRefused, verified_energy_and_forces
 from hydrogate.models.potential import EnergyAndForces, Student, Support, energy_and_forces
 from hydrogate.models.students import make_student, student_names
 from hydrogate.models.teachers import make_teacher
 
+Contestants = dict[str, Callable[[], object]]
+
 
 class Row(NamedTuple):
-    """A measurement: atoms a second, median over the rounds, and the ratio to the baseline with its extremes."""
+    """A measurement: atoms a second, median over the rounds, and the ratio to the baseline with its extremes.
 
+    Parameters
+    ----------
+    group : str
+        What was run: student or kernel, device, threads, batch, inference or training.
+    name : str
+        The contestant; the first of a group is its baseline.
+    atoms_per_second : float
+    ratio, least, greatest : float
+        Speed over the baseline's in the same round: median and extremes.
+    ceiling : float, optional
+        Share of the floating-point rate of a matrix product on the same device in the same run, counting matrix
+        products alone.
+    peak_mib : float, optional
+        Memory of the device at the peak, beyond what was there before; on a GPU alone.
+    """
+
+    group: str
     name: str
     atoms_per_second: float
     ratio: float
     least: float
     greatest: float
+    ceiling: float | None = None
+    peak_mib: float | None = None
 
 
 def structures(count: int) -> list[Atoms]:
@@ -38,81 +64,219 @@ def structures(count: int) -> list[Atoms]:
     return [large[k % len(large)] for k in range(count)]
 
 
-def interleaved(contestants: dict[str, Callable[[], object]], atoms: dict[str, int], rounds: int) -> list[Row]:
+def interleaved(
+    group: str, contestants: Contestants, atoms: dict[str, int], rounds: int, gigaflops: float | None = None
+) -> list[Row]:
     """Each contestant once a round; the first is the baseline of the ratios."""
-    for run in contestants.values():
-        run()
+    cuda = torch.cuda.is_available()
     speeds: dict[str, list[float]] = {name: [] for name in contestants}
+    products, peaks = {}, {}
+    for name, run in contestants.items():
+        if cuda:
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+        products[name] = _products(run)
+        peaks[name] = (torch.cuda.max_memory_allocated() - before) / 2**20 if cuda else None
     for _ in range(rounds):
         for name, run in contestants.items():
-            start = time.perf_counter()
-            run()
-            speeds[name].append(atoms[name] / (time.perf_counter() - start))
+            speeds[name].append(atoms[name] / _seconds(run))
     baseline = speeds[next(iter(contestants))]
     rows = []
     for name, of in speeds.items():
         ratios = [own / base for own, base in zip(of, baseline, strict=True)]
-        rows.append(Row(name, statistics.median(of), statistics.median(ratios), min(ratios), max(ratios)))
+        speed = statistics.median(of)
+        ceiling = products[name] * speed / atoms[name] / gigaflops / 1e9 if gigaflops and products[name] else None
+        rows.append(Row(group, name, speed, statistics.median(ratios), min(ratios), max(ratios), ceiling, peaks[name]))
     return rows
 
 
-def _inference(student: Student, function: EnergyAndForces, some: Sequence[Atoms]) -> Callable[[], object]:
-    batch = student.collate(some)
+def _seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _products(run: Callable[[], object]) -> int:
+    """Floating-point operations of the matrix products; none are seen inside a compiled graph."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    run()
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return int(counter.get_total_flops())
+
+
+def _inference(function: EnergyAndForces, batch: Batch) -> Callable[[], object]:
     return lambda: function(batch)
 
 
-def _training(student: Student, function: EnergyAndForces, some: Sequence[Atoms]) -> Callable[[], object]:
-    batch = student.collate(some)
-
+def _training(student: Student, function: EnergyAndForces, batch: Batch) -> Callable[[], object]:
     def step() -> None:
         energy, forces, _ = function(batch)
-        torch.autograd.grad((forces**2).sum() + energy.sum(), list(student.parameters()))
+        loss = (forces * forces).sum() + energy.sum()
+        torch.autograd.grad(loss, list(student.parameters()), allow_unused=True)
 
     return step
 
 
-def bench_student(name: str, batch_size: int, rounds: int) -> list[Row]:
-    """Plain autograd against the compiled path, inference and training, and the teacher."""
+def bench_student(name: str, batch_size: int, rounds: int, device: str, compiled: bool, gigaflops: float) -> list[Row]:
+    """Eager kernels, the fastest kernels, the compiled path and the teacher: inference and training."""
     some = structures(batch_size)
-    student = make_student(name, {}, Support.of(some))
-    plain: EnergyAndForces = lambda batch: energy_and_forces(student, batch)  # noqa: E731
-    graphed: EnergyAndForces = lambda batch: energy_and_forces(student, batch, create_graph=True)  # noqa: E731
-    total = sum(map(len, some))
-    label = f"{name}, batch {batch_size}"
-    inference = {f"{label}, inference, eager": _inference(student, plain, some)}
-    training = {f"{label}, training, eager": _training(student, graphed, some)}
-    try:
-        compiled = verified_energy_and_forces(student, student.collate(structures(max(2, batch_size))))
-        inference[f"{label}, inference, compiled"] = _inference(student, compiled, some)
-        training[f"{label}, training, compiled"] = _training(student, compiled, some)
-    except CompiledRefused as refusal:
-        print(f"{label}: {refusal}; eager alone")
+    student = make_student(name, {}, Support.of(some)).to(device)
+    batch = student.collate(some).to(device, torch.float32)
+
+    def graphed(given: Batch) -> Any:
+        return energy_and_forces(student, given, create_graph=True)
+
+    def plain(given: Batch) -> Any:
+        return energy_and_forces(student, given)
+
+    def slow(run: Callable[[], object]) -> Callable[[], object]:
+        def without() -> None:
+            with kernels.in_plain_torch():
+                run()
+
+        return without
+
+    runs = {"inference": _inference(plain, batch), "training": _training(student, graphed, batch)}
+    contests: dict[str, Contestants] = {what: {"eager": slow(run), "kernels": run} for what, run in runs.items()}
+    if compiled and batch_size > 1:
+        try:
+            function = verified_energy_and_forces(student, batch)
+            contests["inference"]["compiled"] = _inference(function, batch)
+            contests["training"]["compiled"] = _training(student, function, batch)
+        except CompiledRefused as refusal:
+            print(f"{name}: {refusal}")
     teacher = make_teacher("xtb")
-    inference[f"{label}, teacher xtb"] = lambda: teacher.label(some[:1])
-    atoms = dict.fromkeys([*inference, *training], total) | {f"{label}, teacher xtb": len(some[0])}
-    return interleaved(inference, atoms, rounds) + interleaved(training, atoms, rounds)
+    contests["inference"]["teacher xtb"] = lambda: teacher.label(some[:1])
+    label = f"{name}, {device}, {torch.get_num_threads()} threads, batch {batch_size}"
+    rows = []
+    for what, contestants in contests.items():
+        atoms = dict.fromkeys(contestants, sum(map(len, some))) | {"teacher xtb": len(some[0])}
+        rows += interleaved(f"{label}, {what}", contestants, atoms, rounds, gigaflops)
+    return rows
+
+
+def bench_kernel(name: str, batch_size: int, rounds: int, device: str, compiled: bool) -> tuple[list[Row], list[str]]:
+    """Every implementation of a kernel, forward and with both derivatives, and those that cannot run here."""
+    given, atoms = _arguments(name, batch_size, device)
+    leaves = [tensor for tensor in given if isinstance(tensor, Tensor) and tensor.requires_grad]
+    forward: Contestants = {}
+    both: Contestants = {}
+    absent = []
+
+    def twice(kernel: kernels.Kernel) -> None:
+        found = kernel(*given)
+        loss = sum((one * one).sum() for one in (found if isinstance(found, tuple) else (found,)))
+        gradients = torch.autograd.grad(loss, leaves, create_graph=True)
+        torch.autograd.grad(sum((one * one).sum() for one in gradients), leaves)
+
+    for how in kernels.kernel_module(name).IMPLEMENTATIONS:
+        try:
+            kernel = kernels.implementation(name, how)
+        except kernels.NotAvailable as reason:
+            absent.append(f"kernel {name}, {how}, {device}: not_run: {reason}")
+            continue
+        if (how == "triton") != (device == "cuda") and how in ("cpp", "triton"):
+            continue
+        if how != "compiled":
+            both[how] = lambda kernel=kernel: twice(kernel)  # a compiled function cannot be differentiated twice
+        if how != "compiled" or compiled:
+            forward[how] = lambda kernel=kernel: kernel(*given)
+    label = f"kernel {name}, {device}, {torch.get_num_threads()} threads, batch {batch_size}"
+    rows = interleaved(f"{label}, forward", forward, dict.fromkeys(forward, atoms), rounds)
+    return rows + interleaved(f"{label}, both derivatives", both, dict.fromkeys(both, atoms), rounds), absent
+
+
+def _arguments(name: str, batch_size: int, device: str) -> tuple[list[Any], int]:
+    """Arguments of kernel ``name`` at the students' default sizes, on the edges of a batch, and its atoms."""
+    some = structures(batch_size)
+    student = make_student("so3lr" if name == "attention" else "painn", {}, Support.of(some))
+    edges = student.collate(some).edge_index.to(device)
+    n, e, f = sum(map(len, some)), edges.shape[1], student.size.features
+
+    def numbers(*shape: int) -> Tensor:
+        return torch.randn(*shape, device=device).requires_grad_()
+
+    if name == "message":
+        return [numbers(n, 3 * f), numbers(e, 3 * f), numbers(e, 3), numbers(n, 3, f), edges], n
+    if name == "attention":
+        heads = (student.size.heads, f // student.size.heads)
+        return [*(numbers(n, *heads) for _ in range(3)), numbers(e, *heads), numbers(e, 1), edges], n
+    distance = (1.0 + 4.0 * torch.rand(e, 1, device=device)).requires_grad_()
+    return [distance, student.frequencies.to(device), numbers(3 * f, student.size.radial), numbers(3 * f), 5.0], n
+
+
+def ratios(rows: Sequence[Row]) -> dict[str, float]:
+    """What gates may read: ``speedup_over_teacher`` and ``kernel_speedup`` of each student at the last batch."""
+    found = {}
+    for name in student_names():
+        own = [row for row in rows if row.group.startswith(f"{name},") and row.group.endswith("inference")]
+        kernel = [row for row in own if row.name == "kernels"]
+        teacher = [row for row in own if row.name == "teacher xtb"]
+        if kernel and teacher:
+            found[f"speedup_over_teacher_{name}"] = kernel[-1].ratio / teacher[-1].ratio
+            found[f"kernel_speedup_{name}"] = kernel[-1].ratio
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, and write ``reports/benchmarks.json``."""
+    """Measure, print, and write ``reports/benchmarks.json`` and a plot."""
     from rich.console import Console
     from rich.table import Table
 
-    quick = "quick" in (sys.argv[1:] if argv is None else argv)
-    sizes, rounds = ((8,), 3) if quick else ((1, 8, 32), 9)
-    rows = [row for name in student_names() for size in sizes for row in bench_student(name, size, rounds)]
-    table = Table(title=f"torch {torch.__version__}, {torch.get_num_threads()} threads, CPU, float32")
-    for heading in ("what", "atoms/s", "ratio to eager", "least", "greatest"):
+    from hydrogate.models.profiling import ceilings
+
+    given = sys.argv[1:] if argv is None else argv
+    quick, compiled = "quick" in given, "compiled" in given
+    sizes, rounds, threads = ((8,), 5, (1,)) if quick else ((1, 8, 32), 15, (1, 2))
+    console, rows, absent = Console(), [], []
+    if not torch.cuda.is_available():
+        absent.append("cuda: not_run: no CUDA device")
+    for device, count in [("cpu", n) for n in threads] + [("cuda", 1)] * torch.cuda.is_available():
+        torch.set_num_threads(count)
+        gigaflops = ceilings(device)["GF/s"]
+        for size in sizes:
+            for kernel in kernels.kernel_names():
+                found, without = bench_kernel(kernel, size, rounds, device, compiled)
+                rows, absent = rows + found, absent + without
+            for student in student_names():
+                rows += bench_student(student, size, rounds, device, compiled, gigaflops)
+    table = Table(title=f"torch {torch.__version__}, float32")
+    for heading in ("what", "contestant", "atoms/s", "ratio", "least", "greatest", "of GEMM", "MiB"):
         table.add_column(heading)
     for row in rows:
-        table.add_row(row.name, f"{row.atoms_per_second:.0f}", *(f"{x:.2f}" for x in row[2:]))
-    Console().print(table)
-    Console().print("GPU rows: not_run: no CUDA device" if not torch.cuda.is_available() else "")
-    content: dict[str, Any] = {row.name: row._asdict() for row in rows}
-    path = Path("reports/benchmarks.json")
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        ceiling, peak = (("" if value is None else value) for value in (row.ceiling, row.peak_mib))
+        numbers = (f"{row.atoms_per_second:.0f}", *(f"{x:.2f}" for x in row[3:6]))
+        table.add_row(row.group, row.name, *numbers, ceiling and f"{ceiling:.0%}", peak and f"{peak:.0f}")
+    console.print(table)
+    for reason in dict.fromkeys(absent):
+        console.print(reason, markup=False)
+    folder = Path("reports")
+    folder.mkdir(exist_ok=True)
+    content = {"rows": [row._asdict() for row in rows], "not_run": list(dict.fromkeys(absent)), "ratios": ratios(rows)}
+    (folder / "benchmarks.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    plot(rows, folder / "benchmarks.png")
     return 0
+
+
+def plot(rows: Sequence[Row], path: Path) -> None:
+    """Ratios of all that is no baseline, with their extremes, as bars."""
+    from matplotlib.figure import Figure
+
+    shown = [row for row in rows if row.ratio != 1.0 and not row.name.startswith("teacher")]
+    figure = Figure(figsize=(8, 1 + 0.25 * len(shown)), layout="constrained")
+    axes = figure.subplots()
+    spread = [[row.ratio - row.least for row in shown], [row.greatest - row.ratio for row in shown]]
+    labels = [f"{row.group}: {row.name}" for row in shown]
+    axes.barh(labels, [row.ratio for row in shown], xerr=spread, color="tab:blue", ecolor="black")
+    axes.axvline(1.0, color="black", linewidth=0.8)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlabel("speed over eager in the same round, median and extremes")
+    figure.savefig(path, dpi=100)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ compiler asked for, before it is used.
 
 import importlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -72,6 +73,18 @@ def fastest(kernel: str, device: str) -> str:
             warnings.warn(f"{reason}; kernel {kernel!r} runs slower, in plain torch", stacklevel=2)
             _USABLE[kernel, name] = False
     return name if _USABLE[kernel, name] else "eager"
+
+
+@contextmanager
+def in_plain_torch() -> Iterator[None]:
+    """The students with the reference in place of each kernel, to compare with."""
+    usable = dict(_USABLE)
+    _USABLE.update({(kernel, name): False for kernel in kernel_names() for name in ("cpp", "triton")})
+    try:
+        yield
+    finally:
+        _USABLE.clear()
+        _USABLE.update(usable)
 
 
 def refuse_unsorted(edges: Tensor) -> None:

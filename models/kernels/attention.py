@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from hydrogate.models.kernels import Kernel, _native, refuse_unsorted, triton_module
+from hydrogate.models.kernels import Kernel, _native, fastest, refuse_unsorted, triton_module
 from hydrogate.models.kernels._multilinear import multilinear
 
 
@@ -63,3 +63,12 @@ IMPLEMENTATIONS: dict[str, Callable[[], Kernel]] = {
     "cpp": _cpp,
     "triton": _triton,
 }
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, w: Tensor, envelope: Tensor, edges: Tensor) -> Tensor:
+    """`reference` by what is fastest where ``q`` lies; in a compiled graph, which fuses it, `reference` itself."""
+    if torch.compiler.is_compiling():
+        return reference(q, k, v, w, envelope, edges)
+    how = fastest("attention", q.device.type)
+    given = (q, k, v, w, envelope, edges)
+    return reference(*given) if how == "eager" else _kernel(*given, how)

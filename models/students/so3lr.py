@@ -16,6 +16,7 @@ from torch.nn.functional import softplus
 
 from hydrogate.models.batch import Batch
 from hydrogate.models.harmonics import LARGEST_DEGREE, spherical_harmonics
+from hydrogate.models.kernels.attention import attention
 from hydrogate.models.pairwise import Repulsion, dispersion, electrostatics, free_atom_table
 from hydrogate.models.potential import Student, Support
 
@@ -83,11 +84,13 @@ class Scores(nn.Module):
         self.directional = nn.Sequential(nn.Linear(size.degrees, f // 4), nn.SiLU(), nn.Linear(f // 4, f))
         self.query, self.key = PerHead(f, heads), PerHead(f, heads)
 
-    def forward(self, h: Tensor, radial: Tensor, apart: Tensor, envelope: Tensor, edges: Tensor) -> Tensor:
-        """(E, heads); ``apart`` (E or 1, degrees) is how far the directions of the two ends differ."""
+    def parts(self, h: Tensor, radial: Tensor, apart: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query and key (N, heads, C) and filter (E, heads, C) of ``radial`` (E, K) and ``apart`` (E or 1, degrees),
+        which is how far the directions of the two ends differ.
+        """
         kernel = self.radial(radial) + self.directional(apart)
-        product = self.query(h)[edges[0]] * kernel * self.key(h)[edges[1]]
-        return product.unflatten(1, (self.heads, -1)).sum(2) * envelope
+        query, key, kernel = (part.unflatten(1, (self.heads, -1)) for part in (self.query(h), self.key(h), kernel))
+        return query, key, kernel
 
 
 class Layer(nn.Module):
@@ -114,11 +117,12 @@ class Layer(nn.Module):
         # In the first layer there are no directions yet: one row stands for all edges.
         difference = e.new_zeros(1, e.shape[1]) if self.first else e[edges[1]] - e[edges[0]]
         apart = (difference * difference) @ norms
-        counts = self.invariant(h, radial, apart, envelope, edges)
-        turns = self.equivariant(h, radial, apart, envelope, edges)
-        sent = self.value(h)[edges[1]].unflatten(1, (self.heads, -1)) * counts[:, :, None]
+        query, key, kernel = self.equivariant.parts(h, radial, apart)
+        turns = (query[edges[0]] * kernel * key[edges[1]]).sum(2) * envelope
         e = e.index_add(0, edges[0], (turns @ spread) * y)
-        h = self.before(h.index_add(0, edges[0], sent.flatten(1)))
+        query, key, kernel = self.invariant.parts(h, radial, apart)
+        value = self.value(h).unflatten(1, (self.heads, -1))
+        h = self.before(h + attention(query, key, value, kernel, envelope, edges).flatten(1))
         h = h + self.refine(h)
         exchanged = self.exchange(torch.cat([h, (e * e) @ norms], dim=1))
         h = self.after(h + exchanged[:, :f])
