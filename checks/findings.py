@@ -68,7 +68,7 @@ class Finding:
 
     def observed_text(self) -> str:
         """The quantities and their unit in words; a check's only quantity goes without its name."""
-        parts = [f"{_label(name)}{value:.4g}" for name, value in self.observed.items()]
+        parts = [f"{_label(name)}{number(value)}" for name, value in self.observed.items()]
         return f"{', '.join(parts)} {self.unit}".strip() if parts else ""
 
     def allowed_text(self) -> str:
@@ -82,6 +82,11 @@ class Finding:
         if self.verdict is Verdict.NOT_RUN:
             return strict
         return self.verdict is not Verdict.PASS
+
+
+def number(value: float) -> str:
+    """Four digits; all of them where ``value`` counts something."""
+    return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.4g}"
 
 
 def _label(name: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hydrogate.checks.bounds import Bounds, Limits
-from hydrogate.checks.findings import Finding, Severity, Verdict
+from hydrogate.checks.findings import Finding, Severity, Verdict, number
 from hydrogate.checks.parts import Part
 from hydrogate.checks.rules import Asking, Measurement, NotRun, Quantities, Rule, Subject
 from hydrogate.checks.schemas import holding
@@ -248,4 +248,4 @@ def _sentence(rule: Rule, name: str, value: float, limits: Limits, measured: Qua
     unit = measured.units.get(name, rule.unit)
     unit = f" {unit}" if unit else ""
     label = f"{name} " if name else ""
-    return f"{label}{value:.4g}{unit} over {measured.n} {measured.noun}, allowed {limits}"
+    return f"{label}{number(value)}{unit} over {measured.n} {measured.noun}, allowed {limits}"

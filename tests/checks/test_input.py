@@ -66,6 +66,14 @@ def test_the_mixed_case_is_told_apart() -> None:
     assert finding.observed == {"implicit": 7, "mixed_molecules": 2}
 
 
+def test_a_count_is_written_out() -> None:
+    counts = replace(GOOD, implicit_hydrogens=17341, explicit_hydrogens=0, fully_implicit=10, fully_explicit=0)
+    report = check(concatenate([]), "input", counts=counts)
+    finding = next(f for f in report.findings if f.check == "implicit_hydrogens")
+    assert "implicit 17341 hydrogens over" in finding.message
+    assert finding.observed_text().startswith("implicit 17341, ")
+
+
 def test_no_molecule_at_all_is_refused() -> None:
     nothing = replace(set_aside("has_3d"), molecules=0, records_read={"a.sdf": 1})
     assert not check(concatenate([]), "input", counts=nothing).holds()
