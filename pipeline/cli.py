@@ -492,7 +492,7 @@ def report(
         Path | None, typer.Option(help="In GitHub Actions: post this report, written before, as the sticky comment.")
     ] = None,
 ) -> None:
-    """Say in Markdown what a pull request changes: decision, verdicts, what it loosens, metrics. It judges nothing."""
+    """Say in Markdown what a branch changes, from what is committed; judges no data, and exits 0 whatever it finds."""
     if post is not None:
         from hydrogate.pipeline.comment import post as post_comment
 
@@ -519,7 +519,7 @@ def review(
     base: Annotated[str | None, typer.Option(help="Compare report.md with this revision.")] = None,
     annotations: Annotated[bool, typer.Option("--annotations", help="Print GitHub annotations too.")] = False,
 ) -> None:
-    """Hold what is here against every contract and gate, and write the reports: 1 where one refuses."""
+    """Judge the data that are here and write all reports, also that of `hydrogate report`; exits 1 where one refuses."""
     from hydrogate.checks.render.decision import decision_text
     from hydrogate.pipeline.review import run
 

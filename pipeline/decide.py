@@ -258,13 +258,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     decision = run()
     write_decision(decision)
     Console(soft_wrap=False).print(decision_text(decision))
-    if required is not None and not decision.blocked:
+    if required is not None:
         _refuse_unknown(required)
     return REFUSED if decision.blocked or required not in (None, decision.milestone) else 0
 
 
 def _refuse_unknown(milestone: str) -> None:
-    known = {band.milestone for band in load_params().milestones}
+    params, _ = _params(Path("params.yaml"))
+    known = {band.milestone for band in params.milestones} if params else {milestone}
     if milestone not in known:
         raise BadParams(f"--require {milestone}: no such milestone in params.yaml{did_you_mean(milestone, known)}")
 

@@ -20,6 +20,7 @@ from hydrogate.pipeline.guard import read_report
 from hydrogate.pipeline.hdf5 import UnreadableFile
 from hydrogate.pipeline.revision import (
     PARAMS,
+    PIPELINE,
     Base,
     changed_judges,
     declaration_at,
@@ -29,7 +30,12 @@ from hydrogate.pipeline.revision import (
 )
 
 
-def run(root: Path = Path(), base: str | None = None, reports: Sequence[Report] | None = None) -> tuple[str, list[str]]:
+def run(
+    root: Path = Path(),
+    base: str | None = None,
+    reports: Sequence[Report] | None = None,
+    stale: Sequence[decide.Stale] | None = None,
+) -> tuple[str, list[str]]:
     """The report and its annotations.
 
     Parameters
@@ -40,6 +46,8 @@ def run(root: Path = Path(), base: str | None = None, reports: Sequence[Report] 
         The revision that the branch goes to; None for the state alone.
     reports : sequence of Report, optional
         Findings made just now; default: those in ``metrics/``.
+    stale : sequence of decide.Stale, optional
+        What DVC has said already; default: it is asked.
 
     Raises
     ------
@@ -47,13 +55,8 @@ def run(root: Path = Path(), base: str | None = None, reports: Sequence[Report] 
         The base is not to be found, or cannot be read.
     """
     found = find_base(root, base) if base is not None else None
-    stale: list[decide.Stale] = []
-
-    def remembered(place: Path) -> list[decide.Stale]:
-        stale.extend(decide.stale_stages(place))
-        return stale
-
-    decision = decide.run(root, remembered)
+    changed = decide.stale_stages(root) if stale is None else list(stale)
+    decision = decide.run(root, lambda _: changed)
     unreadable: tuple[str, ...] = ()
     try:
         declared = declaration_of(root)
@@ -62,7 +65,7 @@ def run(root: Path = Path(), base: str | None = None, reports: Sequence[Report] 
     state = State(
         decision=decision,
         reports=tuple(_reports(root) if reports is None else reports),
-        stale=tuple(f"{item.stage}: {item.changes}".removeprefix(": ") for item in stale),
+        stale=tuple(f"{item.stage}: {item.changes}".removeprefix(": ") for item in changed),
         plots=tuple(_plots(declared.pipeline)),
         link=_page_of_this_run(os.environ),
     )
@@ -74,6 +77,11 @@ def run(root: Path = Path(), base: str | None = None, reports: Sequence[Report] 
 
 def _compared(root: Path, base: Base, declared: Declaration, unreadable: tuple[str, ...]) -> Comparison:
     before, told = declaration_at(root, base)
+    told += tuple(
+        f"this branch has no {name}: nothing is declared in it"
+        for name in (PARAMS, PIPELINE)
+        if not (root / name).exists()
+    )
     measured = differences(root, base)
     return Comparison(
         base=str(base),

@@ -87,14 +87,15 @@ def run(root: Path, folder: Path, base: str | None = None) -> Review:
             told.append(f"contract {contract}: {what}the committed findings, metrics/{contract}.json, stand")
         except UnreadableFile as error:
             told.append(f"contract {contract}: {what}not judged: {error}")
-    decision = decide.run(root)
+    stale = decide.stale_stages(root)
+    decision = decide.run(root, lambda _: stale)
     decide.write_decision(decision, root)
     for findings in reports:
         write_data_docs(folder / "data-docs", findings, overrides)
     written = json.loads((root / "metrics/decision.json").read_text(encoding="utf-8"))
     write_junit(folder / "junit.xml", reports, written, strict=True)
     write_html(root, folder / "report.html", decision, reports)
-    text, marks = report.run(root, base, reports)
+    text, marks = report.run(root, base, reports, stale)
     with written_whole(folder / "report.md") as temporary:
         temporary.write_text(text, encoding="utf-8", errors="replace")
     return Review(decision, tuple(reports), tuple(told), tuple(marks))

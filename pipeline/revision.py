@@ -16,10 +16,18 @@ DEFAULTS, PARAMS, PIPELINE = "checks/defaults.yaml", "params.yaml", "dvc.yaml"
 JUDGES = (
     "checks/*.py",
     "pipeline/check.py",
+    "pipeline/cli.py",
     "pipeline/decide.py",
     "pipeline/guard.py",
+    "pipeline/measured.py",
+    "pipeline/params.py",
+    "pipeline/report.py",
+    "pipeline/review.py",
+    "pipeline/revision.py",
+    "pipeline/stage.py",
     "pipeline/validate.py",
     "noxfile.py",
+    "pyproject.toml",
     ".github/*",
     ".gitlab-ci.yml",
 )

@@ -427,11 +427,13 @@ def test_the_exit_status(project, monkeypatch, arguments, status):
 
 def test_a_blocked_decision_and_an_unknown_milestone_are_no_success(project, monkeypatch):
     monkeypatch.chdir(project)
-    monkeypatch.setattr(decide, "stale_stages", clean)
-    with pytest.raises(BadParams, match="did you mean 'm4_cuda_optimization'"):
-        decide.main(["--require", "m4_cuda_optimisation"])
-    monkeypatch.setattr(decide, "stale_stages", lambda root: [Stale("train", "changed command")])
+    for stale in (clean, lambda root: [Stale("train", "changed command")]):
+        monkeypatch.setattr(decide, "stale_stages", stale)
+        with pytest.raises(BadParams, match="did you mean 'm4_cuda_optimization'"):
+            decide.main(["--require", "m4_cuda_optimisation"])
     assert decide.main([]) == 1
+    Path("params.yaml").unlink()
+    assert decide.main(["--require", "m4_cuda_optimization"]) == 1
 
 
 PIPELINE = {

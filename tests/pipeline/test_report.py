@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from hydrogate.checks.declared import BadParams
 from hydrogate.pipeline.cli import app
+from hydrogate.pipeline.decide import Stale
 from hydrogate.pipeline.report import run
 from hydrogate.pipeline.revision import declaration_at, declaration_of, find_base
 
@@ -166,6 +167,19 @@ def test_declarations_that_cannot_be_read_are_an_alarm(project: Path, content: s
     assert "**blocked**" in text
     assert "**Not compared**: params.yaml\\: " in text and "nothing can be said of its bounds" in text
     assert "Nothing loosened" not in text
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "dvc.yaml"])
+def test_a_declaration_that_the_branch_renamed_is_an_alarm(project: Path, name: str) -> None:
+    (project / name).rename(project / "other.yaml")
+    text, _ = run(project, "main")
+    assert "**blocked**" in text
+    assert f"**Not compared**: this branch has no {name}\\: nothing is declared in it" in text
+
+
+def test_what_dvc_has_said_is_not_asked_again(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("hydrogate.pipeline.decide.stale_stages")
+    assert "stage train\\: changed command" in run(project, stale=[Stale("train", "changed command")])[0]
 
 
 def test_a_dvc_yaml_that_dvc_refuses_is_an_alarm(project: Path) -> None:

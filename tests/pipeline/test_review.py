@@ -114,7 +114,9 @@ def test_a_blocked_decision_refuses(clone: Path, no_data_docs: None, monkeypatch
     monkeypatch.setattr(decide, "stale_stages", lambda root: [decide.Stale("label", "params.yaml label.teacher")])
     review = run(clone, clone / "reports")
     assert [text.split(":")[0] for text in review.refusals()] == ["blocked"]
-    assert 'class="chip blocked"' in (clone / "reports/report.html").read_text()
+    page = (clone / "reports/report.html").read_text()
+    assert 'class="chip blocked"' in page
+    assert "Verdicts and figures are as last measured, and may be of other data." in page
 
 
 def test_a_contract_that_was_never_judged_refuses(clone: Path, no_data_docs: None) -> None:
