@@ -10,10 +10,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from ase.build import molecule
 from torch import Tensor
 
 from hydrogate.models import UnknownName
-from hydrogate.models.kernels import NotAvailable, _native, fastest, implementation, kernel_module, kernel_names
+from hydrogate.models.kernels import (
+    NotAvailable,
+    _native,
+    fastest,
+    implementation,
+    in_plain_torch,
+    kernel_module,
+    kernel_names,
+)
+from hydrogate.models.potential import Support, energy_and_forces
+from hydrogate.models.students import make_student, student_names
 
 FAST = [(kernel, name) for kernel, name in (("message", "cpp"), ("attention", "cpp"), ("radial", "folded"))]
 
@@ -131,6 +142,37 @@ def test_without_a_compiler_the_students_use_plain_torch(monkeypatch: pytest.Mon
         assert fastest("message", "cpu") == "eager"
     assert fastest("message", "cpu") == "eager"
     _native.library.cache_clear()
+
+
+@pytest.mark.parametrize("name", student_names())
+def test_a_trained_student_is_as_exact_with_its_kernels(name: str) -> None:
+    some = [molecule("CH3CH2OH"), molecule("CH3CONH2"), molecule("H2O")]
+    torch.manual_seed(0)
+    student = make_student(name, {"features": 16, "layers": 2}, Support.of(some))
+    batch, parameters = student.collate(some), list(student.parameters())
+    target = 3.0 * torch.randn(len(batch.numbers), 3)
+    optimizer = torch.optim.Adam(parameters, lr=1e-2)
+
+    def step() -> list[Tensor]:
+        energy, forces, _ = energy_and_forces(student, batch, create_graph=True)
+        loss = energy.square().mean() + (forces - target).square().mean()
+        gradients = torch.autograd.grad(loss, parameters, materialize_grads=True, allow_unused=True)
+        return [loss.detach(), energy.detach(), forces.detach(), *gradients]
+
+    losses = []
+    for _ in range(30):
+        loss, _, _, *gradients = step()
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        optimizer.step()
+        losses.append(float(loss))
+    assert losses[-1] < 0.9 * losses[0]
+    student, batch, target = student.double(), batch.to("cpu", torch.float64), target.double()
+    found = step()
+    with in_plain_torch():
+        exact = step()
+    assert any(float((f - e).abs().max()) > 0 for f, e in zip(found, exact, strict=True))  # two ways, in truth
+    assert deviation(found, exact) < 1e-10
 
 
 def test_triton_in_its_interpreter() -> None:
