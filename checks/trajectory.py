@@ -1,7 +1,7 @@
 """How dynamics are run, what is recorded of a molecule, and how its energy drifts."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, NamedTuple, Self
 
 import numpy as np
 from ase import Atoms, units
@@ -60,8 +60,6 @@ class MdProtocol(Section):
     interval : int
         Steps from one recorded frame to the next.
     seed : int
-    compile : str
-        ``auto`` compiles the student's step where the run is long enough to repay it.
     """
 
     count: Annotated[int, Field(gt=0)] = 20
@@ -74,7 +72,6 @@ class MdProtocol(Section):
     relax_steps: Annotated[int, Field(ge=0)] = 200
     interval: Annotated[int, Field(gt=0)] = 10
     seed: Annotated[int, Field(ge=0)] = 0
-    compile: Literal["auto", "always", "never"] = "auto"
     limits: StabilityLimits = StabilityLimits()
 
     @property

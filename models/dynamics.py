@@ -14,20 +14,14 @@ import torch
 from ase import Atoms, units
 from numpy.typing import NDArray
 
-from hydrogate.models.batch import Batch
-from hydrogate.models.compiled import CompiledRefused, compiled_energy_and_forces
 from hydrogate.models.neighbours import neighbour_pairs
-from hydrogate.models.potential import EnergyAndForces, Prediction, Student, energy_and_forces
+from hydrogate.models.potential import Student, energy_and_forces
 from hydrogate.models.teachers import Failure, Teacher, charge_and_multiplicity
 
 Floats = NDArray[np.float64]
 
 # Å beyond the cutoff within which neighbours are remembered.
 SKIN = 1.0
-# After so many steps a compiled one is compared with plain autograd again. It may be this far from it, in eV and eV/Å,
-# and relatively. Source: what rotations may change in contract predictions, and single precision.
-VERIFY_EVERY = 1000
-TOLERANCE = {"atol": 1e-3, "rtol": 1e-5}
 
 
 class Potential(Protocol):
@@ -88,9 +82,7 @@ class Molecules:
 
 
 class StudentPotential:
-    """A student's energies and forces; neighbours are found again where atoms have moved far enough.
-
-    By plain autograd, or from `compile` on by a compiled function that is compared with it, again and again.
+    """A student's energies and forces, by plain autograd; neighbours are found again where atoms have moved far enough.
 
     Parameters
     ----------
@@ -120,59 +112,18 @@ class StudentPotential:
         self.found_at = np.full((len(self.molecules.masses), 3), np.nan)
         none = np.empty((2, 0), dtype=np.int64)
         self.edges, self.near = [none] * len(structures), torch.from_numpy(none).to(weights.device)
-        self.compiled: EnergyAndForces | None = None
-        self.steps = 0
-
-    def compile(self, positions: Floats) -> None:
-        """Compile the step, which takes a minute and makes it some three times as fast on a CPU.
-
-        Raises
-        ------
-        CompiledRefused
-            It does not compile here (no C++ compiler, say), or it is not plain autograd at ``positions`` (N, 3) Å; one
-            in ``VERIFY_EVERY`` later steps raises it too.
-        """
-        batch, function = self._batch_at(positions), compiled_energy_and_forces(self.student)
-        try:
-            with torch.no_grad():
-                found = function(batch)
-        except (RuntimeError, OSError) as error:
-            first = next(iter(str(error).strip().splitlines()), "")
-            raise CompiledRefused(f"the step does not compile here ({type(error).__name__}: {first})") from error
-        self._verify(found, batch)
-        self.compiled = function
 
     def __call__(self, positions: Floats) -> tuple[Floats, Floats]:
         """See `Potential`."""
-        batch = self._batch_at(positions)
-        if self.compiled is None:
-            found = energy_and_forces(self.student, batch)
-        else:
-            with torch.no_grad():
-                found = self.compiled(batch)
-            self.steps += 1
-            if self.steps % VERIFY_EVERY == 0:
-                self._verify(found, batch)
-        # Without neighbours even a lost atom has an energy.
-        there = np.logical_and.reduceat(np.isfinite(positions).all(axis=1), self.molecules.offset[:-1])
-        energy = np.where(there, found.energy.cpu().numpy(), np.nan)
-        return energy, np.where(self.molecules.spread(there)[:, None], found.forces.double().cpu().numpy(), np.nan)
-
-    def _verify(self, found: Prediction, batch: Batch) -> None:
-        plain = energy_and_forces(self.student, batch)
-        references = self.student.reference_energy(batch)
-        for one, other in ((found.energy - references, plain.energy - references), (found.forces, plain.forces)):
-            if not torch.isclose(one, other, equal_nan=True, **TOLERANCE).all():
-                raise CompiledRefused(
-                    f"the compiled step is {float((one - other).abs().max()):.1e} eV or eV/Å from plain autograd"
-                )
-
-    def _batch_at(self, positions: Floats) -> Batch:
         self._find_neighbours(positions)
         where = torch.from_numpy(positions).to(self.batch.positions)
         reach = where[self.near[1]] - where[self.near[0]]
         edges = self.near[:, (reach * reach).sum(1) < self.student.cutoff**2]
-        return replace(self.batch, positions=where, edge_index=edges)
+        found = energy_and_forces(self.student, replace(self.batch, positions=where, edge_index=edges))
+        # Without neighbours even a lost atom has an energy.
+        there = np.logical_and.reduceat(np.isfinite(positions).all(axis=1), self.molecules.offset[:-1])
+        energy = np.where(there, found.energy.cpu().numpy(), np.nan)
+        return energy, np.where(self.molecules.spread(there)[:, None], found.forces.double().cpu().numpy(), np.nan)
 
     def _find_neighbours(self, positions: Floats) -> None:
         with np.errstate(invalid="ignore", over="ignore"):

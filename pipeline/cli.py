@@ -459,7 +459,7 @@ def md(
         data = read(path, input_format, units, parse_keys(keys))
         rows = stage.chosen(data, protocol.count, protocol.seed, split)
         potential = stage.teacher_potential(teacher, data, rows) if teacher else None
-        potential = potential or stage.student_potential(student, data, rows, protocol)
+        potential = potential or stage.student_potential(student, data, rows)
         recordings = stage.run(data, rows, potential, protocol)
         trajectories.write_recordings(recordings, output)
         found = stage.judged([one.trajectory() for one in recordings], protocol, data.fingerprint())
@@ -519,7 +519,7 @@ def review(
     base: Annotated[str | None, typer.Option(help="Compare report.md with this revision.")] = None,
     annotations: Annotated[bool, typer.Option("--annotations", help="Print GitHub annotations too.")] = False,
 ) -> None:
-    """Judge the data that are here and write all reports, also that of `hydrogate report`; exits 1 where one refuses."""
+    """Judge the data that are here and write all reports, that of `hydrogate report`; exits 1 where one refuses."""
     from hydrogate.checks.render.decision import decision_text
     from hydrogate.pipeline.review import run
 

@@ -29,9 +29,6 @@ from hydrogate.pipeline.predict import student_identity
 from hydrogate.pipeline.stage import progress_bar, stage_exit_status
 from hydrogate.pipeline.trajectories import Recording, write_recordings
 
-# Steps of twenty molecules, plain, that take as long as compiling and as many compiled ones (measured: docs/md.md).
-COMPILED_FROM = 1000
-
 if TYPE_CHECKING:
     from hydrogate.models.dynamics import Molecules, Potential, State
 
@@ -63,8 +60,8 @@ def chosen(data: Dataset, count: int, seed: int, split: str = "") -> list[int]:
     return sorted(rows[first[drawn]].tolist())
 
 
-def student_potential(path: Path, data: Dataset, rows: Sequence[int], protocol: MdProtocol) -> "Potential":
-    """The student in the file ``path`` for the structures ``rows`` of ``data``, compiled where ``protocol`` repays it.
+def student_potential(path: Path, data: Dataset, rows: Sequence[int]) -> "Potential":
+    """The student in the file ``path`` for the structures ``rows`` of ``data``.
 
     Raises
     ------
@@ -72,10 +69,7 @@ def student_potential(path: Path, data: Dataset, rows: Sequence[int], protocol: 
         There is no such student.
     ValueError
         The student was not taught one of the structures, or it is periodic or impossible; it is named.
-    CompiledRefused
-        It is to be compiled always, and cannot be.
     """
-    from hydrogate.models.compiled import CompiledRefused
     from hydrogate.models.dynamics import StudentPotential
     from hydrogate.models.potential import load_student
 
@@ -85,16 +79,7 @@ def student_potential(path: Path, data: Dataset, rows: Sequence[int], protocol: 
             StudentPotential(student, [atoms])
         except ValueError as error:
             raise ValueError(f"{data.name(row)}: {error}") from error
-    potential = StudentPotential(student, structures)
-    repays = len(rows) > 1 and sum(protocol.steps) >= COMPILED_FROM
-    if protocol.compile == "always" or (protocol.compile == "auto" and repays):
-        try:
-            potential.compile(np.concatenate([atoms.positions for atoms in structures]))
-        except CompiledRefused as refused:
-            if protocol.compile == "always":
-                raise
-            print(f"{refused}: running by plain autograd, some three times slower", file=sys.stderr)
-    return potential
+    return StudentPotential(student, structures)
 
 
 def teacher_potential(name: str, data: Dataset, rows: Sequence[int]) -> "Potential":
@@ -257,7 +242,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     protocol = read_protocol(load_yaml(Path("params.yaml")), "params.yaml")
     data, path = read_dataset(Path("data/labelled.h5")), Path("data/student.safetensors")
     rows = chosen(data, protocol.count, protocol.seed, "test")
-    recordings = run(data, rows, student_potential(path, data, rows, protocol), protocol, "dynamics")
+    recordings = run(data, rows, student_potential(path, data, rows), protocol, "dynamics")
     identity = student_identity(path)["fingerprint"]
     trajectories = [recording.trajectory() for recording in recordings]
     result = judged(trajectories, protocol, identity)

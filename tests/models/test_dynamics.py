@@ -13,9 +13,7 @@ from ase.md.verlet import VelocityVerlet as AseVelocityVerlet
 from ase.optimize import FIRE
 
 from hydrogate.models import dynamics
-from hydrogate.models.batch import Batch
 from hydrogate.models.calculator import StudentCalculator
-from hydrogate.models.compiled import CompiledRefused
 from hydrogate.models.dynamics import (
     Fire,
     Floats,
@@ -27,7 +25,7 @@ from hydrogate.models.dynamics import (
     TeacherPotential,
     VelocityVerlet,
 )
-from hydrogate.models.potential import Prediction, Student, Support, UnsupportedStructure, energy_and_forces
+from hydrogate.models.potential import Student, Support, UnsupportedStructure
 from hydrogate.models.students import make_student, student_names
 from hydrogate.models.teachers import Failure, Labels, make_teacher
 
@@ -253,50 +251,6 @@ def test_neighbours_are_found_again_when_atoms_have_moved_and_not_before(monkeyp
     positions[0] += 0.02
     potential(positions)
     assert len(asked) == 4
-
-
-def stepped(wrong_from: int, student: Student) -> Callable[[Batch], Prediction]:
-    """In the place of a compiled function: right, and after so many steps no longer."""
-    steps = iter(range(10**6))
-
-    def function(batch: Batch) -> Prediction:
-        found = energy_and_forces(student, batch)
-        return found._replace(forces=found.forces + (2e-3 if next(steps) >= wrong_from else 1e-5))
-
-    return function
-
-
-def test_a_compiled_step_is_believed_while_it_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
-    structures, student = rattled(), made("painn")
-    potential, positions = StudentPotential(student, structures), stacked(structures)
-    plain = potential(positions)[1]
-    monkeypatch.setattr(dynamics, "VERIFY_EVERY", 3)
-    monkeypatch.setattr(dynamics, "compiled_energy_and_forces", lambda student: stepped(5, student))
-    potential.compile(positions)
-    for _ in range(4):
-        assert np.abs(potential(positions)[1] - plain).max() == pytest.approx(1e-5, rel=1e-3)
-    potential(positions)
-    with pytest.raises(CompiledRefused, match=r"the compiled step is 2\.0e-03 eV or eV/Å from plain autograd"):
-        potential(positions)
-
-
-def test_a_compiled_step_that_is_wrong_or_does_not_compile_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    structures = rattled()
-    potential, positions = StudentPotential(made("painn"), structures), stacked(structures)
-    monkeypatch.setattr(dynamics, "compiled_energy_and_forces", lambda student: stepped(0, student))
-    with pytest.raises(CompiledRefused, match="from plain autograd"):
-        potential.compile(positions)
-
-    def broken(student: Student) -> Callable[[Batch], Prediction]:
-        def function(batch: Batch) -> Prediction:
-            raise RuntimeError("no C++ compiler\nand more")
-
-        return function
-
-    monkeypatch.setattr(dynamics, "compiled_energy_and_forces", broken)
-    with pytest.raises(CompiledRefused, match=r"does not compile here \(RuntimeError: no C\+\+ compiler\)"):
-        potential.compile(positions)
-    assert potential.compiled is None
 
 
 @pytest.mark.parametrize(

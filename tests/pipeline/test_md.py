@@ -296,34 +296,6 @@ def test_a_call_that_cannot_be_used_is_refused_before_any_work(
     assert not (tmp_path / "x.traj").exists()
 
 
-@pytest.mark.parametrize(
-    ("wanted", "nve_ps", "asked"), [("auto", 0.4, 0), ("auto", 0.5, 1), ("never", 9.0, 0), ("always", 0.1, 1)]
-)
-def test_a_long_run_is_compiled_where_that_works(
-    student: Path,
-    small: Dataset,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    wanted: str,
-    nve_ps: float,
-    asked: int,
-) -> None:
-    from hydrogate.models import dynamics
-    from hydrogate.models.compiled import CompiledRefused
-
-    def refused(self: object, positions: np.ndarray) -> None:
-        raise CompiledRefused("no C++ compiler")
-
-    monkeypatch.setattr(dynamics.StudentPotential, "compile", refused)
-    protocol = MdProtocol(compile=wanted, nve_ps=nve_ps, warm_up_ps=0.0, relax_steps=0)
-    if wanted == "always":
-        with pytest.raises(CompiledRefused):
-            md.student_potential(student, small, [0, 1], protocol)
-    else:
-        md.student_potential(student, small, [0, 1], protocol)
-        assert capsys.readouterr().err.count("no C++ compiler: running by plain autograd") == asked
-
-
 def test_the_limits_are_those_of_params_yaml(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text("dynamics: {nve_ps: 0.2, limits: {drift: 0.25}}")
