@@ -5,7 +5,7 @@ molecule and all its geometries are drawn together. A statistic is held as sums 
 their molecule), so that a resample costs a product and not a pass over the atoms.
 """
 
-import sys
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -80,8 +80,11 @@ def point(value: float, unit: str, n: int) -> Metric:
 def _finite(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
         return None
-    # JSON's integers have no end.
-    return float(value) if abs(value) <= sys.float_info.max else None
+    try:
+        number = float(value)
+    except OverflowError:  # JSON's integers have no end
+        return None
+    return number if math.isfinite(number) else None
 
 
 @dataclass(frozen=True)

@@ -519,7 +519,7 @@ def review(
     base: Annotated[str | None, typer.Option(help="Compare report.md with this revision.")] = None,
     annotations: Annotated[bool, typer.Option("--annotations", help="Print GitHub annotations too.")] = False,
 ) -> None:
-    """Judge the data that are here and write all reports, that of `hydrogate report`; exits 1 where one refuses."""
+    """Judge the data that are here and write all reports, also `hydrogate report`'s; exits 1 where one refuses."""
     from hydrogate.checks.render.decision import decision_text
     from hydrogate.pipeline.review import run
 

@@ -31,7 +31,7 @@ def read_report(contract: str, root: Path = METRICS) -> Report:
         report = Report.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise UnreadableFile(f"{path}: no such file; run the stage check_{contract} first") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnreadableFile(
             f"{path}: no report of a contract ({error}); run the stage check_{contract} again"
         ) from error

@@ -30,7 +30,7 @@ def read_metrics(root: Path) -> tuple[dict[str, dict[str, Any]], list[Blocker]]:
             if name in ("training", "validation"):  # the contracts' own files are asked for by their contracts
                 blockers.append(Blocker(f"missing metrics: {path}", REPRO))
             continue
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             blockers.append(Blocker(f"unreadable metrics: {path}: {error}", REPRO))
             continue
         if isinstance(content, dict):

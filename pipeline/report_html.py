@@ -102,7 +102,7 @@ def _data(path: Path, absent: list[str]) -> Dataset | None:
 def _metrics(path: Path) -> Iterator[tuple[str, Metric]]:
     try:
         content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return  # the decision is blocked and names it
     for name, block in content.items() if isinstance(content, Mapping) else ():
         if isinstance(block, Mapping):

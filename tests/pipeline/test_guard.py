@@ -60,7 +60,7 @@ def test_without_the_right_token_nothing_goes_on(content: str, tmp_path: Path) -
         guard.require_token("labels", "abc", tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"contract": "labels"}', "{nonsense"])
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"contract": "labels"}', "{nonsense", "[" * 100_000])
 def test_findings_that_are_none_are_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "labels.json").write_text(content)
     with pytest.raises(UnreadableFile, match="no report of a contract"):
