@@ -174,17 +174,17 @@ def bench_kernel(name: str, batch_size: int, rounds: int, device: str, compiled:
         torch.autograd.grad(sum((one * one).sum() for one in gradients), leaves)
 
     for how in kernels.kernel_module(name).IMPLEMENTATIONS:
+        # What a compiler makes of a kernel is not differentiable twice.
+        if (how, device) == ("cpp", "cuda") or (how == "compiled" and not compiled):
+            continue
         try:
             kernel = kernels.implementation(name, how)
         except kernels.NotAvailable as reason:
             absent.append(f"kernel {name}, {how}, {device}: not_run: {reason}")
             continue
-        if (how == "triton") != (device == "cuda") and how in ("cpp", "triton"):
-            continue
+        forward[how] = lambda kernel=kernel: kernel(*given)
         if how != "compiled":
-            both[how] = lambda kernel=kernel: twice(kernel)  # a compiled function cannot be differentiated twice
-        if how != "compiled" or compiled:
-            forward[how] = lambda kernel=kernel: kernel(*given)
+            both[how] = lambda kernel=kernel: twice(kernel)
     label = f"kernel {name}, {device}, {torch.get_num_threads()} threads, batch {batch_size}"
     rows = interleaved(f"{label}, forward", forward, dict.fromkeys(forward, atoms), rounds)
     return rows + interleaved(f"{label}, both derivatives", both, dict.fromkeys(both, atoms), rounds), absent

@@ -1,0 +1,54 @@
+"""Benchmarks: what is measured and written; no figure is judged."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from hydrogate.models import bench, profiling
+
+
+def test_interleaved_ratios_are_taken_round_by_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    seconds = iter([1.0, 0.5, 4.0, 1.0])
+    monkeypatch.setattr(bench, "_seconds", lambda run: (run(), next(seconds))[1])
+    contestants = {"base": lambda: calls.append("base"), "fast": lambda: calls.append("fast")}
+    base, fast = bench.interleaved("group", contestants, {"base": 8, "fast": 8}, rounds=2)
+    assert calls[-4:] == ["base", "fast", "base", "fast"]
+    assert (base.ratio, base.least, base.greatest) == (1.0, 1.0, 1.0)
+    assert (fast.ratio, fast.least, fast.greatest) == (3.0, 2.0, 4.0)
+    assert fast.atoms_per_second == 12.0
+
+
+def test_what_cannot_run_is_said_and_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if torch.cuda.is_available():
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    two, threads = bench.structures(2), torch.get_num_threads()
+    monkeypatch.setattr(bench, "structures", lambda count: two)
+    assert bench.main(["quick"]) == 0
+    torch.set_num_threads(threads)
+    written = json.loads(Path("reports/benchmarks.json").read_text())
+    assert "cuda: not_run: no CUDA device" in written["not_run"]
+    assert not any(row["name"] == "triton" for row in written["rows"])
+    for name in ("painn", "so3lr"):
+        assert written["ratios"][f"speedup_over_teacher_{name}"] > 0
+        assert written["ratios"][f"kernel_speedup_{name}"] > 0
+    assert Path("reports/benchmarks.png").stat().st_size > 1000
+
+
+def test_operations_are_grouped_by_what_bounds_them() -> None:
+    assert profiling.group_of("aten::mm", [[40, 3], [3, 5]], 40) == "matrix products"
+    assert profiling.group_of("aten::index_add", [[7, 3]], 40) == "gather and scatter"
+    assert profiling.group_of("aten::mul", [[40, 3], [40, 1]], 40) == "elementwise on edges"
+    assert profiling.group_of("aten::mul", [[7, 3], []], 40) == "elementwise on atoms"
+    assert profiling.group_of("aten::detach", [], 40) == "other"
+
+
+def test_the_shares_of_a_step_add_up() -> None:
+    a = torch.randn(40, 8)
+    shares = profiling.shares(lambda: (a @ a.T).sin().sum(), 40, {"GF/s": 100.0, "GB/s": 10.0}, 2)
+    assert abs(sum(share.share for share in shares) - 1) < 1e-6
+    assert {"matrix products", "elementwise on edges"} <= {share.group for share in shares}
