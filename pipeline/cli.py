@@ -440,7 +440,7 @@ def md(
     keys: Annotated[str | None, typer.Option(help="The file's own keys: charge=Q,spin=mult.")] = None,
     output_format: Annotated[OutputFormat, typer.Option("--format", help="How to print.")] = OutputFormat.TEXT,
 ) -> None:
-    """Molecular dynamics of many molecules at once, or anybody's, judged: 0 it is stable, 1 it is not, 2 unusable."""
+    """Molecular dynamics of many molecules at once, or anybody's, judged: 0 it holds together, 1 not, 2 unusable."""
     from hydrogate.pipeline import md as stage
     from hydrogate.pipeline import trajectories
 
