@@ -30,10 +30,10 @@ MEASURED_ELSEWHERE = {
     "force_gradient_error": "stage validate writes it to metrics/validation.json",
     "speedup_over_teacher": "no stage of this pipeline measures it yet",
     "kernel_speedup": "it needs a CUDA device and the benchmarks",
-    "md_stability": "no stage of this pipeline runs molecular dynamics yet",
-    "md_drift": "no stage of this pipeline runs molecular dynamics yet",
-    "md_temperature": "no stage of this pipeline runs molecular dynamics yet",
-    "md_broken_bonds": "no stage of this pipeline runs molecular dynamics yet",
+    "md_stability": "no stage runs molecular dynamics; `hydrogate md` does",
+    "md_drift": "no stage runs molecular dynamics; `hydrogate md` does",
+    "md_temperature": "no stage runs molecular dynamics; `hydrogate md` does",
+    "md_broken_bonds": "no stage runs molecular dynamics; `hydrogate md` does",
     "regression": "it needs the predictions of a baseline (validate.baseline)",
 }
 _NAME = re.compile(r"[a-z][a-z0-9_]*")

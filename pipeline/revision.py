@@ -16,7 +16,7 @@ DEFAULTS, PARAMS, PIPELINE = "checks/defaults.yaml", "params.yaml", "dvc.yaml"
 JUDGES = (
     "checks/*.py",
     "pipeline/check.py",
-    "pipeline/cli.py",
+    "pipeline/cli/*.py",
     "pipeline/decide.py",
     "pipeline/guard.py",
     "pipeline/measured.py",

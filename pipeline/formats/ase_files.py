@@ -87,6 +87,7 @@ def _named_faults(items: Iterable[Frame], path: Path, what: str) -> Iterator[Fra
 def _extxyz_frames(path: Path, options: ReadOptions) -> "Iterator[Atoms]":
     from ase.io.extxyz import read_xyz
 
+    _refuse_impossible_counts(path)
     with path.open(encoding="utf-8") as file:
         if options.keys.get("forces") != NONE:
             _refuse_undeclared_columns(file, path)
@@ -98,6 +99,18 @@ def _extxyz_frames(path: Path, options: ReadOptions) -> "Iterator[Atoms]":
                 f"{path}: text after a blank line ({rest.strip()[:40]!r}), which ends the file for ASE: take the blank "
                 "lines out"
             )
+
+
+def _refuse_impossible_counts(path: Path) -> None:
+    """A frame that claims more atoms than there are bytes left: ASE would go on reading lines beyond the end."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        while (head := file.readline()).strip().isdigit():
+            count = int(head)
+            if count > size - file.tell():
+                raise UnreadableFile(f"{path}: a frame claims {count} atoms, more than the rest of the file can hold")
+            for _ in range(count + 1):
+                file.readline()
 
 
 def _refuse_undeclared_columns(file: IO[str], path: Path) -> None:

@@ -47,6 +47,14 @@ def test_something_else(suffix: str, content: bytes, tmp_path: Path) -> None:
     assert path.read_bytes() == content
 
 
+@pytest.mark.parametrize("frames_before", [0, 2])
+def test_a_frame_that_claims_a_million_million_atoms(frames_before: int, tmp_path: Path) -> None:
+    path = tmp_path / "bomb.xyz"
+    path.write_text(frames_before * "1\nmade\nH 0 0 0\n" + "999999999999\n\nH 0 0 0\n")
+    with pytest.raises(UnreadableData, match=r"bomb\.xyz: a frame claims 999999999999 atoms"):
+        read(path)
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_folder(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"data{suffix}"

@@ -1,0 +1,89 @@
+"""What the commands share: the application, their common options, how results are printed."""
+
+import json
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import typer
+from rich.console import Console, RenderableType
+
+from hydrogate.checks.bounds import Override, profile_names
+from hydrogate.checks.declared import BadParams, load_yaml
+from hydrogate.checks.findings import Report
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+class OutputFormat(StrEnum):
+    """How a result is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+    MARKDOWN = "markdown"
+
+
+Units: TypeAlias = Annotated[
+    str | None, typer.Option(help="Units of the numbers of files that do not say them, such as kcal/mol,angstrom.")
+]
+InputFormat: TypeAlias = Annotated[str | None, typer.Option(help="The files' format, where the suffix does not tell.")]
+Keys: TypeAlias = Annotated[str | None, typer.Option(help="The files' own keys: energy=E,forces=-gradient,charge=Q.")]
+Format: TypeAlias = Annotated[OutputFormat, typer.Option("--format", help="How to print.")]
+Profile: TypeAlias = Annotated[str | None, typer.Option(help=f"Shipped bounds: {', '.join(profile_names())}.")]
+ParamsFile: TypeAlias = Annotated[Path | None, typer.Option(help="A YAML file whose `contracts` override the bounds.")]
+Force: TypeAlias = Annotated[bool, typer.Option("--force", help="Overwrite the file.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"hydrogate {version('hydrogate')}")
+        raise typer.Exit
+
+
+@app.callback()
+def hydrogate(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Data contracts and quality gates for machine-learned force field distillation."""
+
+
+def print_as(
+    output_format: OutputFormat,
+    content: Callable[[], Mapping[str, Any]],
+    markdown: Callable[[], str],
+    text: Callable[[], RenderableType],
+) -> None:
+    """Print a result in the form that was asked for; the others are not made."""
+    match output_format:
+        case OutputFormat.JSON:
+            print(json.dumps(content(), indent=2, ensure_ascii=False, allow_nan=False))
+        case OutputFormat.MARKDOWN:
+            print(markdown(), end="")
+        case OutputFormat.TEXT:
+            Console().print(text())
+
+
+def print_report(report: Report, output_format: OutputFormat, strict: bool) -> None:
+    """Print the findings of a contract."""
+    from hydrogate.checks.render.markdown import report_markdown
+    from hydrogate.checks.render.text import report_text
+
+    print_as(
+        output_format,
+        lambda: report.to_dict(strict),
+        lambda: report_markdown(report, strict),
+        lambda: report_text(report, strict),
+    )
+
+
+def declared_overrides(params: Path | None) -> list[Override]:
+    """``./params.yaml`` where it declares contracts, then ``--params``."""
+    named = [Path("params.yaml")] if Path("params.yaml").exists() else []
+    declared = [(path, load_yaml(path)) for path in [*named, *([params] if params else [])]]
+    if params and "contracts" not in declared[-1][1]:
+        raise BadParams(f"{params}: has no section `contracts`")
+    return [(str(path), content["contracts"]) for path, content in declared if content.get("contracts")]

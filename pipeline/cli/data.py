@@ -1,0 +1,123 @@
+"""Commands on data sets: ``sample``, ``show``, ``diff``, ``profile``."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from hydrogate.checks.bounds import profile_names
+from hydrogate.checks.declared import BadParams
+from hydrogate.pipeline.cli.app import (
+    Force,
+    Format,
+    InputFormat,
+    Keys,
+    OutputFormat,
+    Units,
+    app,
+    declared_overrides,
+    print_as,
+)
+
+
+@app.command(epilog="Example: hydrogate sample --count 100 --seed 1 --output samples/mine.sdf.gz")
+def sample(
+    count: Annotated[int, typer.Option(min=1, help="Molecules to make.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seed, equal file.")] = 0,
+    output: Annotated[Path | None, typer.Option(help="Default: samples/sample-COUNT-SEED.sdf.gz.")] = None,
+) -> None:
+    """Write drug-like molecules as a generative model does: 3-D heavy atoms, hydrogen implicit, gzipped SDF."""
+    from hydrogate.pipeline.sample import write_sample
+
+    path = output or Path("samples") / f"sample-{count}-{seed}.sdf.gz"
+    write_sample(path, count, seed)
+    print(path)
+
+
+@app.command(epilog="Example: hydrogate show data/labelled.h5")
+def show(
+    paths: Annotated[list[Path], typer.Argument(help="Data files as for `hydrogate check`; several are one data set.")],
+    units: Units = None,
+    input_format: InputFormat = None,
+    keys: Keys = None,
+) -> None:
+    """Say what a data set holds: structures, species, hydrogen, forces, teacher, units."""
+    from hydrogate.pipeline.formats import files_of, format_of, parse_keys, read_all, units_of
+    from hydrogate.pipeline.show import description
+
+    files = files_of(paths, input_format)
+    name = str(files[0]) + (f" and {len(files) - 1} more" if len(files) > 1 else "")
+    console = Console()
+    console.print(description(read_all(files, input_format, units, parse_keys(keys)), name))
+    for taken in dict.fromkeys((format_of(file, input_format), units_of(file, input_format, units)) for file in files):
+        console.print(f"Read as {taken[0]}; its numbers taken in {taken[1]}.", markup=False)
+
+
+@app.command(epilog="Example: hydrogate diff data/labelled.h5 new.extxyz --format markdown")
+def diff(
+    one: Annotated[Path, typer.Argument(help="A file, folder or quoted pattern as for `hydrogate check`.")],
+    other: Annotated[Path, typer.Argument(help="The data set to compare with it.")],
+    units: Units = None,
+    input_format: InputFormat = None,
+    keys: Keys = None,
+    output_format: Format = OutputFormat.TEXT,
+) -> None:
+    """Compare two data sets: species, sizes, labels, molecules. Exits 0 whatever differs, 2 where one is unusable."""
+    from hydrogate.checks.difference import compare
+    from hydrogate.checks.render.difference import difference_dict, difference_markdown, difference_text
+    from hydrogate.pipeline.formats import files_of, format_of, parse_keys, read_all, units_of
+
+    named = parse_keys(keys)
+    sides = [files_of([path], input_format) for path in (one, other)]
+    says = [all(format_of(file, input_format) in ("hdf5", "sdf") for file in files) for files in sides]
+    # A format that says its keys and units itself is left to, beside one that does not.
+    declared = [(None, {}) if itself and not all(says) else (units, named) for itself in says]
+    data = [read_all(files, input_format, *given) for files, given in zip(sides, declared, strict=True)]
+    taken = [
+        ", ".join(dict.fromkeys(units_of(file, input_format, given) for file in files))
+        for files, (given, _) in zip(sides, declared, strict=True)
+    ]
+    difference = compare(*data, names=(str(one), str(other)), units=(taken[0], taken[1]))
+    print_as(
+        output_format,
+        lambda: difference_dict(difference),
+        lambda: difference_markdown(difference),
+        lambda: difference_text(difference),
+    )
+
+
+class Proposed(StrEnum):
+    """The contracts that bounds are proposed for."""
+
+    STRUCTURES = "structures"
+    LABELS = "labels"
+    BOTH = "both"
+
+
+@app.command(epilog="Example: hydrogate profile trusted.extxyz -o contract.yaml --contract both")
+def profile(
+    paths: Annotated[list[Path], typer.Argument(help="Trusted data; several files are taken as one data set.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file of bounds to write.")],
+    contract: Annotated[Proposed, typer.Option(help="Whose bounds to propose.")] = Proposed.BOTH,
+    margin: Annotated[float, typer.Option(help="From 0, the observed values, to 1, the shipped bounds.")] = 0.5,
+    shipped: Annotated[
+        str | None, typer.Option("--profile", help=f"Shipped bounds to start from: {', '.join(profile_names())}.")
+    ] = None,
+    force: Force = False,
+    units: Units = None,
+    input_format: InputFormat = None,
+    keys: Keys = None,
+) -> None:
+    """Propose bounds from trusted data for `hydrogate check --params`: 0 written, 1 the data break what no data may."""
+    from hydrogate.pipeline.formats import parse_keys, read_all
+    from hydrogate.pipeline.profile import write_profile
+
+    contracts = ("structures", "labels") if contract is Proposed.BOTH else (contract.value,)
+    if output.exists() and not force:
+        raise BadParams(f"{output}: exists already; name another file with -o, or overwrite it with --force")
+    overrides = declared_overrides(None)
+    data = read_all(paths, input_format, units, parse_keys(keys))
+    for line in write_profile(data, output, contracts, ", ".join(map(str, paths)), shipped, overrides, margin):
+        print(line)

@@ -1,0 +1,137 @@
+"""Commands on students: ``evaluate``, ``predict``, ``md``."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hydrogate.checks.declared import BadParams
+from hydrogate.pipeline.cli.app import (
+    Force,
+    Format,
+    InputFormat,
+    Keys,
+    OutputFormat,
+    Units,
+    app,
+    print_as,
+    print_report,
+)
+from hydrogate.pipeline.stage import REFUSED
+
+
+@app.command(epilog="Example: hydrogate evaluate --reference labels.extxyz --predicted student.extxyz --format json")
+def evaluate(
+    reference: Annotated[Path, typer.Option(help="Labels, in any format that `hydrogate check` reads.")],
+    predicted: Annotated[Path, typer.Option(help="Predictions for the same structures in the same order.")],
+    split: Annotated[str | None, typer.Option(help="Take the reference's structures of this split alone.")] = None,
+    floor: Annotated[float, typer.Option(help="Angles count from this reference force on, eV/Å.")] = 0.5,
+    units: Units = None,
+    input_format: InputFormat = None,
+    keys: Keys = None,
+    predicted_units: Annotated[str | None, typer.Option(help="Of the predictions, where they differ.")] = None,
+    predicted_input_format: Annotated[str | None, typer.Option(help="Of the predictions, where it differs.")] = None,
+    predicted_keys: Annotated[str | None, typer.Option(help="Of the predictions, where they differ.")] = None,
+    output_format: Format = OutputFormat.TEXT,
+) -> None:
+    """Measure anybody's student: every metric with its interval. Exits 0 whatever they are, 2 for an unusable file."""
+    from hydrogate.checks.render.metrics import metrics_dict, metrics_markdown, metrics_text
+    from hydrogate.pipeline import evaluate as evaluation
+    from hydrogate.pipeline.formats import format_of, parse_keys, read
+
+    formats = (input_format, predicted_input_format or input_format)
+    says = [format_of(path, given) == "hdf5" for path, given in zip((reference, predicted), formats, strict=True)]
+    # The project's own file says its keys and units itself, whatever those of the other are.
+    declared = [
+        (own_units, parse_keys(own_keys))
+        if itself and not all(says)
+        else (own_units or units, parse_keys(own_keys or keys))
+        for itself, own_units, own_keys in zip(says, (None, predicted_units), (None, predicted_keys), strict=True)
+    ]
+    data = [read(path, form, *own) for path, form, own in zip((reference, predicted), formats, declared, strict=True)]
+    found = evaluation.run(evaluation.of_split(data[0], split), data[1], floor=floor)
+    title = f"{predicted} against {reference}, angles from {floor:g} eV/Å"
+    for note in found.notes if output_format is OutputFormat.JSON else ():
+        print(note, file=sys.stderr)
+    print_as(
+        output_format,
+        lambda: metrics_dict(found.metrics),
+        lambda: metrics_markdown(found.metrics, title, found.notes),
+        lambda: metrics_text(found.metrics, title, found.notes),
+    )
+
+
+@app.command(epilog="Example: hydrogate predict new.sdf -o predicted.extxyz --student data/student.safetensors")
+def predict(
+    path: Annotated[Path, typer.Argument(help="Structures in any format that `hydrogate check` reads.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="What to write: .h5 or .extxyz.")],
+    student: Annotated[Path, typer.Option(help="The trained student.")] = Path("data/student.safetensors"),
+    batch_size: Annotated[int, typer.Option(min=1, help="Structures at a time.")] = 32,
+    force: Force = False,
+    units: Units = None,
+    input_format: InputFormat = None,
+    keys: Keys = None,
+) -> None:
+    """Write energies (eV) and forces (eV/Å) of structures as a trained student predicts them."""
+    from hydrogate.pipeline import predict as stage
+    from hydrogate.pipeline.formats import parse_keys, read
+
+    stage.refuse_output(output, force)
+    predicted = stage.run(read(path, input_format, units, parse_keys(keys)), student, batch_size)
+    stage.write_predictions(predicted, output)
+    print(f"{output}: {predicted!r}")
+
+
+@app.command(epilog="Example: hydrogate md new.sdf -o new.traj --count 5 --nve-ps 1")
+def md(
+    path: Annotated[
+        Path, typer.Argument(help="Structures as for `hydrogate check`; with --judge, a trajectory that ASE reads.")
+    ],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Frames to write: .traj or .extxyz.")] = None,
+    judge: Annotated[bool, typer.Option("--judge", help="Run nothing: judge anybody's trajectory.")] = False,
+    student: Annotated[Path, typer.Option(help="The trained student.")] = Path("data/student.safetensors"),
+    teacher: Annotated[str | None, typer.Option(help="Run a teacher (xtb, orb) in the student's place.")] = None,
+    split: Annotated[str, typer.Option(help="Take the molecules of this split alone.")] = "",
+    count: Annotated[int | None, typer.Option(help="Molecules, drawn at random; 20.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="K; 300.")] = None,
+    time_step: Annotated[float | None, typer.Option(help="fs; 0.5. With --judge: what the file was made with.")] = None,
+    interval: Annotated[int | None, typer.Option(help="Steps between two frames; 10, with --judge 1.")] = None,
+    warm_up_ps: Annotated[float | None, typer.Option(help="Langevin dynamics before, ps; 2.")] = None,
+    nve_ps: Annotated[float | None, typer.Option(help="Dynamics at constant energy, ps; 10.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Equal seed, equal run; 0.")] = None,
+    force: Force = False,
+    units: Units = None,
+    input_format: InputFormat = None,
+    keys: Keys = None,
+    output_format: Format = OutputFormat.TEXT,
+) -> None:
+    """Molecular dynamics of many molecules at once, or anybody's, judged: 0 it holds together, 1 not, 2 unusable."""
+    from hydrogate.pipeline import md as stage
+    from hydrogate.pipeline import trajectories
+
+    if judge == (output is not None):
+        raise BadParams("name a file for the frames with -o, or have those of a trajectory judged with --judge")
+    given = {"count": count, "temperature": temperature, "time_step_fs": time_step, "interval": interval}
+    given |= {"warm_up_ps": warm_up_ps, "nve_ps": nve_ps, "seed": seed}
+    protocol = stage.declared({name: value for name, value in given.items() if value is not None})
+    if output is None:
+        frame_fs = None if time_step is None else time_step * (interval or 1)
+        found = stage.judged(trajectories.read_trajectories(path, frame_fs), protocol, str(path))
+    else:
+        from hydrogate.pipeline.formats import parse_keys, read
+
+        trajectories.refuse_output(output, force)
+        data = read(path, input_format, units, parse_keys(keys))
+        rows = stage.chosen(data, protocol.count, protocol.seed, split)
+        potential = stage.teacher_potential(teacher, data, rows) if teacher else None
+        potential = potential or stage.student_potential(student, data, rows)
+        recordings = stage.run(data, rows, potential, protocol)
+        trajectories.write_recordings(recordings, output)
+        found = stage.judged([one.trajectory() for one in recordings], protocol, data.fingerprint())
+    # A trajectory that lacks what stability is judged by is not stable for that.
+    print_report(found.report, output_format, strict=True)
+    for line in found.lines() if output_format is not OutputFormat.JSON else ():
+        print(line)
+    if not found.report.holds(strict=True):
+        raise typer.Exit(REFUSED)
