@@ -117,7 +117,7 @@ def test_what_is_no_metric_is_refused(content):
 
 @pytest.mark.parametrize("n", [None, "3", True, 1.5, math.inf, -1, 10**30])
 def test_a_count_that_is_none_is_refused(n):
-    with pytest.raises(ValueError, match="n is .*, expected a count"):
+    with pytest.raises(ValueError, match=r"n is .*, expected a count"):
         Metric.from_dict({"value": 1.0, "unit": "", "n": n})
 
 
