@@ -112,6 +112,7 @@ def without_atoms(data: Dataset, lost: NDArray[np.int64]) -> Dataset:
         positions=data.positions[kept],
         offset=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
         forces=None if data.forces is None else data.forces[kept],
+        charges=None if data.charges is None else data.charges[kept],
     )
 
 
