@@ -1,4 +1,4 @@
-"""Sessions: repro, hydrogate, tests, checks, browser, benchmarks, lint, types."""
+"""Sessions: repro, hydrogate, tests, checks, browser, benchmarks, angular, lint, types."""
 
 import hashlib
 import os
@@ -92,6 +92,13 @@ def benchmarks(session: nox.Session) -> None:
         _run(session, "python", "-m", "hydrogate.models.bench", *how)
     if "models" not in session.posargs:
         _run(session, "python", "-m", "hydrogate.pipeline.bench", *how)
+
+
+@nox.session(venv_backend="none")
+def angular(session: nox.Session) -> None:
+    """What the angular term of the loss is worth, by `dvc exp run`; `-- --epochs 1 --seeds 0` for a short look."""
+    _project(session)
+    _run(session, "python", "-m", "hydrogate.pipeline.angular", *session.posargs)
 
 
 @nox.session(reuse_venv=True)
