@@ -1,7 +1,8 @@
-"""Sessions: repro, hydrogate, tests, checks, browser, benchmarks, angular, lint, types."""
+"""Sessions: repro, hydrogate, tests, checks, browser, pymol, benchmarks, angular, lint, types."""
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import nox
@@ -75,6 +76,17 @@ def browser(session: nox.Session) -> None:
     _project(session)
     _run(session, "python", "-m", "pip", "install", "--quiet", "-e", ".[browser]")
     _run(session, "python", "-m", "pytest", "tests/browser", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def pymol(session: nox.Session) -> None:
+    """The scripts of `hydrogate visualize` in PyMOL; installs Debian's `pymol` where none is, which takes root."""
+    _project(session)
+    if shutil.which("pymol") is None:
+        session.run("apt-get", "install", "--yes", "pymol", external=True)
+    _run(session, "python", "-m", "pytest", "tests/pymol", *session.posargs)
+    if Path("data/predictions.h5").exists():
+        _run(session, "hydrogate", "visualize", "-o", "reports/pymol", "--count", "5")
 
 
 @nox.session(venv_backend="none")

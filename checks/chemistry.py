@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from rdkit import Chem
+    from rdkit.DataStructs import ExplicitBitVect
 
 # Of 305 known drugs quercetin needs the longest, 0.1 s; beyond the bound a key may miss a tautomer.
 MAX_TAUTOMERS = 1000
@@ -221,18 +222,40 @@ def nearest_similarities(queries: Sequence[str], others: Sequence[str]) -> NDArr
     ValueError
         RDKit cannot read a SMILES.
     """
-    from rdkit import Chem, DataStructs
+    from rdkit import DataStructs
+
+    known, asked = _fingerprints(others), _fingerprints(queries)
+    return np.array([max(DataStructs.BulkTanimotoSimilarity(one, known)) for one in asked])
+
+
+def most_diverse(smiles: Sequence[str], count: int, seed: int = 0) -> list[int]:
+    """Places of ``count`` molecules that are as unlike each other as can be, in order: MaxMin by Tanimoto distance.
+
+    Source: Ashton et al., Quant. Struct.-Act. Relat. 21, 598 (2002), as in RDKit.
+
+    Raises
+    ------
+    ValueError
+        RDKit cannot read a SMILES.
+    """
+    from rdkit.SimDivFilters.rdSimDivPickers import MaxMinPicker
+
+    fingerprints = _fingerprints(smiles)
+    if len(fingerprints) <= count:
+        return [*range(len(fingerprints))]
+    return sorted(MaxMinPicker().LazyBitVectorPick(fingerprints, len(fingerprints), count, seed=seed))
+
+
+def _fingerprints(smiles: Sequence[str]) -> "list[ExplicitBitVect]":
+    from rdkit import Chem
     from rdkit.Chem import rdFingerprintGenerator
 
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
-
-    def fingerprint(smiles: str) -> DataStructs.ExplicitBitVect:
-        mol = Chem.MolFromSmiles(smiles)
-        if mol is None:
-            raise ValueError(f"SMILES {smiles!r} cannot be read by RDKit")
-        bits: DataStructs.ExplicitBitVect = generator.GetFingerprint(mol)
-        return bits
-
+    found = []
     with _quiet():
-        known = [fingerprint(smiles) for smiles in others]
-        return np.array([max(DataStructs.BulkTanimotoSimilarity(fingerprint(one), known)) for one in queries])
+        for one in smiles:
+            mol = Chem.MolFromSmiles(one)
+            if mol is None:
+                raise ValueError(f"SMILES {one!r} cannot be read by RDKit")
+            found.append(generator.GetFingerprint(mol))
+    return found

@@ -1,4 +1,4 @@
-"""Commands on students: ``evaluate``, ``predict``, ``md``."""
+"""Commands on students: ``evaluate``, ``predict``, ``md``, ``visualize``."""
 
 import sys
 from pathlib import Path
@@ -19,6 +19,7 @@ from hydrogate.pipeline.cli.app import (
     print_report,
 )
 from hydrogate.pipeline.stage import REFUSED
+from hydrogate.pipeline.visualize import Choose
 
 
 @app.command(epilog="Example: hydrogate evaluate --reference labels.extxyz --predicted student.extxyz --format json")
@@ -135,3 +136,45 @@ def md(
         print(line)
     if not found.report.holds(strict=True):
         raise typer.Exit(REFUSED)
+
+
+@app.command(epilog="Example: hydrogate visualize -o reports/pymol --count 5 --choose worst")
+def visualize(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to; made where it is missing.")],
+    reference: Annotated[
+        Path | None, typer.Option(help="Labels, as for `evaluate`; the held-out split of data/labelled.h5.")
+    ] = None,
+    predicted: Annotated[Path, typer.Option(help="Predictions for them.")] = Path("data/predictions.h5"),
+    split: Annotated[str | None, typer.Option(help="Take the reference's structures of this split alone.")] = None,
+    choose: Annotated[
+        Choose, typer.Option(help="As unlike each other as can be, or the largest errors.")
+    ] = Choose.DIVERSE,
+    count: Annotated[int, typer.Option(min=1, help="Structures, each of another molecule.")] = 50,
+    rows: Annotated[str | None, typer.Option(help="These rows of the predictions instead, from 0: 3,17.")] = None,
+    scale: Annotated[float, typer.Option(min=0.01, max=10.0, help="Length of the arrows, Å per eV/Å.")] = 0.3,
+    worst_error: Annotated[float, typer.Option(min=0.001, help="Force error shown in full red, eV/Å.")] = 0.5,
+    pictures: Annotated[bool, typer.Option(help="Render PNGs too, where PyMOL is installed.")] = True,
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice.")] = 0,
+    units: Units = None,
+    input_format: InputFormat = None,
+    keys: Keys = None,
+) -> None:
+    """Show structures in PyMOL: every hydrogen, the forces of teacher and student as arrows, the error as colour."""
+    from hydrogate.checks.comparison import Comparison
+    from hydrogate.pipeline import visualize as show
+    from hydrogate.pipeline.evaluate import of_split
+    from hydrogate.pipeline.formats import parse_keys, read
+    from hydrogate.pipeline.params import load_params
+
+    own = reference is None
+    split = load_params().validate_.split if own and split is None else split
+    labels = of_split(read(reference or Path("data/labelled.h5"), input_format, units, parse_keys(keys)), split)
+    comparison = Comparison.of(labels, read(predicted, input_format, units, parse_keys(keys)))
+    found = show.named(rows, len(labels)) if rows else show.chosen(labels, comparison, choose, count, seed)
+    scripts = show.run(labels, comparison, found, output, scale=scale, worst=worst_error)
+    print(f"{output}: {len(scripts)} structures, index.json; open one with: pymol {scripts[0]}")
+    if pictures:
+        made = show.pictures(scripts)
+        print(
+            f"{len(made)} pictures" if made else "no pictures: PyMOL is not installed (Debian: apt-get install pymol)"
+        )
