@@ -9,6 +9,7 @@ from hydrogate import models
 from hydrogate.checks.declared import BadParams, Section, explain, load_yaml
 from hydrogate.checks.gates import Gate, read_gates
 from hydrogate.checks.milestones import Band, read_milestones
+from hydrogate.checks.trajectory import MdProtocol
 from hydrogate.models import module_names, refuse_unknown
 
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -119,6 +120,7 @@ class Params(Section):
     train: Train
     # "validate" is a name of pydantic's own.
     validate_: Validate = Field(alias="validate")
+    dynamics: MdProtocol
     contracts: dict[str, Any]
     gates: dict[str, Gate]
     milestones: tuple[Band, ...]
