@@ -128,14 +128,32 @@ def resolve_bounds(
     for source, override in [*shipped, *overrides]:
         _refuse_unknown(override, [*CONTRACTS, "profile", "waivers"], f"{source}: contracts")
         section = {} if override.get(contract) is None else override[contract]
-        _refuse_unknown(section, blocks, f"{source}: contracts.{contract}")
+        _refuse_unknown(section, [*blocks, "enforce"], f"{source}: contracts.{contract}")
         for check, block in section.items():
+            if check == "enforce":
+                continue
             where = f"{source}: contracts.{contract}.{check}"
             blocks[check] = _merge(blocks[check], block, where)
             sources[check].append(source)
     return chosen, {
         check: _bounds(check, block, ", ".join(sources[check]), contract) for check, block in blocks.items()
     }
+
+
+def is_enforced(contract: str, overrides: Sequence[Override]) -> bool:
+    """Whether ``contract`` stops what it refuses; ``enforce: report`` lets it through, and every report says so.
+
+    Raises
+    ------
+    BadParams
+        ``enforce`` is neither refuse nor report.
+    """
+    sections = [(source, override.get(contract) or {}) for source, override in overrides]
+    declared = [(source, section["enforce"]) for source, section in sections if "enforce" in section]
+    source, chosen = declared[-1] if declared else ("", "refuse")
+    if chosen not in ("refuse", "report"):
+        raise BadParams(f"{source}: contracts.{contract}.enforce: expected refuse or report, got {chosen!r}")
+    return bool(chosen == "refuse")
 
 
 def _refuse_unknown(section: object, known: Sequence[str] | Mapping[str, Any], where: str) -> None:

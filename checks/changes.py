@@ -65,9 +65,20 @@ def _of_contracts(before: Declaration, after: Declaration) -> Iterator[Change]:
         yield Change(Effect.UNCLEAR, "profile changed", "contracts.profile", *map(text_of, profiles))
     was, now = _resolved(before), _resolved(after)
     for contract in CONTRACTS:
-        for check in _keys(_mapping(was, contract), _mapping(now, contract)):
+        yield from _of_enforcement(
+            *(_mapping(side, contract).get("enforce", "refuse") for side in (was, now)), contract
+        )
+        checks = [check for check in _keys(_mapping(was, contract), _mapping(now, contract)) if check != "enforce"]
+        for check in checks:
             old, new = (_mapping(_mapping(side, contract), check) for side in (was, now))
             yield from _of_block(old, new, f"contracts.{contract}.{check}", "check")
+
+
+def _of_enforcement(before: object, after: object, contract: str) -> Iterator[Change]:
+    if before != after:
+        effect = Effect.NOT_LOOSER if after == "refuse" else Effect.LOOSER
+        what = "the contract refuses again" if after == "refuse" else "what the contract refuses is let through"
+        yield Change(effect, what, f"contracts.{contract}.enforce", text_of(before), text_of(after))
 
 
 def _of_shipped(old: Mapping[str, Any], new: Mapping[str, Any], told: set[str]) -> Iterator[Change]:

@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from hydrogate.checks import audit, bonding, duplicates, input, labels, predictions, reference, splits, structures
-from hydrogate.checks.bounds import Bounds, Override, resolve_bounds
+from hydrogate.checks.bounds import Bounds, Override, is_enforced, resolve_bounds
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.declared import BadParams
 from hydrogate.checks.findings import Finding, Report, Verdict
@@ -110,6 +110,7 @@ def check(
         switched_off=tuple(name for name, bounds in declared.items() if not bounds.enabled),
         summary=_summary(data),
         holds_under=profiles_that_hold(contract, chosen, declared, overrides, subject, findings),
+        enforced=is_enforced(contract, overrides),
     )
 
 

@@ -105,6 +105,8 @@ class Report:
         Checks that the parameters switch off, in sight of a reviewer.
     summary : mapping
         What was judged: structures, atoms, species in percent.
+    enforced : bool
+        False where ``contracts.<contract>.enforce: report`` lets data through that the contract refuses.
     holds_under : tuple of str
         Other shipped profiles, made for such data, under which nothing refuses; empty where the contract holds.
     """
@@ -116,6 +118,18 @@ class Report:
     switched_off: tuple[str, ...] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)
     holds_under: tuple[str, ...] = ()
+    enforced: bool = True
+
+    @property
+    def caveat(self) -> str:
+        """What every report of the data, and of all that is made from them, must say first; empty where nothing is."""
+        if self.enforced or self.holds(strict=True):
+            return ""
+        refusing = ", ".join(finding.check for finding in self.refusals(strict=True)) or "no check ran"
+        return (
+            f"contract {self.contract} does not hold ({refusing}); contracts.{self.contract}.enforce: report let the "
+            "data through"
+        )
 
     def refusals(self, strict: bool = False) -> tuple[Finding, ...]:
         """The findings for which the contract does not hold."""
@@ -152,7 +166,8 @@ class Report:
             },
             "findings": [_finding_to_dict(finding) for finding in self.findings],
         }
-        return content | ({"holds_under": " ".join(self.holds_under)} if self.holds_under else {})
+        content |= {"holds_under": " ".join(self.holds_under)} if self.holds_under else {}
+        return content | ({} if self.enforced else {"enforced": False})
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Report":
@@ -176,6 +191,7 @@ class Report:
             "switched_off": content["switched_off"].split(),
             "summary": content["summary"],
             "holds_under": content.get("holds_under", "").split(),
+            "enforced": content.get("enforced", True),
         }
         try:
             return TypeAdapter(cls).validate_python(given)

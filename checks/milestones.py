@@ -149,6 +149,8 @@ class Decision:
     command : str
         Starts the milestone.
     gates : tuple of Judgement
+    caveats : tuple of str
+        What a reader must know before anything else: data that a contract refuses were let through.
     """
 
     milestone: str
@@ -158,6 +160,7 @@ class Decision:
     gates: tuple[Judgement, ...]
     status: str = ""
     advice: str = ""
+    caveats: tuple[str, ...] = ()
 
     @property
     def blocked(self) -> bool:

@@ -13,6 +13,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,7 +72,8 @@ def run(root: Path = Path(), stale: Callable[[Path], list[Stale]] | None = None)
         blockers += _input_blockers(root, params) + _baseline_blockers(root, params, metrics)
         found, judgements, malformed = judged(params, metrics)
         blockers, bands = blockers + malformed, params.milestones
-    return decide(found.get("force_rmse"), judgements, bands, blockers)
+    decision = decide(found.get("force_rmse"), judgements, bands, blockers)
+    return replace(decision, caveats=tuple(_caveats(root)))
 
 
 def write_decision(decision: Decision, root: Path = Path()) -> None:
@@ -103,9 +105,20 @@ def _contract_blockers(root: Path) -> list[Blocker]:
         except UnreadableFile as error:
             blockers.append(Blocker(f"contract {contract} was not judged: {error}", REPRO))
             continue
-        if not report.holds(strict=True):
+        if not report.holds(strict=True) and report.enforced:
             blockers.append(Blocker(_why_refused(report), _command_for(root, contract)))
     return blockers
+
+
+def _caveats(root: Path) -> Iterator[str]:
+    """Of the contracts that do not hold and are not enforced; one that cannot be read blocks."""
+    for contract in ("input", *DATA_OF):
+        try:
+            caveat = read_report(contract, root / "metrics").caveat
+        except UnreadableFile:
+            continue
+        if caveat:
+            yield caveat
 
 
 def _input_blockers(root: Path, params: Params) -> list[Blocker]:
@@ -224,6 +237,7 @@ def to_json(decision: Decision, metrics: Metrics) -> dict[str, Any]:
     """Plain finite numbers and strings: the form of ``metrics/decision.json``."""
     head = {"next_milestone": decision.milestone, "rule": decision.rule, "status": decision.status}
     head |= {"because": decision.because, "advice": decision.advice, "command": decision.command}
+    head = {"caveats": "; ".join(decision.caveats)} | head
     fingerprints = {
         key: metrics[file][key]
         for file, key in (

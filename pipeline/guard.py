@@ -1,5 +1,7 @@
 """Stages ``guard_<contract>``: a token where the contract holds, exit status 1 where it does not.
 
+With ``contracts.<contract>.enforce: report`` a token there too, and what let it through is said first.
+
 In:  ``metrics/<contract>.json``, the findings.
 Out: ``data/<contract>.ok``: the contract's name and the fingerprint of the data, and nothing else, so that tightening a
      bound that still holds leaves it as it is and nothing downstream runs again.
@@ -46,10 +48,10 @@ def run(report: Report, root: Path = DATA) -> Path:
     Raises
     ------
     ContractViolation
-        The contract does not hold; a check that could not run refuses too.
+        The contract does not hold, and is enforced; a check that could not run refuses too.
     """
     token = root / f"{report.contract}.ok"
-    if not report.holds(strict=True):
+    if report.enforced and not report.holds(strict=True):
         token.unlink(missing_ok=True)
         refusals = report.refusals(strict=True)
         lines = [str(finding) for finding in refusals] or [f"contract {report.contract}: no check ran."]
@@ -80,7 +82,9 @@ def require_token(contract: str, fingerprint: str, root: Path = DATA) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m hydrogate.pipeline.guard CONTRACT``."""
     (contract,) = sys.argv[1:] if argv is None else argv
-    print(f"contract {contract} holds: {run(read_report(contract))}")
+    report = read_report(contract)
+    token = run(report)
+    print(f"{report.caveat or f'contract {contract} holds'}: {token}")
     return 0
 
 

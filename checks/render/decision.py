@@ -17,7 +17,7 @@ def decision_text(decision: Decision) -> RenderableType:
 
     What blocks comes first: the figures in the table may then be of other data.
     """
-    parts: list[RenderableType] = []
+    parts: list[RenderableType] = [Text(f"CAVEAT: {caveat}", style="bold red") for caveat in decision.caveats]
     if decision.gates:
         parts.append(_gates(decision))
     parts.append(_conclusion(decision))

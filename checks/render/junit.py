@@ -66,7 +66,7 @@ def _add_contract(suites: Element, report: Report, strict: bool) -> None:
 
 
 def _add_gates(suites: Element, decision: Mapping[str, Any]) -> None:
-    told = {name: str(decision[name]) for name in ("status", "because", "command") if name in decision}
+    told = {name: str(decision[name]) for name in ("caveats", "status", "because", "command") if name in decision}
     suite = _suite(suites, "gates", {"next_milestone": str(decision["next_milestone"]), **told})
     for name, gate in decision["gates"].items():
         case = _case(suite, "hydrogate.gates", name)

@@ -26,7 +26,8 @@ def code_markdown(text: str) -> str:
 def report_markdown(report: Report, strict: bool = False) -> str:
     """The verdict first, then what fires, then the table of all checks."""
     conclusion = "holds" if report.holds(strict) else "does **not** hold"
-    lines = [f"## Contract {report.contract} {conclusion}", ""]
+    lines = [f"**Caveat: {escape_markdown(report.caveat)}.**", ""] if report.caveat else []
+    lines += [f"## Contract {report.contract} {conclusion}", ""]
     lines += [f"- {escape_markdown(str(f))}" for f in report.findings if f.verdict is not Verdict.PASS]
     lines += ["", report.hint().capitalize() + "."] if report.hint() else []
     lines += ["", "| check | verdict | severity | observed | allowed |", "| --- | --- | --- | --- | --- |"]

@@ -111,6 +111,9 @@ def pull_request_markdown(state: State, comparison: Comparison | None = None, li
 
 
 def _decision(decision: Decision, comparison: Comparison | None) -> Iterator[str]:
+    for caveat in decision.caveats:
+        yield f"**Caveat: {words(caveat)}.**"
+        yield ""
     status = f" ({words(decision.status)})" if decision.status else ""
     yield f"## Next milestone: **{words(decision.milestone)}**{status}"
     yield ""

@@ -34,7 +34,8 @@ def report_text(report: Report, strict: bool = False) -> RenderableType:
         # What passed on a sample says what it can have missed.
         if finding.verdict is not Verdict.PASS or "missed_share" in finding.observed
     ]
-    return Group(table, *told, _conclusion(report, strict))
+    first = [Text(f"CAVEAT: {report.caveat}", style="bold red")] if report.caveat else []
+    return Group(*first, table, *told, _conclusion(report, strict))
 
 
 def _verdict(finding: Finding) -> str:
