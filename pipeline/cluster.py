@@ -1,4 +1,4 @@
-"""Parts of a data set over the workers of a Dask scheduler that somebody has started."""
+"""Parts of a data set over the workers of a Dask scheduler that somebody has started: the answers merge there."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -6,16 +6,15 @@ from functools import partial, reduce
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hydrogate.checks.dataset import UnreadableData
-from hydrogate.checks.declared import BadParams
 from hydrogate.checks.parts import Gather
 from hydrogate.checks.statistics import merged
+from hydrogate.pipeline.compute import at
 
 if TYPE_CHECKING:
     from distributed import Client
 
 # Answers merged by one task: a tree of such tasks leaves no worker, and not this process, with those of all parts.
 FAN_IN = 8
-PATIENCE = 30  # seconds until a scheduler, or its first worker, is taken for absent
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,20 +31,8 @@ def cluster(address: str) -> Iterator[Gather]:
     BadParams
         No scheduler answers, or it has no worker.
     """
-    import dask
-    from distributed import Client
-
-    with dask.config.set({"logging.distributed": "critical", "distributed.comm.timeouts.connect": PATIENCE}):
-        try:
-            client = Client(address, set_as_default=False)
-        except (OSError, TimeoutError, ValueError) as error:
-            raise BadParams(f"--scheduler {address}: no Dask scheduler answers there ({error})") from error
-        with client:
-            try:
-                client.wait_for_workers(1, timeout=PATIENCE)
-            except TimeoutError as error:
-                raise BadParams(f"--scheduler {address}: it has no worker; start one with `dask worker`") from error
-            yield partial(_over_cluster, client)
+    with at(address, "--scheduler") as client:
+        yield partial(_over_cluster, client)
 
 
 def _over_cluster(client: "Client", question: Callable[[Item], Result], items: Sequence[Item]) -> Result:

@@ -1,45 +1,219 @@
-"""Per-structure work over processes, through Dask's scheduler."""
+"""Who does the work: processes of this machine, a Dask scheduler that somebody started, or jobs of a batch system.
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+``python -m hydrogate.pipeline.compute`` prints the script of the jobs that ``compute`` in params.yaml asks for.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from inspect import signature
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hydrogate.checks.declared import BadParams, did_you_mean
+from hydrogate.pipeline.params import Compute, load_params
+from hydrogate.pipeline.stage import stage_exit_status
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+PATIENCE = 30  # seconds until a scheduler, or its first worker, is taken for absent
+# Chunks that the scheduler holds at once, finished or not: enough that no worker waits for the next one, few enough
+# that its memory does not grow with their number.
+CHUNKS_PER_THREAD = 4
+LEAST_CHUNKS = 64
+RECOUNT = 5.0  # seconds between two looks at how many workers there are
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+# What goes wrong in a task comes back with its result; a worker's own log is about its connections.
+QUIET = {"logging.distributed": "critical"}
 
 
-def over_processes(
-    function: Callable[[Sequence[Item]], Result], chunks: Sequence[Sequence[Item]], *, workers: int = 0
-) -> Iterator[tuple[int, Result]]:
-    """``function`` of each chunk, as they end: the chunk's index and its result.
+@contextmanager
+def connected(compute: Compute, workers: int = 0) -> Iterator["Client"]:
+    """A client of the workers that ``compute`` names; of ``workers`` processes here where it names none, 0 is one a core.
+
+    Raises
+    ------
+    BadParams
+        No scheduler answers or it has no worker; the cluster is unknown, or its arguments are not what it takes.
+    """
+    import dask
+    from dask.system import CPU_COUNT
+    from distributed import Client, LocalCluster
+
+    with dask.config.set(QUIET):
+        if compute.scheduler:
+            with at(compute.scheduler) as client:
+                yield client
+        elif compute.cluster:
+            with _jobs(compute) as cluster, Client(cluster, set_as_default=False) as client:
+                # The batch system starts them again where one ends before the work does.
+                cluster.adapt(minimum_jobs=compute.jobs, maximum_jobs=compute.jobs)
+                yield client
+        else:
+            with (
+                LocalCluster(
+                    n_workers=workers or CPU_COUNT,
+                    threads_per_worker=1,
+                    processes=True,
+                    host="127.0.0.1",
+                    dashboard_address="127.0.0.1:0",
+                ) as here,
+                Client(here, set_as_default=False) as client,
+            ):
+                yield client
+
+
+@contextmanager
+def at(address: str, option: str = "compute.scheduler") -> Iterator["Client"]:
+    """A client of the Dask scheduler at ``address``, which has a worker; ``option`` is where the address was given.
+
+    Raises
+    ------
+    BadParams
+        No scheduler answers, or it has no worker.
+    """
+    import dask
+    from distributed import Client
+
+    with dask.config.set({**QUIET, "distributed.comm.timeouts.connect": PATIENCE}):
+        try:
+            client = Client(address, set_as_default=False)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise BadParams(f"{option} {address}: no Dask scheduler answers there ({error})") from error
+        with client:
+            try:
+                client.wait_for_workers(1, timeout=PATIENCE)
+            except TimeoutError as error:
+                raise BadParams(f"{option} {address}: it has no worker; start one with `dask worker`") from error
+            yield client
+
+
+def _jobs(compute: Compute) -> Any:
+    """The cluster ``compute.cluster`` of dask-jobqueue, without jobs yet."""
+    import dask_jobqueue
+
+    known = {name: kind for name, kind in vars(dask_jobqueue).items() if name.endswith("Cluster")}
+    if compute.cluster not in known or compute.cluster == "JobQueueCluster":
+        known.pop("JobQueueCluster")
+        raise BadParams(f"compute.cluster {compute.cluster!r} is unknown{did_you_mean(compute.cluster, known)}")
+    kind = known[compute.cluster]
+    takes = {name for of in (*kind.__mro__, *kind.job_cls.__mro__) for name in signature(of.__init__).parameters}
+    for name in compute.arguments:
+        if name not in takes - {"self", "args", "kwargs", "job_kwargs", "base_class_kwargs"}:
+            raise BadParams(f"compute.arguments: {compute.cluster} takes no {name!r}{did_you_mean(name, takes)}")
+    options = {"dashboard_address": ":0", **compute.arguments.get("scheduler_options", {})}
+    try:
+        return kind(**{**compute.arguments, "scheduler_options": options})
+    except (TypeError, ValueError) as error:
+        raise BadParams(f"compute.arguments of {compute.cluster}: {error}") from error
+
+
+def over_workers(
+    client: "Client",
+    function: Callable[[Sequence[Item]], Result],
+    chunks: Iterable[Sequence[Item]],
+    *,
+    lost: Callable[[Item], Result] | None = None,
+) -> Iterator[list[tuple[int, Result]]]:
+    """``function`` of each chunk: the chunk's index and its result, those together that ended together.
+
+    A chunk is taken from ``chunks`` when there is room for it. One whose workers died is done again, at the end and item
+    by item, so that one bad item costs neither its neighbours nor the rest.
 
     Parameters
     ----------
     function : callable
         Importable by name in a worker process.
-    workers : int
-        Processes, one thread each; 0 is one a core.
+    lost : callable, optional
+        The result for an item whose worker died while it had nothing else to do.
+
+    Raises
+    ------
+    RuntimeError
+        The scheduler went away, or without ``lost`` the workers died.
+    Exception
+        Whatever ``function`` raised.
+    """
+    from distributed import as_completed
+    from distributed.scheduler import KilledWorker
+
+    waiting = enumerate(chunks)
+    held: dict[Any, tuple[int, Sequence[Item]]] = {}
+    suspects: list[tuple[int, Sequence[Item]]] = []
+    alone: Any = None
+    ended = as_completed(with_results=True, raise_errors=False, loop=client.loop)
+    room, counted = 0, -RECOUNT
+
+    def submit(some: Sequence[tuple[int, Sequence[Item]]]) -> None:
+        futures = client.map(function, [chunk for _, chunk in some], pure=False) if some else []
+        held.update(zip((future.key for future in futures), some, strict=True))
+        ended.update(futures)
+
+    while True:
+        if time.monotonic() - counted > RECOUNT:
+            room = max(LEAST_CHUNKS, CHUNKS_PER_THREAD * sum(client.nthreads().values()))
+            counted = time.monotonic()
+        submit(list(islice(waiting, max(0, room - len(held)))))
+        if not held and not suspects:
+            return
+        if not held:
+            index, (item, *others) = suspects.pop()
+            suspects += [(index, others)] if others else []
+            submit([(index, [item])])
+            (alone,) = held
+        results = []
+        for future, result in ended.next_batch():
+            index, chunk = held.pop(future.key)
+            if future.status == "finished":
+                results.append((index, result))
+            elif future.status != "error":
+                raise RuntimeError(
+                    "the Dask scheduler went away; what was computed is kept, run the same command again"
+                )
+            elif not isinstance(result[1], KilledWorker):
+                raise result[1].with_traceback(result[2])
+            elif lost is None:
+                raise RuntimeError(f"the worker processes died: {result[1]}")
+            elif future.key == alone:
+                results.append((index, lost(chunk[0])))
+            else:
+                suspects.append((index, chunk))
+            future.release()
+        yield results
+
+
+def over_processes(
+    function: Callable[[Sequence[Item]], Result], chunks: Sequence[Sequence[Item]], *, workers: int = 0
+) -> Iterator[tuple[int, Result]]:
+    """:func:`over_workers` of this machine: ``workers`` processes of one thread each, 0 is one a core.
 
     Raises
     ------
     Exception
         Whatever ``function`` raised.
     """
-    import dask
-    from distributed import Client, LocalCluster, as_completed
+    from dask.system import CPU_COUNT
 
     if not chunks:
         return
-    count = min(workers or os.cpu_count() or 1, len(chunks))
-    # What goes wrong in a task comes back with its result; a worker's own log is about its connections.
-    quiet = dask.config.set({"logging.distributed": "critical"})
-    with (
-        quiet,
-        LocalCluster(n_workers=count, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0") as cluster,
-        Client(cluster) as client,
-    ):
-        futures = client.map(function, chunks, pure=False)
-        index_of = {future.key: index for index, future in enumerate(futures)}
-        for future, result in as_completed(futures, with_results=True):
-            yield index_of[future.key], result
-            future.release()
+    with connected(Compute(), min(workers or CPU_COUNT, len(chunks))) as client:
+        for results in over_workers(client, function, chunks):
+            yield from results
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the job script; 2 where ``compute`` in params.yaml names no cluster."""
+    compute = load_params().compute
+    if not compute.cluster:
+        raise BadParams("compute.cluster: null; name a class of dask-jobqueue there, such as SLURMCluster")
+    with _jobs(compute) as cluster:
+        print(cluster.job_script())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(stage_exit_status(main))

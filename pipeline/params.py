@@ -1,9 +1,9 @@
 """``params.yaml``, read safely into frozen models; an unknown key is refused with the nearest known one."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from hydrogate import models
 from hydrogate.checks.declared import BadParams, Section, explain, load_yaml
@@ -56,6 +56,23 @@ class Label(Section):
     weights: str | None
     dipoles: bool
     workers: Annotated[int, Field(ge=0)]
+
+
+class Compute(Section):
+    """Who labels: this machine, the Dask scheduler at an address, or ``jobs`` jobs of a cluster class of dask-jobqueue."""
+
+    scheduler: str | None = None
+    cluster: str | None = None
+    arguments: dict[str, Any] = {}
+    jobs: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if self.scheduler and self.cluster:
+            raise ValueError("scheduler and cluster are both given; one of them must be null")
+        if self.arguments and not self.cluster:
+            raise ValueError("arguments are those of a cluster, and cluster is null")
+        return self
 
 
 class Loss(Section):
@@ -117,6 +134,7 @@ class Params(Section):
 
     regenerate: Regenerate
     label: Label
+    compute: Compute = Compute()
     train: Train
     # "validate" is a name of pydantic's own.
     validate_: Validate = Field(alias="validate")

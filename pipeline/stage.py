@@ -15,6 +15,7 @@ EXTRAS = {
     "great_expectations": "gx",
     "orb_models": "orb",
     "lmdb": "formats",
+    "dask_jobqueue": "hpc",
 }
 
 

@@ -18,7 +18,7 @@ from distributed import Client, LocalCluster
 
 from hydrogate.checks import Dataset, Report, UnreadableData, check
 from hydrogate.checks.declared import BadParams
-from hydrogate.pipeline import cluster as over_cluster
+from hydrogate.pipeline import compute
 from hydrogate.pipeline.cluster import cluster
 from hydrogate.pipeline.formats import read_all
 from hydrogate.pipeline.hdf5 import write_dataset
@@ -140,7 +140,7 @@ def test_a_shard_that_a_worker_cannot_read_is_named_with_the_worker(
 
 
 def test_an_address_where_nobody_answers_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(over_cluster, "PATIENCE", 1)
+    monkeypatch.setattr(compute, "PATIENCE", 1)
     with (
         pytest.raises(BadParams, match=r"--scheduler tcp://127\.0\.0\.1:9: no Dask scheduler answers"),
         cluster("tcp://127.0.0.1:9"),
