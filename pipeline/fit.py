@@ -1,5 +1,7 @@
 """Training over processes: one a core or a GPU, each with a part of every batch, gradients averaged between them.
 
+They are started here, or by ``torchrun``, on one machine or several.
+
 Processes, not threads: on two cores with little else running two threads trained 3,100 atoms a second and one thread
 4,400, because every operation waits for the slower thread. Energies in eV, lengths in Å.
 """
@@ -15,6 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning.fabric.strategies.ddp import DDPStrategy
 
 from hydrogate.checks.dataset import Dataset
@@ -52,27 +55,42 @@ def fit(data: Dataset, params: Train, angular_floor: float, state_path: Path, hi
     history : pathlib.Path
         Folder of the figures by epoch, those of an earlier process included.
 
+    Returns
+    -------
+    Fit
+        To each process that ``torchrun`` started, the same.
+
     Raises
     ------
     TrainingFailed
         See there.
     ValueError
-        A split is empty or unlabelled, or ``valid`` holds an element, charge or spin multiplicity that ``train`` lacks.
+        A split is empty or unlabelled, or ``valid`` holds an element, charge or spin multiplicity that ``train`` lacks;
+        or ``torchrun`` started another number of processes than is declared, or more than a batch can feed.
     """
     split = split_for_training(data)
     # Refused here, before there are processes.
     loss_for(make_student(params.student, params.size, split.support), params.loss, split)
     processes = _processes(params, len(split.train))
-    alone = processes == 1
-    strategy = "auto" if alone else DDPStrategy(start_method="spawn")
-    fabric = Fabric(devices=processes, strategy=strategy, accelerator="cuda" if torch.cuda.is_available() else "cpu")
-    parent = None if alone else os.getpid()
+    accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    if TorchElasticEnvironment.detect():
+        local = int(os.environ["LOCAL_WORLD_SIZE"])
+        fabric = Fabric(devices=local, num_nodes=processes // local, strategy=DDPStrategy(), accelerator=accelerator)
+        parent = os.getppid()
+    else:
+        # Also inside a job of SLURM, LSF or MPI, whose variables tell of other processes than these.
+        several = DDPStrategy(start_method="spawn", cluster_environment=LightningEnvironment())
+        strategy = "auto" if processes == 1 else several
+        fabric = Fabric(devices=processes, strategy=strategy, accelerator=accelerator)
+        parent = None if processes == 1 else os.getpid()
     with _one_thread():
         work = partial(_work, split=split, params=params, angular_floor=angular_floor, state_path=state_path)
         failure = fabric.launch(partial(work, history=history, parent=parent))
     if failure is not None:
         raise failure
     state = read_state(state_path)
+    # The first process may remove the state once all have read it.
+    fabric.barrier()
     if not state.best_epoch:
         raise TrainingFailed(f"no epoch of {state.epoch} ended with a finite validation loss; look at the labels")
     student = make_student(params.student, params.size, split.support)
@@ -81,13 +99,28 @@ def fit(data: Dataset, params: Train, angular_floor: float, state_path: Path, hi
     return Fit(student.eval(), state.best_epoch, state.history, molecules, _used(state, student, processes))
 
 
+def writes() -> bool:
+    """Whether this process is the one that writes: not where ``torchrun`` started it as another than the first."""
+    return not TorchElasticEnvironment.detect() or TorchElasticEnvironment().global_rank() == 0
+
+
 def _processes(params: Train, structures: int) -> int:
-    """As many as there are cores or GPUs, unless that leaves one too little of a batch."""
+    """As many as there are cores or GPUs, unless that leaves one too little of a batch; under ``torchrun`` its own."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     machine = torch.cuda.device_count() or cores
     steps = math.ceil(structures / params.batch_size)
-    smallest_batch = structures // steps
-    return max(1, min(params.processes or machine, smallest_batch // STRUCTURES_PER_PROCESS))
+    most = max(1, structures // steps // STRUCTURES_PER_PROCESS)
+    if not TorchElasticEnvironment.detect():
+        return min(params.processes or machine, most)
+    started = TorchElasticEnvironment().world_size()
+    if params.processes not in (0, started):
+        raise ValueError(
+            f"torchrun started {started} processes, but train.processes is {params.processes}; set it to 0"
+        )
+    if started > most:
+        batches = f"batches of {params.batch_size} feed at most {most}"
+        raise ValueError(f"torchrun started {started} processes, but {batches}: start fewer or raise train.batch_size")
+    return started
 
 
 @contextmanager

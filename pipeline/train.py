@@ -5,6 +5,7 @@ Out: ``data/student.safetensors`` (the weights that were best on split ``valid``
      ``metrics/training.json``, ``plots/training`` (history by epoch: eV, eV/Å, degree).
 
 What must survive a killed process is in ``.progress/train/<key>``; the key is of the data, the parameters and the code.
+Under ``torchrun`` every process runs all of this, and the first alone writes.
 """
 
 import hashlib
@@ -13,13 +14,14 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from hydrogate.checks.bootstrap import Metric, point
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.metrics import convergence
-from hydrogate.pipeline.fit import Fit, fit
+from hydrogate.pipeline.fit import Fit, fit, writes
 from hydrogate.pipeline.guard import require_token
 from hydrogate.pipeline.hdf5 import read_dataset, written_whole
 from hydrogate.pipeline.params import Train, load_params
@@ -57,13 +59,16 @@ def run(data: Dataset, params: Train, angular_floor: float, student: Path, histo
     from hydrogate.models.potential import save_student
 
     key = progress_key(data, params)
-    with locked(f"train-{key}", root):
+    with locked(f"train-{key}", root) if writes() else nullcontext():
         progress = root / "train" / key
         progress.mkdir(parents=True, exist_ok=True)
         # A compiler's cache of one's own: two trainings that share one have been seen to disturb each other.
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str((progress / "inductor").resolve())
-        shutil.rmtree(history, ignore_errors=True)
+        if writes():
+            shutil.rmtree(history, ignore_errors=True)
         result = fit(data, params, angular_floor, progress / "state.pt", history)
+        if not writes():
+            return result
         made_by = {
             "params": params.model_dump(by_alias=True),
             "labelled_fingerprint": data.fingerprint(),
@@ -116,6 +121,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     params = load_params()
     student = Path("data/student.safetensors")
     result = run(data, params.train, params.validate_.angular_floor, student, Path("plots/training"))
+    if not writes():
+        return 0
     with student.open("rb") as file:
         student_fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
     fingerprints = {"labelled_fingerprint": data.fingerprint(), "student_fingerprint": student_fingerprint}

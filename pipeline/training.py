@@ -65,9 +65,8 @@ class Training:
         self.steps_per_epoch = math.ceil(len(self.rows) / params.batch_size)
         self.state = State(best=_copied(self.student))
         self.wall, self.cpu = time.monotonic(), sum(os.times()[:4])
-        exists = state_path.exists()
-        fabric.barrier()
-        if exists:
+        # By all or by none: a machine that does not see the progress of another fails here.
+        if any(self._gathered(state_path.exists())):
             self._restore()
         else:
             self._save()

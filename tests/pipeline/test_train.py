@@ -126,9 +126,17 @@ def test_a_killed_training_ends_with_the_same_weights(labelled: Dataset, tmp_pat
     assert len(column) == 4
 
 
-def test_two_processes_learn_as_one(labelled: Dataset, places: dict[str, Path]) -> None:
-    """The same batches, each shared between two; their averaged gradients are nearly those of the whole batch."""
+def test_two_processes_learn_as_one(
+    labelled: Dataset, places: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same batches, each shared between two; their averaged gradients are nearly those of the whole batch.
+
+    Inside a job of SLURM too, whose variables say that there is one process.
+    """
     whole = run(labelled, PARAMS, 0.5, **places)
+    job = {"NTASKS": "1", "JOB_NAME": "dvc", "JOB_ID": "5", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
+    for name, value in job.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
     halves = run(labelled, PARAMS.model_copy(update={"processes": 2}), 0.5, **places)
     assert (whole.used["processes"], halves.used["processes"]) == (1, 2)
     assert halves.used["steps"] == whole.used["steps"]
