@@ -7,11 +7,16 @@ Molecules of the held-out split, relaxed, warmed up by Langevin dynamics and lef
 in one batch. A run shorter than ``limits.nve_ps`` finds what breaks; it shows no stability.
 """
 
+import hashlib
 import json
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from threading import Event, Thread
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -24,13 +29,23 @@ from hydrogate.checks.declared import BadParams, explain, load_yaml
 from hydrogate.checks.dynamics import findings, judge, metrics
 from hydrogate.checks.findings import Report
 from hydrogate.checks.trajectory import MdProtocol, Trajectory
+from hydrogate.pipeline.compute import over_processes
 from hydrogate.pipeline.hdf5 import read_dataset, written_whole
+from hydrogate.pipeline.params import load_params
 from hydrogate.pipeline.predict import student_identity
+from hydrogate.pipeline.progress import PROGRESS, locked
+from hydrogate.pipeline.simulate import (
+    STEPS_PER_SEGMENT,
+    MakePotential,
+    Start,
+    dealt,
+    recordings_of,
+    simulate,
+    steps_done,
+    student_potential,
+)
 from hydrogate.pipeline.stage import progress_bar, stage_exit_status
 from hydrogate.pipeline.trajectories import Recording, write_recordings
-
-if TYPE_CHECKING:
-    from hydrogate.models.dynamics import Molecules, Potential, State
 
 
 class Result(NamedTuple):
@@ -60,8 +75,8 @@ def chosen(data: Dataset, count: int, seed: int, split: str = "") -> list[int]:
     return sorted(rows[first[drawn]].tolist())
 
 
-def student_potential(path: Path, data: Dataset, rows: Sequence[int]) -> "Potential":
-    """The student in the file ``path`` for the structures ``rows`` of ``data``.
+def refuse_untaught(student: Path, data: Dataset, rows: Sequence[int]) -> None:
+    """Raise unless the student in the file ``student`` can move the structures ``rows`` of ``data``.
 
     Raises
     ------
@@ -73,93 +88,116 @@ def student_potential(path: Path, data: Dataset, rows: Sequence[int]) -> "Potent
     from hydrogate.models.dynamics import StudentPotential
     from hydrogate.models.potential import load_student
 
-    student, structures = load_student(path), [data.to_atoms(row) for row in rows]
-    for row, atoms in zip(rows, structures, strict=True):
+    loaded = load_student(student)
+    for row in rows:
         try:
-            StudentPotential(student, [atoms])
+            StudentPotential(loaded, [data.to_atoms(row)])
         except ValueError as error:
             raise ValueError(f"{data.name(row)}: {error}") from error
-    return StudentPotential(student, structures)
 
 
-def teacher_potential(name: str, data: Dataset, rows: Sequence[int]) -> "Potential":
-    """The teacher ``name`` at its default level of theory for the structures ``rows`` of ``data``.
+def teacher_identity(name: str) -> dict[str, Any]:
+    """Of the teacher ``name`` at its default level of theory.
 
     Raises
     ------
     UnknownName
         No such teacher.
     """
-    from hydrogate.models.dynamics import TeacherPotential
     from hydrogate.models.teachers import make_teacher
 
-    return TeacherPotential(make_teacher(name), [data.to_atoms(row) for row in rows])
+    return make_teacher(name).identity()
 
 
+@contextmanager
 def run(
-    data: Dataset, rows: Sequence[int], potential: "Potential", protocol: MdProtocol, task: str = "md"
-) -> list[Recording]:
+    data: Dataset,
+    rows: Sequence[int],
+    make: MakePotential,
+    protocol: MdProtocol,
+    *,
+    identity: Mapping[str, Any],
+    root: Path,
+    task: str = "md",
+) -> Iterator[list[Recording]]:
     """The dynamics of the structures ``rows`` of ``data``: the run at constant energy, frame by frame.
+
+    What was computed is kept in ``root`` until the block ends well; after a kill the same call continues.
 
     Parameters
     ----------
     data : Dataset
     rows : sequence of int
-    potential : Potential
-        Of these structures, in this order.
+    make : callable
+        Gives the potential of some structures.
     protocol : MdProtocol
+    identity : mapping
+        Of the potential; what another one has left in ``root`` is removed.
+    root : Path
     task : str
         What the progress bar calls it.
+
+    Raises
+    ------
+    AlreadyRunning
+        Another process runs there.
     """
-    from hydrogate.models.dynamics import Fire, Langevin, Molecules, State, VelocityVerlet
+    starts = [Start(row, data.name(row), data.to_atoms(row)) for row in rows]
+    chunks, steps = dealt(starts), sum(protocol.steps)
+    with locked("dynamics", root):
+        place = root / _key([data.structure_fingerprint(row) for row in rows], rows, protocol, identity)
+        for other in root.iterdir():
+            if other.is_dir() and other != place:
+                shutil.rmtree(other)
 
-    structures = [data.to_atoms(row) for row in rows]
-    molecules, rng = Molecules.of(structures), np.random.default_rng(protocol.seed)
-    relax, warm_up, nve = protocol.steps
-    with progress_bar(task, total=relax + warm_up + nve, unit="steps") as advance, np.errstate(all="ignore"):
-        positions = np.concatenate([atoms.positions for atoms in structures])
-        state = State.at(positions, np.zeros_like(positions), potential)
-        fire = Fire(molecules, protocol.relax_fmax)
-        for _ in range(relax):
-            if not fire.relaxed(state).all():
-                state = fire.step(state, potential)
-            advance(1)
-        state = state._replace(velocities=molecules.maxwell_boltzmann(protocol.temperature, rng))
-        thermostat = Langevin(molecules, protocol.time_step_fs, protocol.temperature, protocol.friction, rng)
-        for step in range(1, warm_up + 1):
-            state = thermostat.step(state, potential)
-            if step % protocol.interval == 0:
-                state = _without_lost(state, molecules, protocol)
-            advance(1)
-        state = state._replace(velocities=molecules.at_rest(state.velocities))
-        steps, frames = [0], [state]
-        integrator = VelocityVerlet(molecules, protocol.time_step_fs)
-        for step in range(1, nve + 1):
-            state = integrator.step(state, potential)
-            if step % protocol.interval == 0 or step == nve:
-                steps.append(step)
-                frames.append(state)
-                state = _without_lost(state, molecules, protocol)
-            advance(1)
-    return [
-        Recording(
-            data.name(row),
-            atoms,
-            np.array(steps) * (protocol.time_step_fs * 1e-3),
-            np.stack([frame.positions[own] for frame in frames]),
-            np.stack([frame.velocities[own] for frame in frames]),
-            np.array([frame.energy[index] for frame in frames]),
-        )
-        for index, (row, atoms) in enumerate(zip(rows, structures, strict=True))
-        for own in [slice(*molecules.offset[index : index + 2].tolist())]
-    ]
+        def done() -> int:
+            return sum(steps_done(chunk, protocol, place) for chunk in chunks)
+
+        with (
+            progress_bar(task, total=steps * len(chunks), done=done(), unit="steps") as advance,
+            _watched(done, advance),
+        ):
+            move = partial(simulate, make=make, protocol=protocol, root=place)
+            if len(chunks) == 1:
+                move(chunks[0])
+            else:
+                for _ in over_processes(move, chunks):
+                    pass
+        found = {
+            start.row: one for c in chunks for start, one in zip(c, recordings_of(c, protocol, place), strict=True)
+        }
+        yield [found[row] for row in rows]
+    shutil.rmtree(root)
 
 
-def _without_lost(state: "State", molecules: "Molecules", protocol: MdProtocol) -> "State":
-    """Molecules that exploded are no longer moved: their flying atoms would cost neighbours at every step."""
-    hottest = protocol.limits.exploded_temperature * protocol.temperature
-    lost = molecules.spread(~(molecules.temperature(state.velocities) <= hottest))[:, None]
-    return state._replace(positions=np.where(lost, np.nan, state.positions))
+def _key(structures: Sequence[str], rows: Sequence[int], protocol: MdProtocol, identity: Mapping[str, Any]) -> str:
+    """Of all that a run depends on."""
+    how = protocol.model_dump(exclude={"count", "limits"})
+    said = [structures, list(rows), how, protocol.limits.exploded_temperature, dict(identity), STEPS_PER_SEGMENT]
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def _watched(done: Callable[[], int], advance: Callable[[int], None]) -> Iterator[None]:
+    """Tell ``advance`` once a second by how much ``done`` has grown: the processes say it by their files alone."""
+    ended, seen = Event(), done()
+
+    def look() -> None:
+        nonlocal seen
+        over = False
+        while not over:
+            over = ended.wait(1.0)
+            now = done()
+            advance(now - seen)
+            seen = now
+
+    thread = Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def judged(trajectories: Sequence[Trajectory], protocol: MdProtocol, fingerprint: str) -> Result:
@@ -239,18 +277,19 @@ def read_protocol(content: Mapping[str, Any], where: str) -> MdProtocol:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run and judge the held-out molecules; 0 when judged, whatever was found, 2 where an input is unusable."""
-    protocol = read_protocol(load_yaml(Path("params.yaml")), "params.yaml")
-    data, path = read_dataset(Path("data/labelled.h5")), Path("data/student.safetensors")
-    rows = chosen(data, protocol.count, protocol.seed, "test")
-    recordings = run(data, rows, student_potential(path, data, rows), protocol, "dynamics")
-    identity = student_identity(path)["fingerprint"]
-    trajectories = [recording.trajectory() for recording in recordings]
-    result = judged(trajectories, protocol, identity)
-    write_recordings(recordings, Path("data/md.traj"))
-    of_what = {"labelled_fingerprint": data.fingerprint(), "student_fingerprint": identity}
-    with written_whole(Path("metrics/md.json")) as temporary:
-        content = json.dumps(of_what | to_json(result, protocol), indent=2, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(content + "\n", encoding="utf-8")
+    protocol = load_params().dynamics
+    data, student = read_dataset(Path("data/labelled.h5")), Path("data/student.safetensors")
+    rows, identity = chosen(data, protocol.count, protocol.seed, "test"), student_identity(student)
+    refuse_untaught(student, data, rows)
+    make = partial(student_potential, student.absolute())
+    root = PROGRESS / "dynamics"
+    with run(data, rows, make, protocol, identity=identity, root=root, task="dynamics") as recordings:
+        result = judged([recording.trajectory() for recording in recordings], protocol, identity["fingerprint"])
+        write_recordings(recordings, Path("data/md.traj"))
+        of_what = {"labelled_fingerprint": data.fingerprint(), "student_fingerprint": identity["fingerprint"]}
+        with written_whole(Path("metrics/md.json")) as temporary:
+            content = json.dumps(of_what | to_json(result, protocol), indent=2, ensure_ascii=False, allow_nan=False)
+            temporary.write_text(content + "\n", encoding="utf-8")
     for finding in result.report.findings:
         print(f"{finding.verdict}: {finding}")
     return 0

@@ -108,8 +108,12 @@ def md(
     output_format: Format = OutputFormat.TEXT,
 ) -> None:
     """Molecular dynamics of many molecules at once, or anybody's, judged: 0 it holds together, 1 not, 2 unusable."""
+    from functools import partial
+
     from hydrogate.pipeline import md as stage
     from hydrogate.pipeline import trajectories
+    from hydrogate.pipeline.predict import student_identity
+    from hydrogate.pipeline.simulate import student_potential, teacher_potential
 
     if judge == (output is not None):
         raise BadParams("name a file for the frames with -o, or have those of a trajectory judged with --judge")
@@ -125,11 +129,15 @@ def md(
         trajectories.refuse_output(output, force)
         data = read(path, input_format, units, parse_keys(keys))
         rows = stage.chosen(data, protocol.count, protocol.seed, split)
-        potential = stage.teacher_potential(teacher, data, rows) if teacher else None
-        potential = potential or stage.student_potential(student, data, rows)
-        recordings = stage.run(data, rows, potential, protocol)
-        trajectories.write_recordings(recordings, output)
-        found = stage.judged([one.trajectory() for one in recordings], protocol, data.fingerprint())
+        if teacher:
+            identity, make = stage.teacher_identity(teacher), partial(teacher_potential, teacher)
+        else:
+            stage.refuse_untaught(student, data, rows)
+            identity, make = student_identity(student), partial(student_potential, student.absolute())
+        kept = output.with_name(f"{output.name}.progress").absolute()
+        with stage.run(data, rows, make, protocol, identity=identity, root=kept) as recordings:
+            trajectories.write_recordings(recordings, output)
+            found = stage.judged([one.trajectory() for one in recordings], protocol, data.fingerprint())
     # A trajectory that lacks what stability is judged by is not stable for that.
     print_report(found.report, output_format, strict=True)
     for line in found.lines() if output_format is not OutputFormat.JSON else ():

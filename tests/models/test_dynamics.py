@@ -19,6 +19,7 @@ from hydrogate.models.dynamics import (
     Floats,
     Langevin,
     Molecules,
+    Noise,
     Potential,
     State,
     StudentPotential,
@@ -44,6 +45,10 @@ def rattled(names: tuple[str, ...] = ("CH3OH", "H2O", "CH3CHO")) -> list[Atoms]:
     for seed, atoms in enumerate(structures):
         atoms.rattle(0.05, seed=seed)
     return structures
+
+
+def noise(molecules: Molecules, seed: int) -> Noise:
+    return Noise(molecules, [[seed, index] if index else seed for index in range(len(molecules.offset) - 1)])
 
 
 def stacked(structures: list[Atoms]) -> Floats:
@@ -90,7 +95,7 @@ def springs(starts: list[Floats], constant: float = 20.0) -> Potential:
 def test_velocity_verlet_is_ases_with_the_calculator(name: str) -> None:
     student, structures = made(name), rattled()
     molecules, potential = Molecules.of(structures), StudentPotential(made(name), structures, skin=0.2)
-    velocities = molecules.maxwell_boltzmann(300.0, np.random.default_rng(0))
+    velocities = molecules.maxwell_boltzmann(300.0, noise(molecules, 0))
     state, integrator = State.at(stacked(structures), velocities, potential), VelocityVerlet(molecules, 0.5)
     for _ in range(100):
         state = integrator.step(state, potential)
@@ -109,9 +114,9 @@ def test_langevin_is_ases_for_the_same_random_numbers() -> None:
     (atoms,) = structures = rattled(("CH3OH",))
     start = atoms.positions.copy()
     molecules, potential = Molecules.of(structures), springs([start])
-    velocities = molecules.maxwell_boltzmann(300.0, np.random.default_rng(1))
+    velocities = molecules.maxwell_boltzmann(300.0, noise(molecules, 1))
     state = State.at(start, velocities, potential)
-    integrator = Langevin(molecules, 0.5, 300.0, 0.02, np.random.default_rng(2))
+    integrator = Langevin(molecules, 0.5, 300.0, 0.02, noise(molecules, 2))
     for _ in range(50):
         state = integrator.step(state, potential)
     atoms.calc = Springs(start)
@@ -151,7 +156,7 @@ def total_energy(state: State, molecules: Molecules) -> Floats:
 def test_the_energy_error_goes_with_the_square_of_the_time_step() -> None:
     structures = rattled()
     molecules, potential = Molecules.of(structures), springs([atoms.positions for atoms in structures])
-    velocities = molecules.maxwell_boltzmann(300.0, np.random.default_rng(3))
+    velocities = molecules.maxwell_boltzmann(300.0, noise(molecules, 3))
     errors = []
     for time_step in (0.5, 0.25):
         state, integrator = State.at(stacked(structures), velocities, potential), VelocityVerlet(molecules, time_step)
@@ -166,7 +171,7 @@ def test_the_energy_error_goes_with_the_square_of_the_time_step() -> None:
 def test_momentum_and_angular_momentum_are_kept() -> None:
     structures = rattled()
     molecules, potential = Molecules.of(structures), StudentPotential(made("painn"), structures)
-    velocities = molecules.maxwell_boltzmann(300.0, np.random.default_rng(4)) + 0.01
+    velocities = molecules.maxwell_boltzmann(300.0, noise(molecules, 4)) + 0.01
     state, integrator = State.at(stacked(structures), velocities, potential), VelocityVerlet(molecules, 0.5)
 
     def conserved(state: State) -> Floats:
@@ -182,21 +187,36 @@ def test_momentum_and_angular_momentum_are_kept() -> None:
 
 def test_maxwell_boltzmann_has_the_temperature_and_no_momentum() -> None:
     molecules = Molecules.of([molecule("CH3OH")] * 2000)
-    velocities = molecules.maxwell_boltzmann(300.0, np.random.default_rng(5))
+    velocities = molecules.maxwell_boltzmann(300.0, noise(molecules, 5))
     assert np.abs(molecules.total(molecules.masses[:, None] * velocities)).max() < 1e-12
     found = molecules.temperature(velocities)
     # Of 15 degrees of freedom each: the standard error of the mean is 300 K · sqrt(2 / 30000) = 2.4 K.
     assert abs(found.mean() - 300.0) < 8.0
     assert found.std() == pytest.approx(300.0 * np.sqrt(2.0 / 15.0), rel=0.1)
-    assert np.array_equal(velocities, molecules.maxwell_boltzmann(300.0, np.random.default_rng(5)))
+    assert np.array_equal(velocities, molecules.maxwell_boltzmann(300.0, noise(molecules, 5)))
+
+
+def test_each_molecule_has_random_numbers_of_its_own_that_can_be_kept() -> None:
+    structures = rattled()
+    molecules = Molecules.of(structures)
+    several = Noise(molecules, [7, 8, 9])
+    one = Noise(Molecules.of(structures[1:2]), [8])
+    own = slice(*molecules.offset[1:3])
+    first = several()
+    assert np.array_equal(first[own], one())
+    assert not np.array_equal(first[:3], first[own])
+    kept = several.state
+    second = several()
+    several.state = kept
+    assert np.array_equal(several(), second)
+    assert not np.array_equal(first, second)
 
 
 def test_langevin_shares_the_energy_equally() -> None:
     structures = [molecule("H2O")] * 200
     molecules, potential = Molecules.of(structures), harmonic(np.concatenate([a.positions for a in structures]))
-    rng = np.random.default_rng(6)
     state = State.at(stacked(structures), np.zeros((600, 3)), potential)
-    integrator = Langevin(molecules, 1.0, 300.0, 0.05, rng)
+    integrator = Langevin(molecules, 1.0, 300.0, 0.05, noise(molecules, 6))
     kinetic = []
     for step in range(600):
         state = integrator.step(state, potential)

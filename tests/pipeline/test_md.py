@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from hydrogate.checks.findings import Verdict
 from hydrogate.checks.trajectory import MdProtocol, StabilityLimits
 from hydrogate.models.potential import Support, save_student
 from hydrogate.models.students import make_student
-from hydrogate.pipeline import md
+from hydrogate.pipeline import md, simulate
 from hydrogate.pipeline.hdf5 import write_dataset
 from hydrogate.pipeline.trajectories import read_trajectories, write_recordings
 
@@ -92,13 +93,14 @@ def small() -> Dataset:
     return concatenate(frames, smiles=["O", "C", "CO"], split=["train", "test", "test"])
 
 
-def ran(data: Dataset, protocol: MdProtocol, spoil: Callable[..., Any] = lambda p: p) -> list[Any]:
+def ran(data: Dataset, protocol: MdProtocol, root: Path, make: Callable[..., Any] = springs) -> list[Any]:
     rows = md.chosen(data, protocol.count, protocol.seed)
-    return md.run(data, rows, spoil(springs([data.to_atoms(row) for row in rows])), protocol)
+    with md.run(data, rows, make, protocol, identity={}, root=root / "progress") as recordings:
+        return recordings
 
 
-def test_molecules_that_hold_together_are_stable(small: Dataset) -> None:
-    recordings = ran(small, SHORT)
+def test_molecules_that_hold_together_are_stable(small: Dataset, tmp_path: Path) -> None:
+    recordings = ran(small, SHORT, tmp_path)
     assert [one.positions.shape for one in recordings] == [(101, n, 3) for n in (3, 5, 6)]
     assert recordings[0].time[[0, 1, -1]] == pytest.approx([0.0, 0.001, 0.1])
     found = md.judged([one.trajectory() for one in recordings], SHORT, "")
@@ -110,26 +112,96 @@ def test_molecules_that_hold_together_are_stable(small: Dataset) -> None:
         assert np.abs(momenta.sum(axis=0)).max() < 1e-9
 
 
-def test_equal_seed_equal_run(small: Dataset) -> None:
-    one, same = ran(small, SHORT), ran(small, SHORT)
-    other = ran(small, SHORT.model_copy(update={"seed": 1}))
+def test_equal_seed_equal_run(small: Dataset, tmp_path: Path) -> None:
+    one, same = ran(small, SHORT, tmp_path), ran(small, SHORT, tmp_path)
+    other = ran(small, SHORT.model_copy(update={"seed": 1}), tmp_path)
     assert np.array_equal(one[0].positions, same[0].positions)
     assert not np.array_equal(one[0].positions, other[0].positions)
 
 
-def test_one_that_explodes_leaves_the_others_alone(small: Dataset) -> None:
-    def spoil(potential: Any) -> Any:
-        calls = iter(range(10**6))
+class Stopping:
+    """Springs that are killed at the call ``at``."""
+
+    def __init__(self, at: int) -> None:
+        self.calls, self.at = 0, at
+
+    def __call__(self, structures: Sequence[Atoms]) -> Any:
+        potential = springs(structures)
+
+        def stopping(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            self.calls += 1
+            if self.calls == self.at:
+                raise KeyboardInterrupt
+            return potential(positions)
+
+        return stopping
+
+
+# In the relaxation, the warm-up, the first and the last steps at constant energy.
+@pytest.mark.parametrize("at", [2, 30, 60, 230])
+def test_a_killed_run_goes_on_where_it_was(
+    small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    monkeypatch.setattr(simulate, "STEPS_PER_SEGMENT", 20)
+    protocol = SHORT.model_copy(update={"relax_steps": 10})
+    whole = Stopping(0)
+    expected = ran(small, protocol, tmp_path, whole)
+    with pytest.raises(KeyboardInterrupt):
+        ran(small, protocol, tmp_path, Stopping(at))
+    rest = Stopping(0)
+    found = ran(small, protocol, tmp_path, rest)
+    assert rest.calls <= whole.calls - at + 20 + 2, "what was computed was computed again"
+    for one, other in zip(expected, found, strict=True):
+        assert np.array_equal(one.positions, other.positions)
+        assert np.array_equal(one.velocities, other.velocities)
+        assert np.array_equal(one.time, other.time)
+        assert np.array_equal(one.energy, other.energy)
+    assert not (tmp_path / "progress").exists()
+
+
+def test_what_was_kept_of_another_run_is_not_taken(small: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        ran(small, SHORT, tmp_path, Stopping(230))
+    other = SHORT.model_copy(update={"temperature": 100.0})
+    again = Stopping(0)
+    assert ran(small, other, tmp_path, again)[0].energy[0] != ran(small, SHORT, tmp_path)[0].energy[0]
+    assert again.calls > 240
+
+
+def test_the_number_of_processes_changes_nothing(
+    student: Path, small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simulate, "MOLECULES_PER_CHUNK", 1)
+    protocol = SHORT.model_copy(update={"nve_ps": 0.02, "relax_steps": 2})
+    make = partial(simulate.student_potential, student)
+    over = ran(small, protocol, tmp_path, make)
+    monkeypatch.setattr(md, "over_processes", lambda function, chunks: enumerate(map(function, chunks)))
+    for one, other in zip(over, ran(small, protocol, tmp_path, make), strict=True):
+        assert np.array_equal(one.positions, other.positions)
+
+
+def test_molecules_are_dealt_in_chunks_of_equal_size() -> None:
+    starts = [simulate.Start(row, "", Atoms(["H"] * size)) for row, size in enumerate([40, 3, 8, 9, 30, 12, 18] * 3)]
+    chunks = simulate.dealt(starts)
+    assert sorted(start.row for chunk in chunks for start in chunk) == list(range(21))
+    assert [len(chunk) for chunk in chunks] == [7, 7, 7]
+    assert [sum(len(start.atoms) for start in chunk) for chunk in chunks] == [120, 120, 120]
+    assert simulate.dealt(starts[:3]) == [[starts[0], starts[2], starts[1]]]
+
+
+def test_one_that_explodes_leaves_the_others_alone(small: Dataset, tmp_path: Path) -> None:
+    def spoil(structures: Sequence[Atoms]) -> Any:
+        potential, calls = springs(structures), iter(range(10**6))
 
         def spoiled(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             energy, forces = potential(positions)
             if next(calls) > 100:
-                forces[3] *= -50.0
+                forces[6] *= -50.0  # the C of CH4, which comes after CH3OH: the largest first
             return energy, forces
 
         return spoiled
 
-    recordings = ran(small, SHORT, spoil)
+    recordings = ran(small, SHORT, tmp_path, spoil)
     found = md.judged([one.trajectory() for one in recordings], SHORT, "")
     exploded = {finding.check: finding for finding in found.report.findings}["exploded"]
     assert (exploded.verdict, exploded.n_bad) == (Verdict.FAIL, 1)
@@ -155,7 +227,7 @@ def test_one_geometry_of_each_molecule_is_taken(labelled: Dataset) -> None:
 @pytest.mark.parametrize("suffix", [".traj", ".extxyz"])
 def test_what_is_written_is_judged_as_what_was_run(small: Dataset, tmp_path: Path, suffix: str) -> None:
     small = concatenate([small.to_atoms(row) for row in (0, 2, 2)], smiles=["O", "CO", "CCO"])
-    recordings = ran(small, SHORT)
+    recordings = ran(small, SHORT, tmp_path)
     path = tmp_path / f"out{suffix}"
     write_recordings(recordings, path)
     found = read_trajectories(path)
@@ -168,7 +240,7 @@ def test_what_is_written_is_judged_as_what_was_run(small: Dataset, tmp_path: Pat
 
 
 def test_an_exploded_run_is_written_up_to_where_it_ends(small: Dataset, tmp_path: Path) -> None:
-    (one,) = ran(small.subset([2]), SHORT)
+    (one,) = ran(small.subset([2]), SHORT, tmp_path)
     positions = one.positions.copy()
     positions[40:] = np.nan
     write_recordings([one._replace(positions=positions)], tmp_path / "lost.traj")
