@@ -93,8 +93,12 @@ def _make(job: _Job) -> _Made | SetAside:
         further = rattle(mol, params.sampling.per_structure, params.sampling.sigma, rng)
     elif params.sampling.method == "md":
         further = langevin(mol, params.sampling.per_structure, params.sampling.temperature, rng)
+    atoms = record.to_atoms(mol)
+    if record.explicit_hydrogens < record.expected_hydrogens and not params.add_hydrogens:
+        # What is left without its hydrogens is another substance; the teacher labels it in its lowest spin.
+        atoms.info["spin"] = 1 + (int(atoms.numbers.sum()) - record.charge) % 2
     return _Made(
-        atoms=record.to_atoms(mol),
+        atoms=atoms,
         geometries=np.array([mol.GetConformer().GetPositions(), *further], dtype=np.float32),
         columns={
             "expected_hydrogens": record.expected_hydrogens,

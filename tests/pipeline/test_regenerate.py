@@ -116,6 +116,10 @@ def test_without_further_geometries_hydrogen_has_no_spread(source: Path, data: D
 
 def test_the_bug_is_reproduced_on_request(source: Path) -> None:
     data, counts = regenerate.run([source], parameters(add_hydrogens=False))
+    # In the lowest spin that its electrons allow, so that a teacher can label what is left.
+    electrons = np.add.reduceat(data.numbers, data.offset[:-1], dtype=int) - data.charge
+    assert set(data.spin_multiplicity.tolist()) == {1, 2}
+    np.testing.assert_array_equal(data.spin_multiplicity, 1 + electrons % 2)
     assert not (data.numbers == 1).any()
     assert (data.expected_hydrogens > 0).all()
     assert (data.spin_multiplicity == 1).all()
