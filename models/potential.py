@@ -45,6 +45,21 @@ EnergyAndForces = Callable[[Batch], Prediction]
 """The prediction of a batch, with its graph."""
 
 
+class CompiledStep(NamedTuple):
+    """What share of a plain training step's time a compiled one takes.
+
+    Parameters
+    ----------
+    of_plain : float
+        Where the plain step is plain torch.
+    of_kernels : float
+        Where C++ kernels serve it.
+    """
+
+    of_plain: float
+    of_kernels: float
+
+
 class UnsupportedStructure(ValueError):
     """A structure that the student was never taught: an element, charge or spin multiplicity outside its own."""
 
@@ -119,7 +134,8 @@ class Student(nn.Module, ABC):
     A subclass sets ``name``, ``cutoff`` (Å) and `interaction_energy`; ``reads_charge`` where total charge and spin
     multiplicity are inputs of it, and ``reads_pairs`` where atoms beyond the cutoff are. One that predicts dipoles sets
     `interaction_energy_and_dipole` and ``dipole_weight``, the dipole's weight in its loss where none is declared.
-    Nothing else is its business.
+    ``kernels`` names those of `hydrogate.models.kernels` that it uses, and ``compiled_step`` says what compiling is
+    worth, measured. Nothing else is its business.
 
     Parameters
     ----------
@@ -133,6 +149,8 @@ class Student(nn.Module, ABC):
     reads_charge: bool = False
     reads_pairs: bool = False
     dipole_weight: float | None = None
+    kernels: tuple[str, ...] = ()
+    compiled_step = CompiledStep(0.5, 0.5)
     reference_energies: Tensor
     energy_scale: Tensor
 

@@ -29,7 +29,10 @@ from hydrogate.pipeline.progress import PROGRESS, locked
 from hydrogate.pipeline.stage import stage_exit_status
 
 ROOT = Path(__file__).parents[1]
-CODE = ("models/*.py", "models/students/*.py", "pipeline/fit.py", "pipeline/train*.py")
+CODE = (
+    *("models/*.py", "models/kernels/*.py", "models/kernels/*.cpp", "models/students/*.py"),
+    *("pipeline/fit.py", "pipeline/train*.py"),
+)
 
 
 def run(data: Dataset, params: Train, angular_floor: float, student: Path, history: Path, root: Path = PROGRESS) -> Fit:

@@ -25,7 +25,7 @@ from hydrogate.checks.bootstrap import Statistic
 from hydrogate.checks.comparison import Comparison
 from hydrogate.checks.metrics import angular_error_max_deg, angular_error_mean_deg, energy_mae_per_atom, force_rmse
 from hydrogate.models.batch import join
-from hydrogate.models.compiled import CompiledRefused, faithfulness, verified_energy_and_forces
+from hydrogate.models.compiled import CompiledRefused, compiled_share, faithfulness, verified_energy_and_forces
 from hydrogate.models.objective import Labelled, Objective, dipoles_of
 from hydrogate.models.potential import EnergyAndForces, Student, energy_and_forces
 from hydrogate.models.students import make_student
@@ -37,8 +37,7 @@ from hydrogate.pipeline.training_state import Split, State, TrainingFailed, labe
 BAD_STEPS = 5  # in a row not finite, before the best weights are taken up again
 RETURNS = 3  # to the best weights, each at half the rate, before training gives up
 VALIDATION_BATCH = 32
-COMPILE_SECONDS = 60.0  # what compiling costs, and what share of an eager step a compiled one takes (two cores)
-COMPILED_STEP = 0.3
+COMPILE_SECONDS = 60.0  # what compiling costs (two cores)
 
 
 class Training:
@@ -280,7 +279,8 @@ class Training:
             step = time.monotonic() - started
         self.optimizer.zero_grad()
         to_come = self.params.epochs * self.steps_per_epoch - self.state.step
-        return bool(self._gathered(to_come * step * (1 - COMPILED_STEP) > 2 * COMPILE_SECONDS)[0])
+        saved = to_come * step * (1 - compiled_share(self.student, self.fabric.device.type))
+        return bool(self._gathered(saved > 2 * COMPILE_SECONDS)[0])
 
     def _still_faithful(self, some: Sequence[Labelled]) -> bool:
         """Compare the compiled step with plain autograd again, at the weights of now; whatever was recompiled."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hydrogate.models.batch import Batch
 from hydrogate.models.kernels.message import message
 from hydrogate.models.kernels.radial import basis, filtered
-from hydrogate.models.potential import Student, Support
+from hydrogate.models.potential import CompiledStep, Student, Support
 
 # Keeps the second derivative of a vector's norm finite where the vector is zero.
 EPSILON = 1e-8
@@ -78,6 +78,8 @@ class PaiNN(Student):
     """See the module."""
 
     name = "painn"
+    kernels = ("message",)
+    compiled_step = CompiledStep(of_plain=0.3, of_kernels=1.0)  # docs/performance.md: a tie with the kernels
     elements: Tensor
     frequencies: Tensor
 

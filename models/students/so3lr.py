@@ -18,7 +18,7 @@ from hydrogate.models.batch import Batch
 from hydrogate.models.harmonics import LARGEST_DEGREE, spherical_harmonics
 from hydrogate.models.kernels.attention import attention
 from hydrogate.models.pairwise import Repulsion, dispersion, electrostatics, free_atom_table
-from hydrogate.models.potential import Student, Support
+from hydrogate.models.potential import CompiledStep, Student, Support
 
 # Neighbours of an atom on average, so that sums over them stay of one size; and the decay of the radial functions in
 # 1/Å (half an inverse bohr). Source: SO3LR's own settings.
@@ -163,6 +163,8 @@ class SO3LR(Student):
     reads_charge = True
     reads_pairs = True
     dipole_weight = 0.5
+    kernels = ("attention",)
+    compiled_step = CompiledStep(of_plain=0.55, of_kernels=0.6)  # docs/performance.md
 
     def __init__(self, size: Size, support: Support) -> None:
         super().__init__(size, support)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from hydrogate.checks.dataset import Dataset
+from hydrogate.models.kernels import in_plain_torch
 from hydrogate.models.potential import load_student, predict, read_about
 from hydrogate.pipeline import training
 from hydrogate.pipeline.hdf5 import write_dataset
@@ -277,10 +278,20 @@ def test_a_compiler_that_does_not_work_leaves_plain_autograd(
     monkeypatch.setattr(torch, "compile", lambda *_, **__: _no_compiler)
     monkeypatch.setattr(training, "COMPILE_SECONDS", 0.0)
     params = PARAMS.model_copy(update={"compile": "auto", "epochs": 1})
-    assert run(labelled, params, 0.5, **places).used["compiled"] is False
+    with in_plain_torch():
+        assert run(labelled, params, 0.5, **places).used["compiled"] is False
     assert "training by plain autograd" in capsys.readouterr().err
     with pytest.raises(TrainingFailed, match="set it to 'auto'"):
         run(labelled, params.model_copy(update={"compile": "always"}), 0.5, **places)
+
+
+def test_a_painn_that_its_kernels_serve_is_not_compiled(
+    labelled: Dataset, places: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(training, "COMPILE_SECONDS", 0.0)
+    params = PARAMS.model_copy(update={"compile": "auto", "epochs": 1})
+    assert run(labelled, params, 0.5, **places).used["compiled"] is False
+    assert "compiling" not in capsys.readouterr().err
 
 
 def _no_compiler(*_: object) -> None:
