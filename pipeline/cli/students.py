@@ -97,7 +97,7 @@ def md(
     count: Annotated[int | None, typer.Option(help="Molecules, drawn at random; 20.")] = None,
     temperature: Annotated[float | None, typer.Option(help="K; 300.")] = None,
     time_step: Annotated[float | None, typer.Option(help="fs; 0.5. With --judge: what the file was made with.")] = None,
-    interval: Annotated[int | None, typer.Option(help="Steps between two frames; 10, with --judge 1.")] = None,
+    interval: Annotated[int | None, typer.Option(help="Steps between two frames; 20, with --judge 1.")] = None,
     warm_up_ps: Annotated[float | None, typer.Option(help="Langevin dynamics before, ps; 2.")] = None,
     nve_ps: Annotated[float | None, typer.Option(help="Dynamics at constant energy, ps; 10.")] = None,
     seed: Annotated[int | None, typer.Option(help="Equal seed, equal run; 0.")] = None,
@@ -186,3 +186,29 @@ def visualize(
         print(
             f"{len(made)} pictures" if made else "no pictures: PyMOL is not installed (Debian: apt-get install pymol)"
         )
+
+
+@app.command(epilog="Example: hydrogate dimers --student data/student.safetensors")
+def dimers(
+    student: Annotated[Path, typer.Option(help="The trained student.")] = Path("data/student.safetensors"),
+    teacher: Annotated[str, typer.Option(help="Who is asked for the curves.")] = "xtb",
+    output_format: Format = OutputFormat.TEXT,
+) -> None:
+    """Dissociation curves of 22 dimers (S22x5), hydrogen bonds among them: the student against the teacher. No gate."""
+    from functools import partial
+
+    from hydrogate.checks.render.dimers import dimers_markdown, dimers_text
+    from hydrogate.models.potential import load_student, predict
+    from hydrogate.models.teachers import make_teacher
+    from hydrogate.pipeline import dimers as curves
+    from hydrogate.pipeline.check import relabel
+
+    found = curves.run(partial(predict, load_student(student)), partial(relabel, make_teacher(teacher)))
+    rows = curves.summary(found)
+    title = f"{student} along the curves of S22x5, differences as mean absolute ones"
+    print_as(
+        output_format,
+        lambda: {"summary": rows, "dimers": [one._asdict() for one in found]},
+        lambda: dimers_markdown(rows, title),
+        lambda: dimers_text(rows, title),
+    )
