@@ -30,9 +30,8 @@ def refuse_unknown(kind: str, name: str, known: Iterable[str]) -> None:
     if name in names:
         return
     near = difflib.get_close_matches(str(name), names, n=1)
-    raise UnknownName(
-        f"unknown {kind} {name!r}" + (f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names)}")
-    )
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names) or 'none'}"
+    raise UnknownName(f"unknown {kind} {name!r}; {hint}")
 
 
 def module_names(folder: Path) -> list[str]:

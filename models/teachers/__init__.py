@@ -1,11 +1,11 @@
 """What a teacher is, and which there are: one file each, found by its name.
 
-A teacher's module has ``METHODS``, the names of its levels of theory with the default first, and
-``make(method, weights)``.
+A teacher's module has ``METHODS``, the names of its levels of theory with the default first, ``SETTINGS``, its settings
+with their defaults, and ``make(method, weights, settings)``.
 """
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -75,7 +75,12 @@ def methods_of(name: str) -> tuple[str, ...]:
     return tuple(importlib.import_module(f"{__name__}.{name}").METHODS)
 
 
-def make_teacher(name: str, method: str | None = None, weights: str | Path | None = None) -> Teacher:
+def make_teacher(
+    name: str,
+    method: str | None = None,
+    weights: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Teacher:
     """The teacher ``name`` at the level of theory ``method``.
 
     Parameters
@@ -86,18 +91,23 @@ def make_teacher(name: str, method: str | None = None, weights: str | Path | Non
         One of `methods_of`; the first where it is left out.
     weights : path, optional
         A local weight file, for the teachers that have weights.
+    settings : mapping, optional
+        Of the teacher's own, by name; what is left out has the teacher's default.
 
     Raises
     ------
     UnknownName
-        No such teacher, or it has no such method.
+        No such teacher, or it has no such method or setting.
     ValueError, FileNotFoundError
-        ``weights`` are given to a teacher that has none, or missing where one needs them.
+        A setting has no sense, or ``weights`` are given to a teacher that has none, or missing where one needs them.
     """
     methods = methods_of(name)
     chosen = methods[0] if method is None else method
     refuse_unknown(f"method of teacher {name!r}:", chosen, methods)
-    teacher: Teacher = importlib.import_module(f"{__name__}.{name}").make(chosen, weights)
+    module = importlib.import_module(f"{__name__}.{name}")
+    for setting in settings or {}:
+        refuse_unknown(f"setting of teacher {name!r}:", setting, module.SETTINGS)
+    teacher: Teacher = module.make(chosen, weights, {**module.SETTINGS, **(settings or {})})
     return teacher
 
 

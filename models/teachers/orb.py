@@ -6,7 +6,7 @@ the ``direct`` ones predict forces that no energy has, and the ``-20`` ones are 
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +21,7 @@ METHODS = ("orb-v3-conservative-omol", "orb-v3-conservative-inf-omat", "orb-v3-c
 # Source: the defaults of the loaders in orb_models.forcefield.pretrained, orb-models 0.5.5.
 DOWNLOADS = "https://orbitalmaterials-public-models.s3.us-west-1.amazonaws.com/forcefields/"
 PRECISION = "float32-highest"
+SETTINGS: dict[str, Any] = {}
 
 
 class Orb:
@@ -105,7 +106,7 @@ def _defaults_kept() -> Iterator[None]:
         torch.set_float32_matmul_precision(matmul)
 
 
-def make(method: str, weights: str | Path | None) -> Orb:
+def make(method: str, weights: str | Path | None, settings: Mapping[str, Any]) -> Orb:
     """The teacher at ``method`` with the weights in the local file ``weights``.
 
     Raises

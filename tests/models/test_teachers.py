@@ -120,8 +120,9 @@ def test_it_leaves_torch_as_it_was(teacher: Teacher) -> None:
 @pytest.mark.parametrize("name", teacher_names())
 def test_every_entry_point_resolves(name: str) -> None:
     module = importlib.import_module(f"hydrogate.models.teachers.{name}")
-    assert list(inspect.signature(module.make).parameters) == ["method", "weights"]
+    assert list(inspect.signature(module.make).parameters) == ["method", "weights", "settings"]
     assert module.METHODS
+    assert isinstance(module.SETTINGS, dict)
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
@@ -226,11 +227,11 @@ def test_another_way_to_self_consistency_leads_to_the_same_labels(monkeypatch: p
     from hydrogate.models.teachers import xtb
 
     ethanol = molecule("CH3CH2OH")
-    monkeypatch.setitem(xtb.SETTINGS, "accuracy", 0.01)
-    (declared,) = make_teacher("xtb").label([ethanol])
+    strict = make_teacher("xtb", settings={"accuracy": 0.01})
+    (declared,) = strict.label([ethanol])
     for attempt in xtb.ATTEMPTS[1:]:
         monkeypatch.setattr(xtb, "ATTEMPTS", (attempt,))
-        (other,) = make_teacher("xtb").label([ethanol])
+        (other,) = strict.label([ethanol])
         assert other.energy == pytest.approx(declared.energy, abs=1e-7)
         assert np.allclose(other.forces, declared.forces, atol=1e-5)
 
@@ -241,6 +242,21 @@ def test_a_self_consistency_that_does_not_converge_is_a_failure_that_says_what_w
     assert failure.reason.startswith("SCF not converged in 250 cycles with the declared settings; ")
     assert "SCF not converged in 500 cycles with damping 0.05; " in failure.reason
     assert failure.reason.count(" K") == 2
+
+
+def test_the_accuracy_is_a_setting_that_the_identity_names() -> None:
+    ethanol = molecule("CH3CH2OH")
+    rough, exact = make_teacher("xtb", settings={"accuracy": 1000}), make_teacher("xtb", settings={"accuracy": 1e-3})
+    assert rough.identity()["settings"] == {"accuracy": 1000.0, "temperature": 9.5e-4, "max-iter": 250}
+    (far,), (near,), (default,) = rough.label([ethanol]), exact.label([ethanol]), make_teacher("xtb").label([ethanol])
+    assert np.abs(default.forces - near.forces).max() < 1e-2 < np.abs(far.forces - near.forces).max()
+    assert make_teacher("xtb", settings={"accuracy": 1}).identity() == make_teacher("xtb").identity()
+
+
+@pytest.mark.parametrize("value", [0, -1.0, np.nan, np.inf, "high", True, None])
+def test_settings_without_sense(value: object) -> None:
+    with pytest.raises(ValueError, match=r"label\.settings\.accuracy is .* needs a number above zero"):
+        make_teacher("xtb", settings={"accuracy": value})
 
 
 def test_the_identity_of_the_default_settings_is_what_stored_labels_were_made_by() -> None:
@@ -259,6 +275,10 @@ def test_names_that_do_not_exist() -> None:
         make_teacher("xtb", "GFN2xTB")
     with pytest.raises(UnknownName, match="known: orb-v3-conservative-inf-mpa"):
         make_teacher("orb", "GFN2-xTB", "weights.ckpt")
+    with pytest.raises(UnknownName, match="unknown setting of teacher 'xtb': 'acuracy'; did you mean 'accuracy'"):
+        make_teacher("xtb", settings={"acuracy": 0.1})
+    with pytest.raises(UnknownName, match="unknown setting of teacher 'orb': 'accuracy'; known: none"):
+        make_teacher("orb", settings={"accuracy": 0.1})
 
 
 def test_weights_where_there_are_none(tmp_path: Path) -> None:
