@@ -5,7 +5,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from inspect import signature
 from itertools import islice
@@ -32,8 +32,10 @@ QUIET = {"logging.distributed": "critical"}
 
 
 @contextmanager
-def connected(compute: Compute, workers: int = 0) -> Iterator["Client"]:
-    """A client of the workers that ``compute`` names; of ``workers`` processes here where it names none, 0 is one a core.
+def connected(compute: Compute, workers: int, *, tasks: int) -> Iterator["Client"]:
+    """A client of the workers that ``compute`` names.
+
+    Where it names none, of ``workers`` processes here (0 is one a core), no more than there are ``tasks``.
 
     Raises
     ------
@@ -56,7 +58,7 @@ def connected(compute: Compute, workers: int = 0) -> Iterator["Client"]:
         else:
             with (
                 LocalCluster(
-                    n_workers=workers or CPU_COUNT,
+                    n_workers=min(workers or CPU_COUNT, tasks),
                     threads_per_worker=1,
                     processes=True,
                     host="127.0.0.1",
@@ -121,8 +123,8 @@ def over_workers(
 ) -> Iterator[list[tuple[int, Result]]]:
     """``function`` of each chunk: the chunk's index and its result, those together that ended together.
 
-    A chunk is taken from ``chunks`` when there is room for it. One whose workers died is done again, at the end and item
-    by item, so that one bad item costs neither its neighbours nor the rest.
+    A chunk is taken from ``chunks`` when there is room for it. One whose workers died is done again, at the end and
+    item by item, so that one bad item costs neither its neighbours nor the rest.
 
     Parameters
     ----------
@@ -196,11 +198,9 @@ def over_processes(
     Exception
         Whatever ``function`` raised.
     """
-    from dask.system import CPU_COUNT
-
     if not chunks:
         return
-    with connected(Compute(), min(workers or CPU_COUNT, len(chunks))) as client:
+    with connected(Compute(), workers, tasks=len(chunks)) as client:
         for results in over_workers(client, function, chunks):
             yield from results
 

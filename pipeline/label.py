@@ -8,118 +8,189 @@ Out: ``data/labelled.h5``: the same structures with ``energy`` in eV and ``force
 Each answer is stored in ``.progress/`` when it comes, so that a killed run continues and labels nothing twice.
 """
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
-from numpy.typing import NDArray
 
 from hydrogate.checks.dataset import Dataset, Quarantined
 from hydrogate.models.teachers import Failure, Labels, Teacher, make_teacher
-from hydrogate.pipeline.compute import over_processes
+from hydrogate.pipeline.compute import connected, over_workers
 from hydrogate.pipeline.guard import require_token
 from hydrogate.pipeline.hdf5 import read_dataset, write_dataset
-from hydrogate.pipeline.params import Label, load_params
-from hydrogate.pipeline.progress import LabelStore, Stored, locked
+from hydrogate.pipeline.params import Compute, Label, load_params
+from hydrogate.pipeline.progress import PROGRESS, LabelStore, Stored, locked
 from hydrogate.pipeline.stage import progress_bar, stage_exit_status
 
-# Small enough that a killed run loses seconds, large enough that passing it to a worker costs nothing beside it.
-STRUCTURES_PER_CHUNK = 8
+# Of a small data set: small enough that a killed run loses seconds, large enough that passing it to a worker costs
+# nothing beside it. Of a large one: as large as keeps up with hundreds of workers.
+STRUCTURES_PER_CHUNK = (8, 64)
+CHUNKS = 4096  # beyond so many they grow
+OUTPUT = Path("data/labelled.h5")
+
+
+class WrongTeacher(RuntimeError):
+    """A worker's teacher is not the one whose labels are asked for; the message names the worker and the difference."""
 
 
 class _Job(NamedTuple):
-    params: Label
     key: str
     atoms: Atoms
 
 
-@cache
 def _teacher(params: Label) -> Teacher:
     return make_teacher(params.teacher, params.method, params.weights)
 
 
-def _stored(answer: Labels) -> Stored:
+@cache
+def _teacher_here(params: str, identity: str) -> Teacher:
+    """A worker's own teacher, once it is known to be the one whose labels are asked for."""
+    try:
+        teacher = _teacher(Label.model_validate_json(params))
+        here, asked = json.loads(_plain(teacher.identity())), json.loads(identity)
+    except (OSError, ValueError, ImportError) as error:
+        raise WrongTeacher(f"{_worker()}: no such teacher here: {type(error).__name__}: {error}") from error
+    if here != asked:
+        differences = [f"{name} {here.get(name)!r} instead of {value!r}" for name, value in asked.items()]
+        differing = [text for text, name in zip(differences, asked, strict=True) if here.get(name) != asked[name]]
+        raise WrongTeacher(
+            f"{_worker()}: its teacher is another one: {'; '.join(differing) or here}; install the same version and "
+            "weights on every worker"
+        )
+    return teacher
+
+
+def _worker() -> str:
+    from distributed import get_worker
+
+    return f"worker {get_worker().address}"
+
+
+def _plain(identity: Any) -> str:
+    return json.dumps(dict(identity), sort_keys=True)
+
+
+def _stored(answer: Labels | Failure) -> Stored:
+    if isinstance(answer, Failure):
+        return Stored(None, None, answer.reason)
     charges = None if answer.charges is None else answer.charges.astype(np.float32)
     return Stored(answer.energy, answer.forces.astype(np.float32), "", answer.dipole, charges)
 
 
-def _label_chunk(jobs: Sequence[_Job]) -> list[tuple[str, Stored]]:
-    answers = _teacher(jobs[0].params).label([job.atoms for job in jobs])
-    return [
-        (job.key, Stored(None, None, answer.reason)) if isinstance(answer, Failure) else (job.key, _stored(answer))
-        for job, answer in zip(jobs, answers, strict=True)
-    ]
+def _label_chunk(params: str, identity: str, jobs: Sequence[_Job]) -> list[tuple[str, Stored]]:
+    answers = _teacher_here(params, identity).label([job.atoms for job in jobs])
+    return [(job.key, _stored(answer)) for job, answer in zip(jobs, answers, strict=True)]
 
 
-def run(data: Dataset, params: Label, root: Path = Path(".progress")) -> Dataset:
+def run(data: Dataset, params: Label, root: Path = PROGRESS, compute: Compute | None = None) -> Dataset:
     """``data`` labelled; only structures that ``root`` holds no answer for are given to the teacher.
 
     Raises
     ------
-    AlreadyRunning
-        Another process labels here.
+    WrongTeacher
+        A worker's teacher is not this one.
+    DamagedStore, OSError
+        ``root`` cannot be used.
     ValueError
         The teacher labelled nothing at all; the message quotes its reasons.
     """
-    teacher = make_teacher(params.teacher, params.method, params.weights)
+    if params.weights is not None:  # a worker's folder is another
+        params = params.model_copy(update={"weights": str(Path(params.weights).absolute())})
+    teacher = _teacher(params)
     identity, dipoles = teacher.identity(), params.dipoles and teacher.dipoles
     keys = [data.structure_fingerprint(row) for row in range(len(data))]
-    with locked("label", root), LabelStore(root / "labels.sqlite", identity) as store:
+    with LabelStore(root / "labels.sqlite", identity) as store:
         known = store.known(charges=dipoles)
         todo = {key: row for row, key in enumerate(keys) if key not in known}
-        jobs = [_Job(params, key, data.to_atoms(row)) for key, row in todo.items()]
-        chunks = [jobs[k : k + STRUCTURES_PER_CHUNK] for k in range(0, len(jobs), STRUCTURES_PER_CHUNK)]
-        with progress_bar("label", total=len(keys), done=len(keys) - len(jobs), unit="structures") as advance:
-            for _, labelled_chunk in over_processes(_label_chunk, chunks, workers=params.workers):
-                store.add(labelled_chunk)
-                advance(len(labelled_chunk))
-        answers = [store.get(key) for key in keys]
-    labelled = [row for row, answer in enumerate(answers) if answer.forces is not None]
-    failed = tuple(
-        Quarantined(str(data.source[row]), int(data.source_index[row]), answers[row].reason)
-        for row in range(len(data))
-        if answers[row].forces is None
-    )
-    if not labelled:
-        reasons = sorted({record.reason for record in failed})[:3]
+        del known
+        lost: dict[str, Stored] = {}
+
+        def give_up(job: _Job) -> list[tuple[str, Stored]]:
+            # Not for good: perhaps there was no memory for it, so that the next run tries again.
+            lost[job.key] = Stored(None, None, "its worker process died each time while labelling it, and it alone")
+            return []
+
+        with progress_bar("label", total=len(keys), done=len(keys) - len(todo), unit="structures") as advance:
+            for some in _answers(data, todo, params, identity, compute or Compute(), give_up) if todo else ():
+                store.add(some)
+                advance(len(some))
+        return _assembled(data, keys, store, lost, identity, dipoles)
+
+
+def _answers(
+    data: Dataset,
+    todo: dict[str, int],
+    params: Label,
+    identity: dict[str, Any],
+    compute: Compute,
+    give_up: Callable[[_Job], list[tuple[str, Stored]]],
+) -> Iterator[list[tuple[str, Stored]]]:
+    """The teacher's answers for the rows of ``todo``, as they come; structures are made as there is room for them."""
+    least, most = STRUCTURES_PER_CHUNK
+    size = min(most, max(least, len(todo) // CHUNKS))
+    jobs = (_Job(key, data.to_atoms(row)) for key, row in todo.items())
+    chunks = iter(lambda: list(islice(jobs, size)), [])
+    label = partial(_label_chunk, params.model_dump_json(), _plain(identity))
+    with connected(compute, params.workers, tasks=-(-len(todo) // size)) as client:
+        for results in over_workers(client, label, chunks, lost=give_up):
+            yield [answer for _, answers in results for answer in answers]
+
+
+def _assembled(
+    data: Dataset,
+    keys: Sequence[str],
+    store: LabelStore,
+    lost: dict[str, Stored],
+    identity: dict[str, Any],
+    dipoles: bool,
+) -> Dataset:
+    """``data`` with the answers that ``store`` holds; what has none is in the quarantine."""
+    energy = np.full(len(data), np.nan)
+    forces = np.full((len(data.numbers), 3), np.nan, np.float32)
+    dipole = np.full((len(data), 3), np.nan) if dipoles else None
+    charges = np.full(len(data.numbers), np.nan, np.float32) if dipoles else None
+    failed: dict[int, Quarantined] = {}
+    for row, key in enumerate(keys):
+        answer, atoms = lost.get(key) or store.get(key), data.atoms_of(row)
+        if answer.forces is None:
+            failed[row] = Quarantined(str(data.source[row]), int(data.source_index[row]), answer.reason)
+            continue
+        energy[row], forces[atoms] = answer.energy, answer.forces
+        if dipole is not None and answer.dipole is not None:
+            dipole[row] = answer.dipole
+        if charges is not None and answer.charges is not None:
+            charges[atoms] = answer.charges
+    if len(failed) == len(data):
+        reasons = sorted({record.reason for record in failed.values()})[:3]
         raise ValueError(
             f"the teacher {identity['name']} labelled none of {len(data)} structures: {'; '.join(reasons)}"
         )
-    dipole, charges = _dipoles([answers[row] for row in labelled], data.sizes[labelled]) if dipoles else (None, None)
-    return replace(
-        data.subset(labelled),
-        dipole=dipole,
-        charges=charges,
-        energy=np.array([answers[row].energy for row in labelled], dtype=np.float64),
-        forces=np.concatenate([answers[row].forces for row in labelled]),
-        teacher=identity,
-        quarantine=failed,
-        n_read=len(data),
-    )
-
-
-def _dipoles(answers: Sequence[Stored], sizes: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """The columns ``dipole`` and ``charges``; NaN where there is none."""
-    dipole = [np.full(3, np.nan) if answer.dipole is None else answer.dipole for answer in answers]
-    charges = [
-        np.full(size, np.nan, np.float32) if answer.charges is None else answer.charges
-        for answer, size in zip(answers, sizes.tolist(), strict=True)
-    ]
-    return np.stack(dipole), np.concatenate(charges)
+    whole = replace(data, energy=energy, forces=forces, dipole=dipole, charges=charges, teacher=identity)
+    kept = whole.subset(np.setdiff1d(np.arange(len(data)), list(failed))) if failed else replace(whole, first=0)
+    return replace(kept, quarantine=tuple(failed.values()), n_read=len(data))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Label ``data/structures.h5``; 0 when done, 1 where the contract has not passed, 2 where the input is unusable."""
-    data = read_dataset(Path("data/structures.h5"))
-    require_token("structures", data.fingerprint())
-    labelled = run(data, load_params().label)
-    write_dataset(labelled, Path("data/labelled.h5"))
-    print(f"data/labelled.h5: {labelled!r}; {len(labelled.quarantine)} of {labelled.n_read} quarantined")
+    with locked("label"):
+        for remains in OUTPUT.parent.glob(f".{OUTPUT.name}.*.tmp"):  # of a killed run
+            remains.unlink()
+        data = read_dataset(Path("data/structures.h5"))
+        require_token("structures", data.fingerprint())
+        params = load_params()
+        labelled = run(data, params.label, compute=params.compute)
+        try:
+            write_dataset(labelled, OUTPUT)
+        except OSError as error:
+            raise OSError(f"{OUTPUT}: {error}; the labels are kept: make room and run the same command") from error
+    print(f"{OUTPUT}: {labelled!r}; {len(labelled.quarantine)} of {labelled.n_read} quarantined")
     return 0
 
 

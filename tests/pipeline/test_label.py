@@ -1,24 +1,20 @@
 """Labelling: right, resumable, nothing twice, failures with the teacher's words."""
 
-import os
-import signal
+import hashlib
+import json
 import sqlite3
-import subprocess
-import sys
-import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from filelock import FileLock
 
 from hydrogate.checks.dataset import Dataset
 from hydrogate.models.teachers import make_teacher
 from hydrogate.pipeline import label
-from hydrogate.pipeline.hdf5 import write_dataset
 from hydrogate.pipeline.params import Label
-from hydrogate.pipeline.progress import AlreadyRunning, LabelStore, Stored
+from hydrogate.pipeline.progress import LabelStore, Stored
 
 PARAMS = Label(teacher="xtb", method="GFN2-xTB", weights=None, dipoles=True, workers=2)
 
@@ -41,7 +37,7 @@ def test_what_is_known_is_not_given_to_the_teacher_again(
     def refuse(*arguments: object, **more: object) -> None:
         raise AssertionError("asked again")
 
-    monkeypatch.setattr(label, "over_processes", lambda function, chunks, workers: refuse() if chunks else iter(()))
+    monkeypatch.setattr(label, "_answers", refuse)
     assert label.run(few, PARAMS, tmp_path).fingerprint() == first.fingerprint()
     with pytest.raises(AssertionError, match="asked again"):
         label.run(structures.subset(range(7)), PARAMS, tmp_path)
@@ -64,11 +60,6 @@ def test_a_teacher_that_labels_nothing_is_an_error(structures: Dataset, tmp_path
         label.run(replace(few, spin_multiplicity=np.full(3, 2, np.int16), _cache={}), PARAMS, tmp_path)
 
 
-def test_two_processes_at_once_are_refused(structures: Dataset, tmp_path: Path) -> None:
-    with FileLock(tmp_path / "label.lock"), pytest.raises(AlreadyRunning, match="already at work on 'label'"):
-        label.run(structures.subset(range(2)), PARAMS, tmp_path)
-
-
 def test_dipoles_and_charges_are_labels_where_they_are_asked_for(
     structures: Dataset, labelled: Dataset, tmp_path: Path
 ) -> None:
@@ -87,15 +78,16 @@ def test_labels_from_before_there_were_dipoles_are_kept_and_asked_for_theirs(
 ) -> None:
     few = structures.subset(range(4))
     identity = make_teacher("xtb").identity()
-    # As it was: a table of energies and forces, told apart here by an energy that no teacher gives.
-    old = [
-        (few.structure_fingerprint(row), Stored(7.0, np.zeros((few.sizes[row], 3), np.float32), "")) for row in (0, 1)
-    ]
-    with LabelStore(tmp_path / "labels.sqlite", identity) as store:
-        store.add(old)
-    with sqlite3.connect(tmp_path / "labels.sqlite") as connection:
-        connection.execute("DROP TABLE charges")
-    connection.close()
+    teacher = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    # As it was: a table of energies and forces in WAL mode, told apart here by an energy that no teacher gives.
+    with closing(sqlite3.connect(tmp_path / "labels.sqlite")) as connection, connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(
+            "CREATE TABLE labels (structure TEXT, teacher TEXT, energy REAL, forces BLOB, reason TEXT, "
+            "PRIMARY KEY (structure, teacher)) WITHOUT ROWID"
+        )
+        old = [(few.structure_fingerprint(row), teacher, 7.0, bytes(12 * few.sizes[row]), "") for row in (0, 1)]
+        connection.executemany("INSERT INTO labels VALUES (?, ?, ?, ?, ?)", old)
     plain = label.run(few, PARAMS.model_copy(update={"dipoles": False}), tmp_path)
     assert plain.energy[:2].tolist() == [7.0, 7.0]
     asked = label.run(few, PARAMS, tmp_path)
@@ -113,53 +105,3 @@ def test_another_teachers_labels_are_not_taken(tmp_path: Path) -> None:
         assert store.known() == set()
         with pytest.raises(KeyError):
             store.get("s")
-
-
-SCRIPT = """
-from pathlib import Path
-from hydrogate.pipeline import label
-from hydrogate.pipeline.hdf5 import read_dataset, write_dataset
-from hydrogate.pipeline.params import Label
-if __name__ == "__main__":
-    params = Label(teacher="xtb", method="GFN2-xTB", weights=None, dipoles=True, workers=2)
-    write_dataset(label.run(read_dataset(Path("in.h5")), params, Path("progress")), Path("out.h5"))
-"""
-
-
-def stored_labels(path: Path) -> int:
-    try:
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
-            count = connection.execute("SELECT count(*) FROM labels").fetchone()[0]
-        connection.close()
-    except sqlite3.OperationalError:  # not there yet
-        return 0
-    return int(count)
-
-
-def test_killed_and_started_again_it_ends_with_the_same_content(
-    structures: Dataset, labelled: Dataset, tmp_path: Path
-) -> None:
-    write_dataset(structures, tmp_path / "in.h5")
-    script = tmp_path / "run.py"
-    script.write_text(SCRIPT)
-    store = tmp_path / "progress" / "labels.sqlite"
-    process = subprocess.Popen([sys.executable, str(script)], cwd=tmp_path, start_new_session=True)
-    try:
-        deadline = time.monotonic() + 120
-        while not stored_labels(store) > 0 and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    kept = stored_labels(store)
-    assert 0 < kept < len(structures), "killed too late to say anything"
-    assert not (tmp_path / "out.h5").exists()
-    subprocess.run([sys.executable, str(script)], cwd=tmp_path, check=True)
-    assert stored_labels(store) == len(structures)
-    assert (tmp_path / "out.h5").read_bytes() == undisturbed(labelled, tmp_path)
-
-
-def undisturbed(labelled: Dataset, tmp_path: Path) -> bytes:
-    # The stage labels structures, no isolated atoms.
-    write_dataset(replace(labelled, isolated_atom_energies=None, _cache={}), tmp_path / "whole.h5")
-    return (tmp_path / "whole.h5").read_bytes()
