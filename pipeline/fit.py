@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning.fabric import Fabric
-from lightning.fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.strategies.ddp import DDPStrategy
 
 from hydrogate.checks.dataset import Dataset
@@ -76,7 +77,7 @@ def fit(data: Dataset, params: Train, angular_floor: float, state_path: Path, hi
     if TorchElasticEnvironment.detect():
         local = int(os.environ["LOCAL_WORLD_SIZE"])
         fabric = Fabric(devices=local, num_nodes=processes // local, strategy=DDPStrategy(), accelerator=accelerator)
-        parent = os.getppid()
+        parent: int | None = os.getppid()
     else:
         # Also inside a job of SLURM, LSF or MPI, whose variables tell of other processes than these.
         several = DDPStrategy(start_method="spawn", cluster_environment=LightningEnvironment())

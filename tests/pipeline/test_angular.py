@@ -32,7 +32,7 @@ def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
     def metrics(path: str, rev: str) -> dict[str, object]:
         value = float(rev[-1]) + ("mse" in rev)
-        return dict.fromkeys(angular.COLUMNS, {"value": value}) if "validation" in path else {"cpu_seconds": 100.0}
+        return {key: {"value": value} for key in angular.COLUMNS} if "validation" in path else {"cpu_seconds": 100.0}
 
     monkeypatch.setattr(dvc.api, "metrics_show", metrics)
     return commands
@@ -45,7 +45,7 @@ def test_what_is_there_is_not_run_again(ran: list[list[str]], capsys: pytest.Cap
     report = json.loads(angular.REPORT.read_text())
     assert report["settings"][0] | {"name": ""} == {
         "name": "",
-        **dict.fromkeys(angular.COLUMNS, [1.0, 2.0]),
+        **{key: [1.0, 2.0] for key in angular.COLUMNS},
         "cpu_seconds": [100.0, 100.0],
     }
     assert "| mse | 1.50 (1.00 to 2.00) |" in capsys.readouterr().out
