@@ -20,6 +20,7 @@ _DEFAULT_PROFILE = "druglike"
 # Sections of params.yaml: what the contracts and gates are measured on.
 _MEASURING = (
     ("validate",),
+    ("dynamics",),
     ("label", "teacher"),
     ("label", "method"),
     ("regenerate", "elements"),

@@ -288,7 +288,7 @@ def metrics(judged: Sequence[Judged], *, resamples: int = 2000, seed: int = 0) -
     """``md_stability``, ``md_drift``, ``md_temperature`` and ``md_broken_bonds``, n counting molecules.
 
     ``md_stability`` is the share of molecules shown to be stable. Where some are undecided and none is known to break,
-    as in a run too short to show stability, it is undefined, and n counts those that were shown to be.
+    as in a run too short to show stability, it is undefined.
     """
     verdicts = [one.verdict for one in judged]
     stable = verdicts.count(Verdict.PASS)
@@ -303,7 +303,7 @@ def metrics(judged: Sequence[Judged], *, resamples: int = 2000, seed: int = 0) -
         for name, (values, unit) in means.items()
     }
     return {
-        "md_stability": point(stable / len(judged), "", len(judged)) if told else Metric(None, "", stable),
+        "md_stability": point(stable / len(judged), "", len(judged)) if told else Metric(None, "", len(judged)),
         **bootstrap(statistics, len(judged), resamples=resamples, seed=seed),
         "md_broken_bonds": point(float(sum(one.broken for one in judged)), "bonds", len(judged)),
     }

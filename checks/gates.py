@@ -30,10 +30,10 @@ MEASURED_ELSEWHERE = {
     "force_gradient_error": "stage validate writes it to metrics/validation.json",
     "speedup_over_teacher": "no stage of this pipeline measures it yet",
     "kernel_speedup": "it needs a CUDA device and the benchmarks",
-    "md_stability": "no stage runs molecular dynamics; `hydrogate md` does",
-    "md_drift": "no stage runs molecular dynamics; `hydrogate md` does",
-    "md_temperature": "no stage runs molecular dynamics; `hydrogate md` does",
-    "md_broken_bonds": "no stage runs molecular dynamics; `hydrogate md` does",
+    "md_stability": "stage dynamics writes it to metrics/md.json",
+    "md_drift": "stage dynamics writes it to metrics/md.json",
+    "md_temperature": "stage dynamics writes it to metrics/md.json",
+    "md_broken_bonds": "stage dynamics writes it to metrics/md.json",
     "regression": "it needs the predictions of a baseline (validate.baseline)",
 }
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -123,6 +123,11 @@ class Gate(Section):
         return self.model_copy(update={"threshold": moved, "tolerance": 0.0})
 
     @property
+    def of_split(self) -> bool:
+        """Whether further held-out molecules would tell more of its metric; epochs or chosen molecules are others."""
+        return self.metric == "regression" or self.metric not in MEASURED_ELSEWHERE
+
+    @property
     def edges(self) -> tuple[float, ...]:
         """The threshold, or the two ends of the range."""
         chosen = (self.low, self.high) if self.comparison == "between" else (self.threshold,)
@@ -146,7 +151,7 @@ class Judgement:
     metric : Metric or None
         None where nothing measured it.
     molecules_needed : int or None
-        How many molecules would decide an undecided gate; None where no number would, or none is needed.
+        How many held-out molecules would decide an undecided gate; None where no number would, or none is needed.
     """
 
     name: str
@@ -197,7 +202,7 @@ def _refuse_contradiction(gate: Gate, where: str) -> None:
             raise BadParams(f"{where}: {key} needs one threshold and confidence {LEVEL}")
 
 
-def judge(name: str, gate: Gate, metric: Metric | None, note: str = "") -> Judgement:
+def judge(name: str, gate: Gate, metric: Metric | None, note: str = "", held_out: int = 0) -> Judgement:
     """The verdict of one gate.
 
     Parameters
@@ -208,9 +213,16 @@ def judge(name: str, gate: Gate, metric: Metric | None, note: str = "") -> Judge
         None where nothing measured it: ``not_run``.
     note : str
         Why it was not measured, or what else belongs to the figure.
+    held_out : int
+        Molecules of the held-out split, of which not each contributes to every metric; 0 where that is not known.
     """
 
     def say(verdict: Verdict, message: str, needed: int | None = None) -> Judgement:
+        """``needed`` molecules that contribute to the metric."""
+        if metric is None or needed is None or not gate.of_split:
+            return Judgement(name, gate, metric, verdict, message)
+        needed = held_out_molecules(metric, needed, held_out)
+        message = f"{message}, about {needed} held-out molecules would decide"
         return Judgement(name, gate, metric, verdict, message, needed)
 
     if metric is None:
@@ -218,13 +230,11 @@ def judge(name: str, gate: Gate, metric: Metric | None, note: str = "") -> Judge
         return say(Verdict.NOT_RUN, f"metric {gate.metric} was not measured: {reason}")
     allowed = f"allowed {gate.allowed} {metric.unit}".rstrip() + (f"; {note}" if note else "")
     if metric.value is None:
-        few = f", at least {gate.min_n} molecules are needed" if metric.n < gate.min_n else ""
-        message = f"undefined (n = {metric.n}); {allowed}{few}"
-        return say(Verdict.UNDECIDED, message, gate.min_n if few else None)
+        message = f"undefined (n = {metric.n}); {allowed}"
+        return say(Verdict.UNDECIDED, message, gate.min_n if metric.n < gate.min_n else None)
     if metric.n < gate.min_n:
-        least = molecules_to_decide(gate, metric) or gate.min_n
-        message = f"{metric} is measured on fewer than {gate.min_n}; {allowed}: about {least} would decide"
-        return say(Verdict.UNDECIDED, message, least)
+        message = f"{metric} is measured on fewer than {gate.min_n}; {allowed}"
+        return say(Verdict.UNDECIDED, message, molecules_to_decide(gate, metric) or gate.min_n)
     low, high = _interval(gate, metric, metric.value)
     if low is None or high is None:
         message = f"{metric} has no interval, and confidence {gate.confidence:g} needs one; {allowed}"
@@ -241,8 +251,12 @@ def judge(name: str, gate: Gate, metric: Metric | None, note: str = "") -> Judge
     needed = molecules_to_decide(gate, metric)
     if needed is None:
         return say(Verdict.UNDECIDED, f"{message}, no number of molecules decides a value on the edge")
-    needed = max(needed, metric.n + 1)
-    return say(Verdict.UNDECIDED, f"{message}, about {needed} molecules would decide", needed)
+    return say(Verdict.UNDECIDED, message, max(needed, metric.n + 1))
+
+
+def held_out_molecules(metric: Metric, molecules: int, held_out: int) -> int:
+    """How many of the held-out split hold ``molecules`` that contribute to ``metric``: not each has every element."""
+    return math.ceil(molecules * max(held_out / metric.n, 1.0)) if metric.n else molecules
 
 
 def _interval(gate: Gate, metric: Metric, value: float) -> tuple[float | None, float | None]:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from hydrogate.checks.bootstrap import Metric
 from hydrogate.checks.findings import Verdict
-from hydrogate.checks.gates import Judgement, molecules_to_decide, molecules_to_exclude
+from hydrogate.checks.gates import Judgement, held_out_molecules, molecules_to_decide, molecules_to_exclude
 from hydrogate.checks.milestones import Band
 from hydrogate.checks.regression import molecules_to_see
 
@@ -126,7 +126,9 @@ def _of_gate(item: Judgement, held_out: int) -> Need:
     elif gate.metric == "n_structures" and gate.comparison in (">=", ">"):
         n, molecules = metric.n, math.ceil(gate.edges[0])
     else:
-        n, molecules = metric.n, _among(held_out, metric, molecules_to_decide(gate, metric))
+        n, molecules = metric.n, item.molecules_needed
+        if molecules is None and gate.of_split:
+            molecules = _among(held_out, metric, molecules_to_decide(gate, metric))
         if metric.value is None:
             note = "undefined"
         elif not gate.confidence:
@@ -137,8 +139,7 @@ def _of_gate(item: Judgement, held_out: int) -> Need:
 
 
 def _among(held_out: int, metric: Metric, molecules: int | None) -> int | None:
-    """Of all held-out molecules: not each of them contributes to a metric of one element."""
-    return None if molecules is None or not metric.n else math.ceil(molecules * max(held_out / metric.n, 1.0))
+    return None if molecules is None or not metric.n else held_out_molecules(metric, molecules, held_out)
 
 
 def _of_milestone(metric: Metric, bands: Sequence[Band], least: int, held_out: int) -> Need:

@@ -70,7 +70,7 @@ class MdProtocol(Section):
     friction: Positive = 0.02
     relax_fmax: Positive = 0.1
     relax_steps: Annotated[int, Field(ge=0)] = 200
-    interval: Annotated[int, Field(gt=0)] = 10
+    interval: Annotated[int, Field(gt=0)] = 20
     seed: Annotated[int, Field(ge=0)] = 0
     limits: StabilityLimits = StabilityLimits()
 

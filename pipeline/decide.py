@@ -1,6 +1,6 @@
 """``hydrogate decide``: the gates' verdicts and the next milestone. Outside the DVC graph, so that it always runs.
 
-In:  ``metrics/{input,structures,labels,predictions}.json`` (findings), ``metrics/{training,validation}.json``,
+In:  ``metrics/{input,structures,labels,predictions}.json`` (findings), ``metrics/{training,validation,md}.json``,
      ``gates`` and ``milestones`` in ``params.yaml``, and DVC's own account of what has changed.
 Out: ``metrics/decision.json``, plain numbers and strings.
 
@@ -35,8 +35,13 @@ ALL_AGAIN = f"{REPRO} -- --force"
 DATA_OF = {"structures": "structures.h5", "labels": "labelled.h5", "predictions": "predictions.h5"}
 # Fingerprints that must agree: what was judged, what was learned from and what was measured are one thing.
 _CHAIN = (
-    (("labels", "fingerprint"), ("training", "labelled_fingerprint"), ("validation", "labelled_fingerprint")),
-    (("training", "student_fingerprint"), ("validation", "student_fingerprint")),
+    (
+        ("labels", "fingerprint"),
+        ("training", "labelled_fingerprint"),
+        ("validation", "labelled_fingerprint"),
+        ("md", "labelled_fingerprint"),
+    ),
+    (("training", "student_fingerprint"), ("validation", "student_fingerprint"), ("md", "student_fingerprint")),
     (("validation", "predictions_fingerprint"), ("predictions", "fingerprint")),
 )
 _ABSENT = ("deleted", "not in cache")

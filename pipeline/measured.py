@@ -22,7 +22,7 @@ def read_metrics(root: Path) -> tuple[dict[str, dict[str, Any]], list[Blocker]]:
     """The metrics files under ``root``, and what is wrong with the others."""
     contents: dict[str, dict[str, Any]] = {}
     blockers = []
-    for name in ("structures", "labels", "training", "validation", "predictions"):
+    for name in ("structures", "labels", "training", "validation", "predictions", "md"):
         path = root / "metrics" / f"{name}.json"
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -41,12 +41,14 @@ def read_metrics(root: Path) -> tuple[dict[str, dict[str, Any]], list[Blocker]]:
 
 
 def measured(metrics: Metrics) -> tuple[dict[str, Metric], list[Blocker]]:
-    """The metrics of the held-out split, and how the training converged."""
+    """The metrics of the held-out split, how the training converged, and what dynamics showed."""
     training = {key: block for key, block in metrics.get("training", {}).items() if key == "convergence"}
     validation = {key: block for key, block in metrics.get("validation", {}).items() if key != "regression"}
     found, unreadable = _read(validation, "validation.json")
     converged, more = _read(training, "training.json")
-    return found | converged, unreadable + more
+    dynamics = {key: block for key, block in metrics.get("md", {}).items() if key.startswith("md_")}
+    moved, still_more = _read(dynamics, "md.json")
+    return found | converged | moved, unreadable + more + still_more
 
 
 def ratios(metrics: Metrics) -> tuple[dict[str, Metric], list[Blocker]]:
@@ -74,10 +76,12 @@ def judged(params: Params, metrics: Metrics) -> tuple[dict[str, Metric], list[Ju
     found, blockers = measured(metrics)
     to_baseline, more = ratios(metrics)
     regression, note = _regression(params, metrics, to_baseline)
+    figures = found | ({"regression": regression} if regression else {})
+    notes = {"regression": note, "md_stability": str(metrics.get("md", {}).get("note", ""))}
+    count = found.get("n_structures")
+    held_out = count.n if count else 0
     judgements = [
-        judge(name, gate, regression, note)
-        if gate.metric == "regression"
-        else judge(name, gate, found.get(gate.metric))
+        judge(name, gate, figures.get(gate.metric), notes.get(gate.metric, ""), held_out)
         for name, gate in params.gates.items()
     ]
     return found, judgements, blockers + more

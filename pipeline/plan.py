@@ -1,6 +1,6 @@
 """``hydrogate plan``: how many held-out molecules would decide each gate. From what is in git; needs no data.
 
-In:  ``metrics/{training,validation}.json``, and ``gates``, ``milestones`` and ``regenerate.split`` in ``params.yaml``.
+In:  ``metrics/{training,validation,md}.json``; ``gates``, ``milestones`` and ``regenerate.split`` in ``params.yaml``.
 """
 
 from pathlib import Path

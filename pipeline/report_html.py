@@ -61,7 +61,7 @@ def gather(root: Path, decision: Decision, reports: Sequence[Report]) -> Content
         decision=decision,
         bands=params.milestones if params else (),
         reports=reports,
-        metrics=dict(_metrics(root / "metrics/validation.json")),
+        metrics={k: m for name in ("validation", "md") for k, m in _metrics(root / f"metrics/{name}.json")},
         curves=dict(_curves(root / CURVES)),
         data=labelled if labelled is not None else _data(root / "data/structures.h5", absent),
         held_out=reference,

@@ -23,7 +23,7 @@ MARKER = "<!-- hydrogate report -->"
 LIMIT = 60_000
 _ROOM_FOR_COUNTS = 4000
 _TITLES = {Effect.LOOSER: "This branch lets more through", Effect.UNCLEAR: "This branch may let more through"}
-_METRICS = ("validation", "training")
+_METRICS = ("validation", "md", "training")
 
 Leaves = Mapping[str, Mapping[str, Any]]
 """DVC's account of one file: dotted key to ``{"old": …, "new": …}``; None where a side has no such key."""

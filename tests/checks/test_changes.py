@@ -157,6 +157,7 @@ def test_another_profile_is_told_with_all_that_it_changes() -> None:
         ("params/milestones/1", ..., "band moved"),
         ("params/validate/angular_floor", 5.0, "measurement changed"),
         ("params/validate/split", "valid", "measurement changed"),
+        ("params/dynamics/limits/drift", 50.0, "measurement changed"),
         ("params/label/teacher", "orb", "measurement changed"),
         ("params/regenerate/split/by", "scaffold", "measurement changed"),
         ("params/regenerate/elements", ["H", "C", "Si"], "measurement changed"),

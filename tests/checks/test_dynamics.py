@@ -234,9 +234,9 @@ STABLE, BROKEN, SHORT = motion(), motion(positions=moved(2, 0.7, 120)), motion(p
     [
         ([STABLE] * 20, 1.0, 20),
         ([STABLE] * 19 + [BROKEN], 0.95, 20),
-        ([STABLE] * 19 + [SHORT], None, 19),
+        ([STABLE] * 19 + [SHORT], None, 20),
         ([SHORT] * 19 + [BROKEN], 0.0, 20),
-        ([SHORT] * 20, None, 0),
+        ([SHORT] * 20, None, 20),
         ([], None, 0),
     ],
 )

@@ -112,8 +112,24 @@ def test_an_undecided_gate_says_how_many_molecules_would_decide_it():
     assert judgement.molecules_needed == 400  # half of the half width: four times the molecules
     assert str(judgement) == (
         "gate g: 0.24 eV/Å (0.22 to 0.26, n = 100), allowed < 0.25 eV/Å: the interval lies on both sides, "
-        "about 400 molecules would decide"
+        "about 400 held-out molecules would decide"
     )
+
+
+def test_molecules_of_a_metric_are_told_as_held_out_molecules():
+    half_have_it = Metric(0.24, "eV/Å", 100, 0.22, 0.26)
+    judgement = judge("g", gate(), half_have_it, held_out=200)
+    assert judgement.molecules_needed == 800
+    assert judgement.message.endswith("about 800 held-out molecules would decide")
+    few = judge("g", gate(min_n=150), half_have_it._replace(high=0.245), held_out=200)
+    assert few.molecules_needed == 300
+
+
+@pytest.mark.parametrize("metric", ["md_stability", "convergence"])
+def test_more_held_out_molecules_decide_nothing_where_others_are_counted(metric):
+    judgement = judge("g", gate(metric=metric, min_n=20), Metric(0.1, "", 10), held_out=200)
+    assert (judgement.verdict, judgement.molecules_needed) == (Verdict.UNDECIDED, None)
+    assert judgement.message == "0.1 (n = 10) is measured on fewer than 20; allowed < 0.25"
 
 
 @pytest.mark.parametrize(
@@ -178,15 +194,15 @@ def test_the_shipped_gates():
     gates = read_gates(SHIPPED)
     assert [name for name, declared in gates.items() if declared.required] == [
         "force_rmse", "force_rmse_relative", "force_rmse_relative_hydrogen", "angular_error_mean_deg",
-        "hydrogen_force_error", "hydrogen_fraction", "n_structures", "convergence",
+        "hydrogen_force_error", "hydrogen_fraction", "n_structures", "convergence", "md_stability",
     ]  # fmt: skip
     assert {name for name, declared in gates.items() if not declared.required} == {
-        "oxygen_over_carbon", "md_stability", "kernel_speedup", "regression",
+        "oxygen_over_carbon", "kernel_speedup", "regression",
     }  # fmt: skip
     assert {name: declared.allowed for name, declared in gates.items() if declared.required} == {
         "force_rmse": "< 0.25", "force_rmse_relative": "<= 0.15", "force_rmse_relative_hydrogen": "<= 0.15",
         "angular_error_mean_deg": "< 10", "hydrogen_force_error": "<= 0.2", "hydrogen_fraction": "0.4 to 0.6",
-        "n_structures": ">= 100", "convergence": "<= 0.05",
+        "n_structures": ">= 100", "convergence": "<= 0.05", "md_stability": ">= 1",
     }  # fmt: skip
 
 

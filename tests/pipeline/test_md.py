@@ -269,7 +269,7 @@ def test_somebody_elses_trajectory(call: Callable[..., Result], tmp_path: Path) 
     result = call("--judge", "theirs.traj")
     assert result.status == 1
     assert "check energy_drift: molecule 0 (N2, theirs.traj) has no times" in result.out
-    assert "md_stability: undefined (n = 0)" in result.out
+    assert "md_stability: undefined (n = 1)" in result.out
 
 
 def test_what_somebodys_file_lacks_is_said(call: Callable[..., Result], tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from hydrogate.checks.planning import WORSENING
-from hydrogate.pipeline import cli
+from hydrogate.pipeline import cli, decide
 from hydrogate.pipeline.plan import run
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +53,10 @@ def test_by_hand(project):
     assert decided["n_structures"] == 100
     # One-sided: 0.1 narrowed by 1.645/1.960 against 0.1, so min_n; and one molecule in two holds oxygen.
     assert decided["oxygen_over_carbon"] == 400
+    # As the decision says it.
+    judged = {item.name: item.molecules_needed for item in decide.run(project, lambda _: []).gates}
+    for name in ("oxygen_over_carbon", "force_rmse_relative_hydrogen"):
+        assert judged[name] == decided[name], name
     for name in ("hydrogen_fraction", "convergence", "md_stability", "kernel_speedup", "regression"):
         assert decided[name] is None, name
 
@@ -93,10 +97,10 @@ def test_a_value_on_the_edge_is_decided_by_no_number(project):
     assert "edge" in found.milestone.note
 
 
-def test_an_undefined_metric_has_no_number(project):
+def test_an_undefined_metric_needs_the_least_number(project):
     write(project, "validation", GOOD | {"angular_error_mean_deg": {"value": "undefined", "unit": "degree", "n": 0}})
     found = {need.name: need for need in run(project).gates}["angular_error_mean_deg"]
-    assert (found.verdict, found.molecules, found.note) == ("undecided", None, "undefined")
+    assert (found.verdict, found.molecules, found.note) == ("undecided", 20, "undefined")
 
 
 @pytest.fixture
