@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 UNKNOWN_HYDROGENS = -1
 SPLITS = ("train", "valid", "test")
 # These enter the fingerprint only where they hold something: a data set without them keeps the one it had.
-_LATER = ("cell", "pbc", "isolated_atom_energies", "heavy_atoms_moved", "dipole", "charges")
+_LATER = ("cell", "pbc", "isolated_atom_energies", "heavy_atoms_moved", "dipole", "charges", "partner")
 TEXT = ("smiles", "inchikey", "source", "split")
 _PER_STRUCTURE = ("charge", "spin_multiplicity", "expected_hydrogens", "source_index", "energy", "cell", "pbc",
                   "heavy_atoms_moved", "dipole")  # fmt: skip
@@ -128,6 +128,9 @@ class Dataset:
         About the origin of the positions; NaN for a structure without one, as a periodic one is.
     charges : (N,) float32, e, optional
         Partial charges of the atoms, by the teacher; NaN where it gave none.
+    partner : (M,) int64, optional
+        Index of the other structure of a displacement pair, x + h·v and x − h·v along a direction v: the change of
+        their forces over 2h is a Hessian-vector product. Its own index where there is none; None where there are none.
     first : int
         Index of structure 0 in the whole that this is a part of.
     """
@@ -155,6 +158,7 @@ class Dataset:
     heavy_atoms_moved: NDArray[np.float32] | None = None
     dipole: NDArray[np.float64] | None = None
     charges: NDArray[np.float32] | None = None
+    partner: NDArray[np.int64] | None = None
     first: int = 0
     _cache: dict[str, Any] = field(default_factory=dict, repr=False)
 
@@ -234,9 +238,12 @@ class Dataset:
         return f"structure {self.first + index} ({self.formula(index)}{origin})"
 
     def part(self, first: int, last: int) -> Self:
-        """The structures ``first`` to ``last``, as views; a parent outside of them becomes the structure itself."""
-        own = np.arange(last - first)
-        parent = self.parent[first:last] - first
+        """The structures ``first`` to ``last``, as views; a parent or partner outside becomes the structure itself."""
+
+        def inside(indices: NDArray[np.int64]) -> NDArray[np.int64]:
+            moved, own = indices[first:last] - first, np.arange(last - first)
+            return np.where((moved >= 0) & (moved < last - first), moved, own)
+
         atoms = slice(int(self.offset[first]), int(self.offset[last]))
         columns: dict[str, Any] = {name: getattr(self, name) for name in _PER_STRUCTURE}
         columns = {name: None if value is None else value[first:last] for name, value in columns.items()}
@@ -250,13 +257,14 @@ class Dataset:
             forces=None if self.forces is None else self.forces[atoms],
             charges=None if self.charges is None else self.charges[atoms],
             offset=self.offset[first : last + 1] - self.offset[first],
-            parent=np.where((parent >= 0) & (parent < last - first), parent, own),
+            parent=inside(self.parent),
+            partner=None if self.partner is None else inside(self.partner),
             first=self.first + first,
             **columns,
         )
 
     def subset(self, indices: Iterable[int] | NDArray[Any]) -> Self:
-        """The structures ``indices``, in that order; a parent that is left out becomes the structure itself.
+        """The structures ``indices``, in that order; a parent or partner that is left out becomes the structure itself.
 
         The records read and quarantined on the way are those of the whole, and a part of it does not carry them.
         """
@@ -265,7 +273,11 @@ class Dataset:
         offset = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         atoms = np.repeat(self.offset[chosen] - offset[:-1], sizes) + np.arange(offset[-1])
         new_index = {old: new for new, old in enumerate(chosen.tolist())}
-        parent = [new_index.get(old, new) for new, old in enumerate(self.parent[chosen].tolist())]
+
+        def moved(indices: NDArray[np.int64]) -> NDArray[np.int64]:
+            kept = [new_index.get(old, new) for new, old in enumerate(indices[chosen].tolist())]
+            return np.asarray(kept, dtype=np.int64)
+
         per_structure = {
             name: getattr(self, name)[chosen]
             for name in ("charge", "spin_multiplicity", "expected_hydrogens", "smiles", "inchikey", "source",
@@ -276,7 +288,8 @@ class Dataset:
             numbers=self.numbers[atoms],
             positions=self.positions[atoms],
             offset=offset,
-            parent=np.asarray(parent, dtype=np.int64),
+            parent=moved(self.parent),
+            partner=None if self.partner is None else moved(self.partner),
             energy=None if self.energy is None else self.energy[chosen],
             forces=None if self.forces is None else self.forces[atoms],
             cell=None if self.cell is None else self.cell[chosen],
@@ -374,7 +387,7 @@ def concatenate(structures: Sequence[Atoms], **columns: Any) -> Dataset:
 
     Charge and spin multiplicity come from ``info["charge"]`` and ``info["spin"]`` (default 0 and, by electron count,
     1 or 2), cell and periodicity from the Atoms where any has them; ``columns`` sets any other per-structure field by
-    name, as well as ``energy``, ``heavy_atoms_moved`` and ``forces`` (a sequence of (n, 3) arrays).
+    name, as well as ``energy``, ``heavy_atoms_moved``, ``partner`` and ``forces`` (a sequence of (n, 3) arrays).
     """
     count = len(structures)
     sizes = [len(atoms) for atoms in structures]

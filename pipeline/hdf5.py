@@ -1,10 +1,10 @@
 """The project's own file format: one HDF5 file, flat arrays and offsets, written whole or not at all.
 
 Layout: ``atoms/{numbers, positions, forces}``, ``structures/{offset, charge, …, energy}``, where a structure has a cell
-also ``structures/{cell, pbc}``, where they are known ``structures/{heavy_atoms_moved, dipole}`` and ``atoms/charges``,
-and ``quarantine/{source, source_index, reason}``. A column of text is a group of ``utf8``, the texts one behind the
-other, and ``ends``. Each array carries its ``unit``; the file carries a schema version, the teacher and a fingerprint
-of its content.
+also ``structures/{cell, pbc}``, where they are known ``structures/{heavy_atoms_moved, dipole, partner}`` and
+``atoms/charges``, and ``quarantine/{source, source_index, reason}``. A column of text is a group of ``utf8``, the texts
+one behind the other, and ``ends``. Each array carries its ``unit``; the file carries a schema version, the teacher and
+a fingerprint of its content.
 """
 
 import hashlib
@@ -51,8 +51,9 @@ _STRUCTURES = {
     "pbc": np.bool_,
     "heavy_atoms_moved": np.float32,
     "dipole": np.float64,
+    "partner": np.int64,
 }
-_OPTIONAL = ("forces", "energy", "cell", "pbc", "heavy_atoms_moved", "dipole", "charges")
+_OPTIONAL = ("forces", "energy", "cell", "pbc", "heavy_atoms_moved", "dipole", "charges", "partner")
 
 
 class UnreadableFile(UnreadableData):
@@ -236,13 +237,15 @@ class _Stored:
             )
 
     def read(self, first: int, last: int) -> Dataset:
-        """The structures ``first`` to ``last``; a parent outside of them becomes the structure itself."""
+        """The structures ``first`` to ``last``; a parent or partner outside becomes the structure itself."""
         offset = self.array("offset", slice(first, last + 1))
         rows = {**dict.fromkeys(_ATOMS, slice(offset[0], offset[-1])), **dict.fromkeys(_STRUCTURES, slice(first, last))}
         arrays: dict[str, Any] = {name: self.array(name, rows[name]) for name in self.columns if name not in TEXT}
-        parent = arrays["parent"] - first
-        outside = (parent < 0) | (parent >= last - first)
-        arrays |= {"parent": np.where(outside, np.arange(last - first), parent), "offset": offset - offset[0]}
+        own = np.arange(last - first)
+        for name in {"parent", "partner"} & arrays.keys():
+            moved = arrays[name] - first
+            arrays[name] = np.where((moved < 0) | (moved >= last - first), own, moved)
+        arrays["offset"] = offset - offset[0]
         texts = {name: self.text(self.columns[name], first, last) for name in TEXT}
         return Dataset(**arrays, **texts, **self.plain(), first=first)
 
@@ -282,7 +285,7 @@ class _Stored:
 def _fingerprint_of_schema_1(data: Dataset) -> str:
     """The fingerprint as the first version of the layout had it."""
     digest = hashlib.sha256()
-    later = ("cell", "pbc", "isolated_atom_energies", "heavy_atoms_moved", "dipole", "charges")
+    later = ("cell", "pbc", "isolated_atom_energies", "heavy_atoms_moved", "dipole", "charges", "partner")
     for item in fields(data):
         value = getattr(data, item.name)
         if item.name in ("first", "_cache") or (item.name in later and value is None):

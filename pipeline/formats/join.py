@@ -48,6 +48,9 @@ def join(parts: list[Dataset]) -> Dataset:
     columns["dipole"] = _or_nan([(part.dipole, len(part)) for part in parts])
     columns["charges"] = _or_nan([(part.charges, len(part.numbers)) for part in parts])
     starts = np.cumsum([0, *(len(part) for part in parts)])
+    if any(part.partner is not None for part in parts):
+        partners = [np.arange(len(part)) if part.partner is None else part.partner for part in parts]
+        columns["partner"] = np.concatenate([own + start for own, start in zip(partners, starts, strict=False)])
     ends = np.cumsum([0, *(len(part.numbers) for part in parts)])
     return Dataset(
         **columns,

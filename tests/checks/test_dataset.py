@@ -66,6 +66,7 @@ def test_every_field_is_in_the_fingerprint(name: str, labelled: Dataset) -> None
         heavy_atoms_moved=np.zeros(len(labelled), dtype=np.float32),
         dipole=np.zeros((len(labelled), 3)),
         charges=np.zeros(len(labelled.numbers), dtype=np.float32),
+        partner=np.arange(len(labelled)),
         isolated_atom_energies={"H": -13.0},
     )
     value = getattr(data, name)

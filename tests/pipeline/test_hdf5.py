@@ -91,6 +91,26 @@ def as_schema_1(data: Dataset, path: Path) -> None:
         file.attrs["schema_version"], file.attrs["fingerprint"] = 1, digest.hexdigest()
 
 
+def test_displacement_pairs_survive_files_parts_subsets_and_joins(labelled: Dataset, tmp_path: Path) -> None:
+    own = np.arange(len(labelled))
+    pairs = own.copy()
+    pairs[[2, 3]] = [3, 2]
+    data = replace(labelled, partner=pairs)
+    assert data.fingerprint() != labelled.fingerprint()
+    write_dataset(data, tmp_path / "pairs.h5")
+    back = read_dataset(tmp_path / "pairs.h5")
+    assert_equal(back, data)
+    some = [part.read() for part in parts(tmp_path / "pairs.h5", atoms=40)]
+    assert len(some) > 1
+    assert join(some).partner.tolist() == pairs.tolist()
+    assert back.part(2, 5).partner.tolist() == back.subset([2, 3, 4]).partner.tolist() == [1, 0, 2]
+    assert back.part(3, 5).partner.tolist() == back.subset([3, 4]).partner.tolist() == [0, 1]
+    assert back.subset([4, 3, 0, 2]).partner.tolist() == [0, 3, 2, 1]
+    twice = join([labelled, data]).partner
+    assert twice.tolist() == [*own, *(pairs + len(labelled))]
+    assert join([labelled, labelled]).partner is None
+
+
 def test_schema_1_is_read_and_keeps_its_fingerprint(labelled: Dataset, tmp_path: Path) -> None:
     path = tmp_path / "old.h5"
     as_schema_1(replace(labelled, quarantine=(Quarantined("ä.sdf", 3, "no SCF"),)), path)
