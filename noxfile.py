@@ -1,4 +1,4 @@
-"""Sessions: repro, hydrogate, tests, checks, browser, pymol, benchmarks, angular, lint, types."""
+"""Sessions: repro, hydrogate, tests, checks, browser, pymol, benchmarks, benchmarks_peers, angular, lint, types."""
 
 import hashlib
 import os
@@ -111,6 +111,16 @@ def angular(session: nox.Session) -> None:
     """What the angular term of the loss is worth, by `dvc exp run`; `-- --epochs 1 --seeds 0` for a short look."""
     _project(session)
     _run(session, "python", "-m", "hydrogate.pipeline.angular", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def benchmarks_peers(session: nox.Session) -> None:
+    """Other people's models beside the students, each in an environment of its own: speed, and time to an accuracy.
+
+    `-- quick`: inference at batch 8, two rounds; `-- accuracy`: the time to an accuracy alone. After `repro`.
+    """
+    _project(session)
+    _run(session, "python", "-m", "hydrogate.pipeline.bench_peers", *session.posargs)
 
 
 @nox.session(reuse_venv=True)

@@ -263,8 +263,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def plot(rows: Sequence[Row], path: Path) -> None:
-    """Ratios of all that is no baseline, with their extremes, as bars."""
+def plot(rows: Sequence[Row], path: Path, ratio: str = "speed over eager") -> None:
+    """Ratios of all that is no baseline, with their extremes, as bars; ``ratio`` says what they are."""
     from matplotlib.figure import Figure
 
     shown = [row for row in rows if row.ratio != 1.0 and not row.name.startswith("teacher")]
@@ -276,7 +276,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     axes.axvline(1.0, color="black", linewidth=0.8)
     axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.set_xlabel("speed over eager in the same round, median and extremes")
+    axes.set_xlabel(f"{ratio}, in the same round: median and extremes")
     figure.savefig(path, dpi=100)
 
 
