@@ -112,7 +112,7 @@ def run(contract: str, params: Params, data_root: Path = Path("data")) -> Report
 
             data = read_dataset(data_root / "labelled.h5")
             label = params.label
-            teacher = make_teacher(label.teacher, label.method, label.weights)
+            teacher = make_teacher(label.teacher, label.method, label.weights, label.settings)
             inputs = {"teacher": teacher.identity(), "relabel": partial(relabel, teacher)}
         case "predictions":
             data = read_dataset(data_root / "predictions.h5")

@@ -46,7 +46,7 @@ class _Job(NamedTuple):
 
 
 def _teacher(params: Label) -> Teacher:
-    return make_teacher(params.teacher, params.method, params.weights)
+    return make_teacher(params.teacher, params.method, params.weights, params.settings)
 
 
 @cache

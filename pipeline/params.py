@@ -49,11 +49,15 @@ class Regenerate(Section):
 
 
 class Label(Section):
-    """Labels by the teacher. ``method: null`` is its default, ``workers: 0`` one a core, ``weights`` a file (Orb)."""
+    """Labels by the teacher. ``method: null`` is its default, ``workers: 0`` one a core, ``weights`` a file (Orb).
+
+    ``settings`` are the teacher's own; what is not declared has the teacher's default.
+    """
 
     teacher: str
     method: str | None
     weights: str | None
+    settings: dict[str, bool | int | float | str] = Field(default_factory=dict)
     dipoles: bool
     workers: Annotated[int, Field(ge=0)]
 

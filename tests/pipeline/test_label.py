@@ -96,6 +96,11 @@ def test_labels_from_before_there_were_dipoles_are_kept_and_asked_for_theirs(
     np.testing.assert_array_equal(asked.energy, plain.energy)
 
 
+def test_settings_reach_the_teacher() -> None:
+    teacher = label._teacher(PARAMS.model_copy(update={"settings": {"accuracy": 0.01}}))
+    assert teacher.identity()["settings"] == {**make_teacher("xtb").identity()["settings"], "accuracy": 0.01}
+
+
 def test_another_teachers_labels_are_not_taken(tmp_path: Path) -> None:
     answer = Stored(-1.0, np.zeros((2, 3), np.float32), "")
     with LabelStore(tmp_path / "l.sqlite", {"name": "a"}) as store:
