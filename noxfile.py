@@ -107,6 +107,13 @@ def benchmarks(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def study(session: nox.Session) -> None:
+    """Settings of the pipeline compared, as DVC experiments in a clone: `-- milestone`; resumable."""
+    _project(session)
+    _run(session, "python", "-m", "hydrogate.pipeline.study", *session.posargs)
+
+
+@nox.session(venv_backend="none")
 def angular(session: nox.Session) -> None:
     """What the angular term of the loss is worth, by `dvc exp run`; `-- --epochs 1 --seeds 0` for a short look."""
     _project(session)

@@ -1,0 +1,221 @@
+"""``nox -s study -- NAME``: settings of the pipeline compared, each as a DVC experiment of the present commit.
+
+In:  ``pipeline/studies/NAME.yaml``: what differs, from what it starts, with which seeds, and what is looked at.
+Out: ``reports/studies/NAME.json``: of each setting and seed the metrics files as the run left them; a table is printed.
+
+The experiments run one after the other in a clone under ``.studies/``, so that neither the parameters nor the data here
+change; it shares DVC's cache. Labels and half-finished trainings survive there in ``.progress/``: a study that was
+interrupted goes on where it was, and what is in the report is not run again.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from hydrogate.checks.declared import BadParams, Section, did_you_mean, explain, load_yaml
+from hydrogate.pipeline.hdf5 import written_whole
+from hydrogate.pipeline.sample import write_sample
+from hydrogate.pipeline.stage import stage_exit_status
+
+STUDIES = Path(__file__).parent / "studies"
+REPORTS = Path("reports/studies")
+CLONES = Path(".studies")
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+Changes = dict[str, str | bool | int | float]
+
+
+class Sample(Section):
+    """Molecules to be made first, as ``hydrogate sample`` makes them, into ``samples/``."""
+
+    count: int
+    seed: int
+
+
+class Study(Section):
+    """Settings to compare.
+
+    Parameters
+    ----------
+    reason : str
+        What is asked.
+    params : mapping
+        What every run changes in ``params.yaml``, by dotted key.
+    settings : mapping of str to mapping
+        What each setting changes beside that.
+    seeds : sequence of int
+        Each setting is run once with each, as ``train.seed``.
+    columns : mapping of str to str
+        Heading to a metric, such as ``validation.force_rmse``.
+    """
+
+    reason: Annotated[str, Field(min_length=1)]
+    sample: Sample | None = None
+    params: Changes = Field(default_factory=dict)
+    settings: Annotated[dict[Name, Changes], Field(min_length=1)]
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    columns: Annotated[dict[str, str], Field(min_length=1)]
+
+
+def load_study(name: str) -> Study:
+    """The study that ``pipeline/studies/<name>.yaml`` declares.
+
+    Raises
+    ------
+    BadParams
+        There is none, or it is not declared as it should be.
+    """
+    known = [path.stem for path in STUDIES.glob("*.yaml")]
+    if name not in known:
+        raise BadParams(f"no study {name!r} in pipeline/studies{did_you_mean(name, known)}")
+    try:
+        return Study.model_validate(load_yaml(STUDIES / f"{name}.yaml"))
+    except ValidationError as error:
+        raise BadParams(f"pipeline/studies/{name}.yaml: {explain(error, Study)}") from error
+
+
+def run(name: str, study: Study, seeds: Sequence[int], changes: Changes, root: Path = Path()) -> dict[str, Any]:
+    """Run what is missing in ``reports/studies/<name>.json``, and write each result there when it comes.
+
+    Parameters
+    ----------
+    name : str
+    study : Study
+    seeds : sequence of int
+        In place of the study's own.
+    changes : mapping
+        Of parameters, beside the study's own.
+    root : Path
+        The project's root.
+
+    Raises
+    ------
+    BadParams
+        A tracked file is changed: a study is of a commit.
+    RuntimeError
+        An experiment failed; what was measured before is kept.
+    """
+    changed = _said(root, "git", "status", "--porcelain", "--untracked-files=no")
+    if changed:
+        raise BadParams(f"a study is of a commit, but files are changed; commit them first:\n{changed}")
+    path = root / REPORTS / f"{name}.json"
+    head = {"study": name, "commit": _said(root, "git", "rev-parse", "HEAD").strip(), "params": study.params | changes}
+    report = _begun(path, head)
+    clone = root / CLONES / name
+    for seed in seeds:  # a seed after the other, so that a study that is cut short compares what it has
+        for setting, own in study.settings.items():
+            if any((entry["setting"], entry["seed"]) == (setting, seed) for entry in report["runs"]):
+                continue
+            _prepare(clone, root, head["commit"], study.sample)
+            of_run = {**study.params, **own, **changes, "train.seed": seed}
+            words = [word for key, value in of_run.items() for word in ("-S", f"{key}={_yaml(value)}")]
+            _run(
+                clone,
+                sys.executable,
+                "-m",
+                "dvc",
+                "exp",
+                "run",
+                "--force",
+                "--name",
+                f"{name}-{setting}-{seed}",
+                *words,
+            )
+            metrics = {file.stem: json.loads(file.read_text("utf-8")) for file in sorted(clone.glob("metrics/*.json"))}
+            report["runs"].append({"setting": setting, "seed": seed, "params": own, "metrics": metrics})
+            _write(path, report)
+    return report
+
+
+def _begun(path: Path, head: dict[str, Any]) -> dict[str, Any]:
+    """The report at ``path`` where it is of the same commit and parameters; else an empty one."""
+    if path.exists():
+        report: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        if all(report[key] == head[key] for key in head):
+            return report
+    return {**head, "runs": []}
+
+
+def _prepare(clone: Path, root: Path, commit: str, sample: Sample | None) -> None:
+    """The commit as it is in git, in a clone that keeps what earlier runs have computed."""
+    if not clone.exists():
+        clone.parent.mkdir(parents=True, exist_ok=True)
+        _run(root, "git", "clone", "--quiet", "--no-checkout", ".", str(clone.relative_to(root)))
+        cache = (root / ".dvc/cache").resolve()
+        (clone / ".dvc").mkdir(exist_ok=True)
+        (clone / ".dvc/config.local").write_text(f"[cache]\n    dir = {cache}\n", encoding="utf-8")
+    _run(clone, "git", "fetch", "--quiet", "origin")
+    _run(clone, "git", "checkout", "--quiet", "--force", "--detach", commit)
+    if sample is None:
+        return
+    file = Path("samples") / f"sample-{sample.count}-{sample.seed}.sdf.gz"
+    if not (clone / file).exists():
+        write_sample(clone / file, sample.count, sample.seed)
+
+
+def _yaml(value: str | bool | int | float) -> str:
+    return json.dumps(value) if isinstance(value, bool) else str(value)
+
+
+def table(study: Study, report: Mapping[str, Any]) -> str:
+    """``report`` in Markdown: the mean over seeds, with the smallest and largest where there are several."""
+    rows = [["setting", *study.columns], ["---"] * (1 + len(study.columns))]
+    for setting in study.settings:
+        runs = [entry["metrics"] for entry in report["runs"] if entry["setting"] == setting]
+        rows.append([setting, *(_cell([*_values(runs, key)]) for key in study.columns.values())])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+
+
+def _values(runs: Sequence[Mapping[str, Any]], key: str) -> Iterator[float | None]:
+    file, _, name = key.partition(".")
+    for metrics in runs:
+        found = metrics.get(file, {}).get(name)
+        yield found.get("value") if isinstance(found, Mapping) else found
+
+
+def _cell(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values) or not known:
+        return "undefined" if values else "not run"
+    digits = 3 if max(map(abs, known)) < 1 else 2 if max(map(abs, known)) < 100 else 0
+    mean = f"{sum(known) / len(known):.{digits}f}"
+    return mean if len(known) == 1 else f"{mean} ({min(known):.{digits}f} to {max(known):.{digits}f})"
+
+
+def _write(path: Path, report: Mapping[str, Any]) -> None:
+    with written_whole(path) as temporary:
+        content = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(content + "\n", encoding="utf-8")
+
+
+def _run(place: Path, *command: str) -> None:
+    status = subprocess.run(command, cwd=place, check=False).returncode
+    if status:
+        raise RuntimeError(f"`{' '.join(command)}` ended with status {status}; what was measured before is kept")
+
+
+def _said(place: Path, *command: str) -> str:
+    return subprocess.run(command, cwd=place, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8").stdout
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a study; 0 when done, 2 where files are changed or an experiment failed."""
+    parser = argparse.ArgumentParser(prog="nox -s study --", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("name", help=", ".join(sorted(path.stem for path in STUDIES.glob("*.yaml"))))
+    parser.add_argument("--seeds", type=int, nargs="+", help="in place of the study's own")
+    parser.add_argument("-S", dest="changes", action="append", default=[], metavar="KEY=VALUE", help="for every run")
+    options = parser.parse_args(argv)
+    study = load_study(options.name)
+    changes: Changes = dict(change.split("=", 1) for change in options.changes)
+    report = run(options.name, study, options.seeds or study.seeds, changes)
+    print(f"{study.reason}\n\n{table(study, report)}\n{REPORTS / options.name}.json")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(stage_exit_status(main))

@@ -1,0 +1,129 @@
+"""A study: runs what is missing in a clone, keeps each result, leaves the project as it is, and says what failed."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hydrogate.checks.declared import BadParams
+from hydrogate.pipeline import study
+from hydrogate.pipeline.study import STUDIES, Study, load_study
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = Study(
+    reason="to see",
+    params={"train.epochs": 2},
+    settings={"one": {}, "two": {"train.loss.force": "mse", "regenerate.add_hydrogens": False}},
+    seeds=(0, 1),
+    columns={"RMSE": "validation.force_rmse", "CPU": "training.cpu_seconds", "O/C": "validation.oxygen_over_carbon"},
+)
+
+
+def git(place, *arguments):
+    author = ("-c", "user.name=a", "-c", "user.email=a@b")
+    subprocess.run(["git", *author, *arguments], cwd=place, check=True)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A repository of one commit; what DVC would run is written down, and writes metrics."""
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / "params.yaml").write_text("train: 1\n")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--quiet", "-m", "a")
+    (tmp_path / ".git/info/exclude").write_text("reports\n.studies\n")
+    ran, really = [], study._run
+
+    def run(place, *command):
+        if "dvc" not in command:
+            really(place, *command)
+            return
+        ran.append(command[command.index("exp") :])
+        assert (place / "params.yaml").read_text() == "train: 1\n"
+        (place / "params.yaml").write_text("as an experiment leaves them\n")
+        (place / "metrics").mkdir(exist_ok=True)
+        rmse = {"force_rmse": {"value": len(ran) / 10}, "oxygen_over_carbon": {"value": None}}
+        (place / "metrics/validation.json").write_text(json.dumps(rmse))
+        (place / "metrics/training.json").write_text(json.dumps({"cpu_seconds": 100.0}))
+
+    monkeypatch.setattr(study, "_run", run)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path, ran
+
+
+def test_each_setting_is_run_with_each_seed_and_nothing_twice(project):
+    root, ran = project
+    study.run("small", SMALL, (0,), {})
+    assert [command[command.index("--name") + 1] for command in ran] == ["small-one-0", "small-two-0"]
+    assert "regenerate.add_hydrogens=false" in ran[1]
+    assert "train.epochs=2" in ran[1]
+    report = study.run("small", SMALL, (0, 1), {})
+    assert [(entry["setting"], entry["seed"]) for entry in report["runs"]] == [
+        ("one", 0), ("two", 0), ("one", 1), ("two", 1),
+    ]  # fmt: skip
+    assert len(ran) == 4
+    assert (root / "params.yaml").read_text() == "train: 1\n"
+    assert study.table(SMALL, report).splitlines()[2:] == [
+        "| one | 0.200 (0.100 to 0.300) | 100 (100 to 100) | undefined |",
+        "| two | 0.300 (0.200 to 0.400) | 100 (100 to 100) | undefined |",
+    ]
+
+
+def test_other_parameters_or_another_commit_begin_anew(project):
+    root, ran = project
+    study.run("small", SMALL, (0,), {})
+    study.run("small", SMALL, (0,), {"train.epochs": "1"})
+    assert len(ran) == 4
+    assert "train.epochs=1" in ran[-1]
+    git(root, "commit", "--quiet", "--allow-empty", "-m", "b")
+    report = study.run("small", SMALL, (0,), {"train.epochs": "1"})
+    assert len(ran) == 6
+    assert len(report["runs"]) == 2
+
+
+def test_what_was_measured_outlives_a_failure(project, monkeypatch):
+    root, _ = project
+    run = study._run
+
+    def failing(place, *command):
+        if "small-two-0" in command:
+            raise RuntimeError("the experiment failed")
+        run(place, *command)
+
+    monkeypatch.setattr(study, "_run", failing)
+    with pytest.raises(RuntimeError):
+        study.run("small", SMALL, (0,), {})
+    report = json.loads((root / "reports/studies/small.json").read_text())
+    assert [entry["setting"] for entry in report["runs"]] == ["one"]
+    assert "| two | not run | not run | not run |" in study.table(SMALL, report)
+
+
+def test_changed_files_are_refused(project):
+    root, ran = project
+    (root / "params.yaml").write_text("train: 2\n")
+    with pytest.raises(BadParams, match=r"commit them first:\n M params\.yaml"):
+        study.run("small", SMALL, (0,), {})
+    assert not ran
+
+
+def test_a_command_that_fails_is_named(tmp_path):
+    with pytest.raises(RuntimeError, match="`git no-such-command` ended with status 1"):
+        study._run(tmp_path, "git", "no-such-command")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in STUDIES.glob("*.yaml")))
+def test_the_shipped_studies_change_what_exists(name):
+    declared, params = load_study(name), yaml.safe_load((ROOT / "params.yaml").read_text())
+    for changes in (declared.params, *declared.settings.values()):
+        for key in changes:
+            value = params
+            for part in key.split("."):
+                assert part in value, f"{name}: {key}"
+                value = value[part]
+
+
+def test_an_unknown_study_is_refused_by_name():
+    with pytest.raises(BadParams, match="did you mean 'milestone'"):
+        load_study("milestones")
