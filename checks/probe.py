@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hydrogate.checks.accidents import ACCIDENTS, Accident, NotApplicable, changed_structures, hurt
+from hydrogate.checks.accidents import ACCIDENTS, Accident, NotApplicable, hurt, struck
 from hydrogate.checks.bounds import Bounds, Limits, Override, resolve_bounds
 from hydrogate.checks.contract import check
 from hydrogate.checks.dataset import Dataset
@@ -244,15 +244,14 @@ def _line(
     on_trial: Callable[[int], None],
 ) -> Line:
     try:
-        strikable = changed_structures(data, hurt(accident, data, np.arange(len(data)), seed))
-        absent = "" if len(strikable) else "it would change nothing"
+        order = struck(accident, data, seed)
+        absent = "" if len(order) else "it would change nothing"
     except NotApplicable as error:
-        absent, strikable = str(error), np.empty(0, dtype=np.int64)
-    struck = np.random.default_rng(seed).permutation(strikable)
+        absent, order = str(error), np.empty(0, dtype=np.int64)
     trials: list[Trial] = []
     for strength, share in STRENGTHS.items():
         wanted = max(1, round(min(share, accident.largest_share) * len(data)))
-        rows = np.sort(struck[:wanted])
+        rows = np.sort(order[:wanted])
         label = f"{100 * accident.largest_share:g} %" if strength == "all" and accident.largest_share < 1 else strength
         if absent:
             trials.append(Trial(label, 0, Outcome.ABSENT))

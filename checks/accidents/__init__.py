@@ -7,9 +7,9 @@ package: every module is imported here.
 from importlib import import_module
 from pkgutil import iter_modules
 
-from hydrogate.checks.accidents.catalogue import ACCIDENTS, Accident, NotApplicable, changed_structures, hurt
+from hydrogate.checks.accidents.catalogue import ACCIDENTS, Accident, NotApplicable, changed_structures, hurt, struck
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["ACCIDENTS", "Accident", "NotApplicable", "changed_structures", "hurt"]
+__all__ = ["ACCIDENTS", "Accident", "NotApplicable", "changed_structures", "hurt", "struck"]

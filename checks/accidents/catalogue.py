@@ -73,6 +73,18 @@ def hurt(accident: Accident, data: Dataset, rows: Rows, seed: int = 0) -> Datase
     return accident.spoil(data, np.asarray(rows, dtype=np.int64), rng)
 
 
+def struck(accident: Accident, data: Dataset, seed: int = 0) -> Rows:
+    """The structures that ``accident`` would change, in the order in which it strikes them.
+
+    Raises
+    ------
+    NotApplicable
+        ``data`` lacks what the accident needs.
+    """
+    changed = changed_structures(data, hurt(accident, data, np.arange(len(data)), seed))
+    return np.random.default_rng(seed).permutation(changed)
+
+
 def with_values(data: Dataset, **arrays: Any) -> Dataset:
     """``data`` with other arrays and nothing remembered of the ones before."""
     return replace(data, _cache={}, **arrays)

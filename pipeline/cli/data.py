@@ -1,4 +1,4 @@
-"""Commands on data sets: ``sample``, ``show``, ``diff``, ``profile``."""
+"""Commands on data sets: ``sample``, ``show``, ``diff``, ``profile``, ``spoil``."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -121,3 +121,28 @@ def profile(
     data = read_all(paths, input_format, units, parse_keys(keys))
     for line in write_profile(data, output, contracts, ", ".join(map(str, paths)), shipped, overrides, margin):
         print(line)
+
+
+@app.command(epilog="Example: hydrogate spoil data/labelled.h5 -o spoilt.h5 --accident forces_in_kcal --share 0.05")
+def spoil(
+    path: Annotated[Path, typer.Argument(help="A data file as for `hydrogate check`; it stays as it is.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="What to write: .h5, or .extxyz of labelled data.")],
+    accident: Annotated[str, typer.Option(help="One of those that `hydrogate probe` lists.")],
+    share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Of the structures; 0 is one structure.")] = 1.0,
+    split: Annotated[str | None, typer.Option(help="Take the structures of this split alone.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seed, equal accident.")] = 0,
+    force: Force = False,
+    units: Units = None,
+    input_format: InputFormat = None,
+    keys: Keys = None,
+) -> None:
+    """Write a copy of a data set to which an accident has happened: to test a contract, a reader or a training."""
+    from hydrogate.pipeline import predict
+    from hydrogate.pipeline.evaluate import of_split
+    from hydrogate.pipeline.formats import parse_keys, read
+    from hydrogate.pipeline.spoil import spoilt
+
+    predict.refuse_output(output, force)
+    found, count = spoilt(of_split(read(path, input_format, units, parse_keys(keys)), split), accident, share, seed)
+    predict.write_predictions(found, output)
+    print(f"{output}: {found!r}; {accident} struck {count} structures")
