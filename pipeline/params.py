@@ -19,12 +19,27 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Sampling(Section):
-    """Further geometries per molecule. ``sigma`` in Å, ``temperature`` in K."""
+    """Further geometries per molecule. ``sigma`` and ``step`` in Å, ``temperature`` in K.
 
-    method: Literal["none", "rattle", "md"]
+    ``2 * pairs`` of the ``per_structure`` geometries are displacement pairs, ``step`` the RMS displacement of an end.
+    """
+
+    method: Literal["none", "rattle", "rattle_relax", "md"]
     per_structure: PositiveInt
     sigma: Positive
     temperature: Positive
+    relax_steps: PositiveInt
+    pairs: Annotated[int, Field(ge=0)]
+    step: Positive
+
+    @model_validator(mode="after")
+    def _room_for_the_pairs(self) -> Self:
+        if self.pairs and (self.method == "none" or 2 * self.pairs > self.per_structure):
+            raise ValueError(
+                f"{self.pairs} pairs take {2 * self.pairs} further geometries, and method {self.method!r} makes "
+                f"{0 if self.method == 'none' else self.per_structure} of each molecule"
+            )
+        return self
 
 
 class Split(Section):

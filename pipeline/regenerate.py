@@ -28,7 +28,7 @@ from hydrogate.pipeline.compute import over_processes
 from hydrogate.pipeline.hdf5 import write_dataset, written_whole
 from hydrogate.pipeline.params import Regenerate, load_params
 from hydrogate.pipeline.records import digest_of, raw_records, resolve_input, source_names
-from hydrogate.pipeline.sampling import generator, langevin, rattle
+from hydrogate.pipeline.sampling import further_geometries, generator
 from hydrogate.pipeline.sdf import (
     SetAside,
     add_hydrogens,
@@ -60,11 +60,13 @@ class _Job(NamedTuple):
 class _Made(NamedTuple):
     """A molecule with its geometries (k, n, 3) in Å, the first its own; and what the split and the counts need.
 
+    ``partner`` is the other end of each geometry's displacement pair, itself where it is in none.
     ``heavy_atoms_moved`` (Å) compares the first with the file; NaN where the file's geometry was thrown away.
     """
 
     atoms: Atoms
     geometries: NDArray[np.float32]
+    partner: list[int]
     columns: dict[str, str | int]
     heavy_atoms_moved: float
     explicit_hydrogens: int
@@ -88,18 +90,15 @@ def _make(job: _Job) -> _Made | SetAside:
             mol = add_hydrogens(record.mol, reembed=params.reembed, seed=int(rng.integers(2**31)))
         except ValueError as error:
             return aside("sanitizes", job.source, job.record, f"hydrogens cannot be placed: {error}")
-    further: list[NDArray[np.float64]] = []
-    if params.sampling.method == "rattle":
-        further = rattle(mol, params.sampling.per_structure, params.sampling.sigma, rng)
-    elif params.sampling.method == "md":
-        further = langevin(mol, params.sampling.per_structure, params.sampling.temperature, rng)
+    further = further_geometries(mol, params.sampling, rng)
     atoms = record.to_atoms(mol)
     if record.explicit_hydrogens < record.expected_hydrogens and not params.add_hydrogens:
         # What is left without its hydrogens is another substance; the teacher labels it in its lowest spin.
         atoms.info["spin"] = 1 + (int(atoms.numbers.sum()) - record.charge) % 2
     return _Made(
         atoms=atoms,
-        geometries=np.array([mol.GetConformer().GetPositions(), *further], dtype=np.float32),
+        geometries=np.array([mol.GetConformer().GetPositions(), *further.positions], dtype=np.float32),
+        partner=[0, *(other + 1 for other in further.partner)],
         columns={
             "expected_hydrogens": record.expected_hydrogens,
             "smiles": record.smiles,
@@ -137,10 +136,13 @@ def run(paths: Sequence[Path], params: Regenerate, *, processes: int = 0) -> tup
     UnreadableFile
         A file cannot be used, or nothing in it can.
     ValueError
-        ``reembed`` or sampling by md is asked for without explicit hydrogens.
+        ``reembed`` or sampling by a force field is asked for without explicit hydrogens.
     """
-    if not params.add_hydrogens and (params.reembed or params.sampling.method == "md"):
-        raise ValueError("regenerate.reembed and sampling by md need explicit hydrogens; set regenerate.add_hydrogens")
+    if not params.add_hydrogens and (params.reembed or params.sampling.method in ("md", "rattle_relax")):
+        raise ValueError(
+            "regenerate.reembed and sampling by md or rattle_relax need explicit hydrogens; "
+            "set regenerate.add_hydrogens"
+        )
     jobs: list[_Job] = []
     records_read: dict[str, int] = {}
     for path, source in zip(paths, source_names(paths), strict=True):
@@ -180,8 +182,10 @@ def _dataset(made: Sequence[_Made], splits: dict[str, str]) -> Dataset:
     structures: list[Atoms] = []
     columns: dict[str, list[str | int]] = {"parent": [], "split": [], **{name: [] for name in made[0].columns}}
     moved: list[float] = []
+    partner: list[int] = []
     for one in made:
         parent = len(structures)
+        partner += [parent + other for other in one.partner]
         moved += [one.heavy_atoms_moved, *[float("nan")] * (len(one.geometries) - 1)]
         for positions in one.geometries:
             atoms = one.atoms.copy()  # type: ignore[no-untyped-call]
@@ -189,7 +193,9 @@ def _dataset(made: Sequence[_Made], splits: dict[str, str]) -> Dataset:
             structures.append(atoms)
             for name, value in {"parent": parent, "split": splits[one.molecule], **one.columns}.items():
                 columns[name].append(value)
-    recorded = {} if np.isnan(moved).all() else {"heavy_atoms_moved": moved}
+    recorded: dict[str, Any] = {} if np.isnan(moved).all() else {"heavy_atoms_moved": moved}
+    if partner != list(range(len(partner))):
+        recorded["partner"] = np.array(partner, dtype=np.int64)
     return concatenate(structures, **columns, **recorded)
 
 
