@@ -115,9 +115,9 @@ def study(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def angular(session: nox.Session) -> None:
-    """What the angular term of the loss is worth, by `dvc exp run`; `-- --epochs 1 --seeds 0` for a short look."""
+    """The study of the loss's angular term (docs/angular-loss.md); `-- --seeds 0 -S train.epochs=1` for a short look."""
     _project(session)
-    _run(session, "python", "-m", "hydrogate.pipeline.angular", *session.posargs)
+    _run(session, "python", "-m", "hydrogate.pipeline.study", "angular", *session.posargs)
 
 
 @nox.session(venv_backend="none")
