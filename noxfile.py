@@ -115,7 +115,7 @@ def study(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def angular(session: nox.Session) -> None:
-    """The study of the loss's angular term (docs/angular-loss.md); `-- --seeds 0 -S train.epochs=1` for a short look."""
+    """The study of the angular loss (docs/angular-loss.md); `-- --seeds 0 -S train.epochs=1` for a short look."""
     _project(session)
     _run(session, "python", "-m", "hydrogate.pipeline.study", "angular", *session.posargs)
 
