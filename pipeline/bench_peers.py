@@ -37,7 +37,7 @@ LARGEST_BATCH = 32
 THRESHOLDS = (0.25, 0.20)
 EPOCHS = 5
 PATIENCE = 4.0  # times the student's own time, after which a peer is stopped
-LOOKS, OWN_EVERY = 12, 3.0  # how often the held-out molecules are asked: over a peer's time, and in CPU-seconds
+LOOKS, OWN_EVERY = 6, 3.0  # how often the held-out molecules are asked: over a peer's time, and in CPU-seconds
 SPEED_TARGETS = (
     ("inference", "Orb-v3 conservative", 150.0),
     ("inference", "Orb-v3 direct", 80.0),

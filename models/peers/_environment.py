@@ -61,7 +61,7 @@ def interpreter(peer: Peer, root: Path) -> Path:
     if stamp.exists() and stamp.read_text() == wanted:
         return python
     root.mkdir(parents=True, exist_ok=True)
-    venv.create(folder, clear=True, with_pip=True)
+    venv.create(folder, clear=True, with_pip=True, symlinks=sys.platform != "win32")
     with log.open("w") as output:
         # One after the other: torch first, so that the build this machine offers is kept.
         for requirement in peer.requirements:

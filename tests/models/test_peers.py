@@ -207,7 +207,7 @@ def test_a_file_without_metadata_is_refused(tmp_path: Path) -> None:
 def no_venv(monkeypatch: pytest.MonkeyPatch) -> None:
     """Environments whose Python is this one: nothing is copied."""
 
-    def create(folder: Path, clear: bool, with_pip: bool) -> None:
+    def create(folder: Path, **_: bool) -> None:
         (folder / "bin").mkdir(parents=True, exist_ok=True)
         (folder / "bin" / "python").symlink_to(sys.executable)
 
