@@ -203,6 +203,14 @@ def _arguments(name: str, batch_size: int, device: str) -> tuple[list[Any], int]
 
     if name == "message":
         return [numbers(n, 3 * f), numbers(e, 3 * f), numbers(e, 3), numbers(n, 3, f), edges], n
+    if name == "exchange":
+        pairs, k = edges[:, edges[0] < edges[1]], student.size.radial + 1
+        on_pairs = [numbers(pairs.shape[1], k), numbers(3 * f, k), numbers(pairs.shape[1], 3)]
+        return [numbers(n, 3 * f), *on_pairs, numbers(n, 3, f), pairs], n
+    if name == "invariants":
+        return [numbers(n, f), numbers(n, 3, f)], n
+    if name == "gate":
+        return [numbers(n, 3 * f), numbers(n, 3, f), numbers(n, 3, f)], n
     if name == "attention":
         heads = (student.size.heads, f // student.size.heads)
         return [*(numbers(n, *heads) for _ in range(3)), numbers(e, *heads), numbers(e, 1), edges], n

@@ -65,6 +65,8 @@ def fastest(kernel: str, device: str) -> str:
     The C++ and the Triton one take a fraction of the eager one's time (`nox -s benchmarks`), where they can run.
     """
     name = {"cpu": "cpp", "cuda": "triton"}.get(device, "eager")
+    if name not in kernel_module(kernel).IMPLEMENTATIONS:
+        return "eager"
     if (kernel, name) not in _USABLE:
         try:
             implementation(kernel, name)

@@ -147,7 +147,7 @@ def _at_sender(
 def run(
     what: str, sizes: tuple[int, int, int], edges: Tensor, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
 ) -> None:
-    """Fill ``outputs``; see `hydrogate.models.kernels._multilinear.multilinear`."""
+    """Fill ``outputs``; see `hydrogate.models.kernels._derivatives.twice_differentiable`."""
     _, heads, c = sizes
     atoms = len(inputs[0])
     grid, block = (atoms, heads), triton.next_power_of_2(c)

@@ -66,19 +66,23 @@ def _function(name: str, what: str, dtype: torch.dtype) -> Callable[..., None]:
     return found
 
 
-def call(name: str, what: str, sizes: tuple[int, ...], edges: Tensor, *tensors: Tensor) -> None:
-    """Run ``what`` of library ``name`` on contiguous ``tensors`` of one dtype and ``edges`` (2, E) int64.
+def call(name: str, what: str, sizes: tuple[int, ...], edges: Tensor | None, *tensors: Tensor | None) -> None:
+    """Run ``what`` of library ``name`` on ``edges`` (2, E) int64, if any, and contiguous ``tensors`` of one dtype.
+
+    A tensor that is None goes in as null.
 
     Raises
     ------
     TypeError
         The tensors are of several dtypes, or of one that is neither float32 nor float64.
     """
-    kinds = {tensor.dtype for tensor in tensors}
+    kinds = {tensor.dtype for tensor in tensors if tensor is not None}
     if len(kinds) > 1 or not kinds <= {torch.float32, torch.float64}:
         raise TypeError(
             f"kernel {name!r} takes tensors of one dtype, float32 or float64; got {sorted(map(str, kinds))}"
         )
-    pointers = [edges[0].data_ptr(), edges[1].data_ptr(), *(tensor.data_ptr() for tensor in tensors)]
+    pointers = [
+        None if tensor is None else tensor.data_ptr() for tensor in (*(() if edges is None else edges), *tensors)
+    ]
     arguments = [*map(ctypes.c_long, sizes), *map(ctypes.c_void_p, pointers)]
-    _function(name, what, tensors[0].dtype)(*arguments)
+    _function(name, what, kinds.pop())(*arguments)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hydrogate.models.kernels import Kernel, _native, fastest, refuse_unsorted, triton_module
-from hydrogate.models.kernels._multilinear import multilinear
+from hydrogate.models.kernels._derivatives import twice_differentiable
 
 
 def reference(q: Tensor, k: Tensor, v: Tensor, w: Tensor, envelope: Tensor, edges: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ def _run(how: str, what: str, edges: Tensor, inputs: Sequence[Tensor], outputs: 
         _native.call("attention", what, sizes, edges, *inputs, *outputs)
 
 
-_kernel = multilinear((True, True, True, False, False), _shapes, _run)
+_kernel = twice_differentiable((True, True, True, False, False), _shapes, _run)
 
 
 def _cpp() -> Kernel:

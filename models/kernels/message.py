@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hydrogate.models.kernels import Kernel, _native, fastest, refuse_unsorted, triton_module
-from hydrogate.models.kernels._multilinear import multilinear
+from hydrogate.models.kernels._derivatives import twice_differentiable
 
 
 def reference(x: Tensor, w: Tensor, u: Tensor, v: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,7 +60,7 @@ def _run(how: str, what: str, edges: Tensor, inputs: Sequence[Tensor], outputs: 
         _native.call("message", what, sizes, edges, *inputs, *outputs)
 
 
-_kernel = multilinear((True, False, False, True), _shapes, _run)
+_kernel = twice_differentiable((True, False, False, True), _shapes, _run)
 
 
 def _cpp() -> Kernel:

@@ -50,12 +50,12 @@ def folded(distance: Tensor, frequencies: Tensor, weight: Tensor, bias: Tensor, 
     """`reference` with the envelope inside the radial functions, so that one matrix product is all there is of size
     (E, G): nothing of that size is multiplied again, now or in any derivative.
     """
-    return filtered(basis(distance, frequencies, cutoff), weight, bias)
+    return basis(distance, frequencies, cutoff) @ with_bias(weight, bias).T
 
 
-def filtered(functions: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """(E, G) filter of what `basis` gives, which all layers share."""
-    return functions @ torch.cat([weight, bias[:, None]], dim=1).T
+def with_bias(weight: Tensor, bias: Tensor) -> Tensor:
+    """(G, K + 1) weight of what `basis` gives, which all layers share: the envelope is also on the bias."""
+    return torch.cat([weight, bias[:, None]], dim=1)
 
 
 IMPLEMENTATIONS: dict[str, Callable[[], Kernel]] = {

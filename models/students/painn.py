@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from hydrogate.models.batch import Batch
+from hydrogate.models.kernels.exchange import exchange, halves
+from hydrogate.models.kernels.gate import gate
+from hydrogate.models.kernels.invariants import invariants
 from hydrogate.models.kernels.message import message
-from hydrogate.models.kernels.radial import basis, filtered
+from hydrogate.models.kernels.radial import basis, with_bias
 from hydrogate.models.potential import CompiledStep, Student, Support
-
-# Keeps the second derivative of a vector's norm finite where the vector is zero.
-EPSILON = 1e-8
 
 
 @dataclass(frozen=True)
@@ -54,32 +54,36 @@ class Layer(nn.Module):
         self.mix = nn.Linear(f, 2 * f, bias=False)
         self.update = nn.Sequential(nn.Linear(2 * f, f), nn.SiLU(), nn.Linear(f, (2 if last else 3) * f))
 
-    def forward(self, s: Tensor, v: Tensor, functions: Tensor, unit: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
-        """``s`` (N, F), ``v`` (N, 3, F), at first (0, 3, F), ``functions`` (E, K + 1) of `basis`, ``unit`` (E, 3)."""
+    def forward(
+        self, s: Tensor, v: Tensor, functions: Tensor, unit: Tensor, along: Tensor, paired: bool
+    ) -> tuple[Tensor, Tensor]:
+        """``s`` (N, F), ``v`` (N, 3, F), at first (0, 3, F), ``functions`` (E, K + 1) of `basis`, ``unit`` (E, 3).
+
+        E are the edges ``along``, or, where ``paired``, the pairs.
+        """
         f = self.features
         # Slices and products, where `split` and `**2` would do: see `compiled_energy_and_forces`.
-        # The envelope is also on the bias, so that an atom at the cutoff sends nothing.
-        filters = filtered(functions, self.filter.weight, self.filter.bias)
-        received, vectors = message(self.message(s), filters, unit, v, edges)
+        weight, x = with_bias(self.filter.weight, self.filter.bias), self.message(s)
+        if paired:
+            received, vectors = exchange(x, functions, weight, unit, v, along)
+        else:
+            received, vectors = message(x, functions @ weight.T, unit, v, along)
         s = s + received
         v = vectors if self.first else v + vectors
 
-        mixed = self.mix(v)
-        left, right = mixed[:, :, :f], mixed[:, :, f:]
-        norm = torch.sqrt((right * right).sum(1) + EPSILON)
-        updated = self.update(torch.cat([s, norm], dim=1))
-        s = s + updated[:, :f] + updated[:, f : 2 * f] * (left * right).sum(1)
-        if not self.last:
-            v = v + updated[:, None, 2 * f :] * left
-        return s, v
+        left, right = v @ self.mix.weight[:f].T, v @ self.mix.weight[f:].T
+        added = gate(self.update(invariants(s, right)), left, right)
+        if self.last:
+            return s + added, v
+        return s + added[0], v + added[1]
 
 
 class PaiNN(Student):
     """See the module."""
 
     name = "painn"
-    kernels = ("message",)
-    compiled_step = CompiledStep(of_plain=0.3, of_kernels=1.0)  # docs/performance.md: a tie with the kernels
+    kernels = ("exchange", "gate", "invariants")
+    compiled_step = CompiledStep(of_plain=0.3, of_kernels=1.0)  # docs/performance.md: the kernels are faster
     elements: Tensor
     frequencies: Tensor
 
@@ -99,14 +103,16 @@ class PaiNN(Student):
 
     def interaction_energy(self, batch: Batch) -> Tensor:
         """(M,) eV."""
-        vector = batch.edge_vectors()
+        pairs = halves(batch.edge_index, len(batch.numbers))
+        along = batch.edge_index if pairs is None else pairs
+        vector = batch.positions.index_select(0, along[1]) - batch.positions.index_select(0, along[0])
         distance = torch.sqrt((vector * vector).sum(1, keepdim=True))
         unit = vector / distance
         functions = basis(distance, self.frequencies, self.cutoff)
         s = self.embedding(self.row_of_element[batch.numbers])
         v = s.new_empty(0, 3, s.shape[1])
         for layer in self.layers:
-            s, v = layer(s, v, functions, unit, batch.edge_index)
+            s, v = layer(s, v, functions, unit, along, pairs is not None)
         atoms = self.readout(s)[:, 0] * self.energy_scale
         return atoms.new_zeros(batch.n_structures).index_add(0, batch.structure, atoms)
 

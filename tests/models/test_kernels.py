@@ -6,6 +6,7 @@ The last is what training on forces needs. Triton runs in its interpreter, in a 
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,19 +15,22 @@ from ase.build import molecule
 from torch import Tensor
 
 from hydrogate.models import UnknownName
+from hydrogate.models.batch import Batch
 from hydrogate.models.kernels import (
     NotAvailable,
     _native,
+    exchange,
     fastest,
     implementation,
     in_plain_torch,
     kernel_module,
     kernel_names,
 )
-from hydrogate.models.potential import Support, energy_and_forces
+from hydrogate.models.neighbours import neighbour_pairs
+from hydrogate.models.potential import Student, Support, energy_and_forces
 from hydrogate.models.students import make_student, student_names
 
-FAST = [(kernel, name) for kernel, name in (("message", "cpp"), ("attention", "cpp"), ("radial", "folded"))]
+FAST = dict.fromkeys(("attention", "exchange", "gate", "invariants", "message"), "cpp") | {"radial": "folded"}
 
 
 def graph(atoms: int, edges: int) -> Tensor:
@@ -35,11 +39,12 @@ def graph(atoms: int, edges: int) -> Tensor:
     return torch.stack([receiver, (receiver + torch.randint(1, max(atoms, 2), receiver.shape)) % atoms])
 
 
-def arguments(case: str, atoms: int = 9, edges: int = 40, scale: float = 1.0) -> list[Tensor | float]:
+def arguments(case: str, atoms: int = 9, edges: int = 40, scale: float = 1.0, f: int = 5) -> list[Tensor | float]:
     """Arguments of a kernel in double precision; ``scale`` makes them as large as those of trained weights."""
     torch.manual_seed(0)
     along = graph(atoms, edges)
-    e, f = along.shape[1], 5
+    pairs = torch.triu_indices(atoms, atoms, 1)[:, :edges]
+    e, b = along.shape[1], pairs.shape[1]
 
     def some(*shape: int) -> Tensor:
         return (scale * torch.randn(*shape, dtype=torch.float64)).requires_grad_()
@@ -48,13 +53,26 @@ def arguments(case: str, atoms: int = 9, edges: int = 40, scale: float = 1.0) ->
         return [some(atoms, 3 * f), some(e, 3 * f), some(e, 3), some(atoms, 3, f), along]
     if case == "message without vectors":
         return [some(atoms, 2 * f), some(e, 2 * f), some(e, 3), some(0, 3, f), along]
+    if case == "exchange":
+        return [some(atoms, 3 * f), some(b, 7), some(3 * f, 7), some(b, 3), some(atoms, 3, f), pairs]
+    if case == "exchange without vectors":
+        return [some(atoms, 2 * f), some(b, 7), some(2 * f, 7), some(b, 3), some(0, 3, f), pairs]
+    if case == "gate":
+        return [some(atoms, 3 * f), some(atoms, 3, f), some(atoms, 3, f)]
+    if case == "gate without vectors":
+        return [some(atoms, 2 * f), some(atoms, 3, f), some(atoms, 3, f)]
+    if case == "invariants":
+        return [some(atoms, f), some(atoms, 3, f)]
     if case == "attention":
         return [some(atoms, 2, f), some(atoms, 2, f), some(atoms, 2, f), some(e, 2, f), some(e, 1), along]
     distance = (0.8 + 4.2 * torch.rand(e, 1, dtype=torch.float64)).requires_grad_()
     return [distance, torch.arange(1, 7) * (torch.pi / 5.0), some(7, 6), some(7), 5.0]
 
 
-CASES = ("message", "message without vectors", "attention", "radial")
+# Those that Triton has, and those that only C++ has; `radial` is torch's own operations.
+IN_TRITON = ("message", "message without vectors", "attention")
+IN_CPP = (*IN_TRITON, "exchange", "exchange without vectors", "gate", "gate without vectors", "invariants")
+CASES = (*IN_CPP, "radial")
 
 
 def observed(kernel, given: list, dtype: torch.dtype) -> list[Tensor]:
@@ -79,6 +97,11 @@ def deviation(found: list[Tensor], exact: list[Tensor]) -> float:
     return max(float((f - e).norm() / e.norm().clamp(min=1e-12)) for f, e in zip(found, exact, strict=True))
 
 
+def one_way(student: Student, batch: Batch, drop: int) -> tuple[Tensor, Tensor]:
+    """Energy and forces without the first ``drop`` edges."""
+    return energy_and_forces(student, replace(batch, edge_index=batch.edge_index[:, drop:]))[:2]
+
+
 def compare(case: str, name: str, given: list) -> None:
     kernel = case.split()[0]
     reference, tested = kernel_module(kernel).reference, implementation(kernel, name)
@@ -91,21 +114,62 @@ def compare(case: str, name: str, given: list) -> None:
 @pytest.mark.parametrize("scale", [1.0, 10.0])
 @pytest.mark.parametrize("case", CASES)
 def test_fast_is_as_exact_as_plain_torch(case: str, scale: float) -> None:
-    compare(case, dict(FAST)[case.split()[0]], arguments(case, scale=scale))
+    compare(case, FAST[case.split()[0]], arguments(case, scale=scale))
+
+
+@pytest.mark.parametrize("case", ["exchange", "exchange without vectors"])
+@pytest.mark.parametrize("f", [16, 64])
+def test_many_pairs_of_the_sizes_in_use(case: str, f: int) -> None:
+    compare(case, "cpp", arguments(case, 15, 103, f=f))
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("atoms", "edges"), [(1, 0), (3, 0), (2, 3)])
 def test_few_atoms_and_no_edges(case: str, atoms: int, edges: int) -> None:
-    compare(case, dict(FAST)[case.split()[0]], arguments(case, atoms, edges))
+    compare(case, FAST[case.split()[0]], arguments(case, atoms, edges))
 
 
-@pytest.mark.parametrize("case", ["message", "message without vectors", "attention"])
+@pytest.mark.parametrize("case", IN_CPP)
 def test_derivatives_by_finite_differences(case: str) -> None:
-    kernel = implementation(case.split()[0], "cpp")
-    *tensors, edges = arguments(case, 3, 5)
-    assert torch.autograd.gradcheck(lambda *some: kernel(*some, edges), tensors)
-    assert torch.autograd.gradgradcheck(lambda *some: kernel(*some, edges), tensors)
+    kernel, given = implementation(case.split()[0], "cpp"), arguments(case, 3, 5)
+    tensors, edges = [a for a in given if a.is_floating_point()], [a for a in given if not a.is_floating_point()]
+    assert torch.autograd.gradcheck(lambda *some: kernel(*some, *edges), tensors)
+    assert torch.autograd.gradgradcheck(lambda *some: kernel(*some, *edges), tensors)
+
+
+@pytest.mark.parametrize("case", ["exchange", "exchange without vectors"])
+def test_a_filter_that_does_not_learn_has_no_gradient_and_changes_no_other(case: str) -> None:
+    given = arguments(case)
+    exact = observed(kernel_module("exchange").reference, given, torch.float64)
+    given[2].requires_grad_(False)
+    expected = observed(kernel_module("exchange").reference, given, torch.float64)
+    found = observed(implementation("exchange", "cpp"), given, torch.float64)
+    assert len(found) == len(exact) - 2
+    assert deviation(found, expected) < 1e-11
+
+
+def test_halves_of_edges() -> None:
+    edges = torch.from_numpy(neighbour_pairs(molecule("C60").positions, 4.0))
+    found = exchange.halves(edges, 60)
+    assert torch.equal(found, edges[:, edges[0] < edges[1]])
+    assert exchange.halves(edges[:, :0], 60).shape == (2, 0)
+    for lost in range(0, edges.shape[1], 5):
+        one_way = torch.cat([edges[:, :lost], edges[:, lost + 1 :]], dim=1)
+        assert exchange.halves(one_way, 60) is None
+    assert exchange.halves(edges.flip(1), 60) is None
+    assert exchange.halves(torch.tensor([[0, 0, 1, 1], [1, 1, 0, 0]]), 2) is None  # each twice
+    assert exchange.halves(torch.tensor([[0], [0]]), 1) is None  # its own neighbour
+
+
+def test_a_student_takes_edges_that_go_one_way() -> None:
+    some = [molecule("CH3CH2OH")]
+    student = make_student("painn", {"features": 16, "layers": 2}, Support.of(some)).double()
+    batch = student.collate(some, torch.float64)
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(*(one_way(student, batch, drop) for drop in (0, 1)))
+    with in_plain_torch():
+        exact = one_way(student, batch, 1)
+    torch.testing.assert_close(one_way(student, batch, 1), exact)
 
 
 @pytest.mark.parametrize("case", ["message", "attention"])
@@ -122,7 +186,7 @@ def test_several_dtypes_are_refused() -> None:
 
 
 def test_names() -> None:
-    assert kernel_names() == ["attention", "message", "radial"]
+    assert kernel_names() == sorted(FAST)
     for kernel in kernel_names():
         assert {"eager", "compiled"} < set(kernel_module(kernel).IMPLEMENTATIONS)
     with pytest.raises(UnknownName, match="did you mean 'message'"):
@@ -141,6 +205,7 @@ def test_without_a_compiler_the_students_use_plain_torch(monkeypatch: pytest.Mon
     with pytest.warns(UserWarning, match="runs slower, in plain torch"):
         assert fastest("message", "cpu") == "eager"
     assert fastest("message", "cpu") == "eager"
+    assert fastest("exchange", "cuda") == "eager"  # there is none in Triton, and nothing to warn of
     _native.library.cache_clear()
 
 
@@ -183,7 +248,7 @@ def test_triton_in_its_interpreter() -> None:
 
 
 if __name__ == "__main__":
-    for some in CASES[:3]:
+    for some in IN_TRITON:
         for count, between in ((4, 9), (1, 0), (3, 0)):
             compare(some, "triton", arguments(some, count, between))
     print("passed")

@@ -1,0 +1,65 @@
+"""What the PaiNN update adds to an atom: s = a + b (l·r) and v = c l, with a, b, c made of its invariants.
+
+Source: Schütt, Unke, Gastegger, arXiv 2102.03150, equations 9 and 10.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from hydrogate.models.kernels import Kernel, _native, fastest
+from hydrogate.models.kernels._derivatives import twice_differentiable
+
+
+def reference(u: Tensor, left: Tensor, right: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    """What is added to the scalars (N, F) and, where P is 3, to the vectors (N, 3, F).
+
+    Parameters
+    ----------
+    u : (N, P·F)
+        a, b and, where P is 3, c.
+    left, right : (N, 3, F)
+        The mixed vectors.
+    """
+    f = left.shape[2]
+    s = u[:, :f] + u[:, f : 2 * f] * (left * right).sum(1)
+    return (s, u[:, None, 2 * f :] * left) if u.shape[1] == 3 * f else s
+
+
+def _shapes(u: Tensor, left: Tensor, right: Tensor) -> list[tuple[int, ...]]:
+    n, _, f = left.shape
+    return [(n, f), (n, 3, f)] if u.shape[1] == 3 * f else [(n, f)]
+
+
+def _run(how: str, what: str, edges: None, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor | None]) -> None:
+    u, left, *_ = inputs
+    n, _, f = left.shape
+    if u.shape[1] == 2 * f:
+        inputs = [*inputs[:4], None, *inputs[4:]] if len(inputs) > 3 else inputs
+        outputs = outputs if what == "backward" else [*outputs, None]
+    _native.call("update", f"gate_{what}", (n, f, u.shape[1] // f), edges, *inputs, *outputs)
+
+
+_kernel = twice_differentiable((False, False, False), _shapes, _run, adds_up=False)
+
+
+def _cpp() -> Kernel:
+    _native.library("update")
+    return lambda *arguments: _kernel(*arguments, None, "cpp")
+
+
+IMPLEMENTATIONS: dict[str, Callable[[], Kernel]] = {
+    "eager": lambda: reference,
+    "compiled": partial(torch.compile, reference, dynamic=True),
+    "cpp": _cpp,
+}
+
+
+def gate(u: Tensor, left: Tensor, right: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    """`reference` by what is fastest; in a compiled graph, which fuses it, `reference` itself."""
+    if torch.compiler.is_compiling() or fastest("gate", u.device.type) == "eager":
+        return reference(u, left, right)
+    found: Tensor | tuple[Tensor, Tensor] = _kernel(u, left, right, None, "cpp")
+    return found

@@ -1,0 +1,51 @@
+"""What the PaiNN update reads of an atom: its scalars, and the norms of its mixed vectors."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from hydrogate.models.kernels import Kernel, _native, fastest
+from hydrogate.models.kernels._derivatives import twice_differentiable
+
+# Keeps the second derivative of a vector's norm finite where the vector is zero; as in update.cpp.
+EPSILON = 1e-8
+
+
+def reference(s: Tensor, right: Tensor) -> Tensor:
+    """(N, 2F): ``s`` (N, F), and the norms of ``right`` (N, 3, F)."""
+    return torch.cat([s, torch.sqrt((right * right).sum(1) + EPSILON)], dim=1)
+
+
+def _shapes(s: Tensor, right: Tensor) -> list[tuple[int, ...]]:
+    return [(s.shape[0], 2 * s.shape[1])]
+
+
+def _run(how: str, what: str, edges: None, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor | None]) -> None:
+    s = inputs[0]
+    _native.call("update", f"invariants_{what}", tuple(s.shape), edges, *inputs, *outputs)
+
+
+# The second derivative by the scalars stays at zero.
+_kernel = twice_differentiable((True, False), _shapes, _run, adds_up=False)
+
+
+def _cpp() -> Kernel:
+    _native.library("update")
+    return lambda *arguments: _kernel(*arguments, None, "cpp")
+
+
+IMPLEMENTATIONS: dict[str, Callable[[], Kernel]] = {
+    "eager": lambda: reference,
+    "compiled": partial(torch.compile, reference, dynamic=True),
+    "cpp": _cpp,
+}
+
+
+def invariants(s: Tensor, right: Tensor) -> Tensor:
+    """`reference` by what is fastest; in a compiled graph, which fuses it, `reference` itself."""
+    if torch.compiler.is_compiling() or fastest("invariants", s.device.type) == "eager":
+        return reference(s, right)
+    found: Tensor = _kernel(s, right, None, "cpp")
+    return found
