@@ -8,7 +8,18 @@ from typing import Any
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from hydrogate.checks import audit, bonding, duplicates, input, labels, predictions, reference, splits, structures
+from hydrogate.checks import (
+    audit,
+    bonding,
+    dipoles,
+    duplicates,
+    input,
+    labels,
+    predictions,
+    reference,
+    splits,
+    structures,
+)
 from hydrogate.checks.bounds import Bounds, Override, is_enforced, resolve_bounds
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.declared import BadParams
@@ -25,7 +36,7 @@ from hydrogate.checks.tally import Tally
 from hydrogate.checks.waivers import Waiver, finding_of_waivers, read_waivers, waive
 
 # Importing these modules declares their checks.
-CONTRACT_MODULES = (input, structures, bonding, duplicates, splits, labels, predictions, reference, audit)
+CONTRACT_MODULES = (input, structures, bonding, duplicates, splits, labels, dipoles, predictions, reference, audit)
 
 
 def check(

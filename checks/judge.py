@@ -9,7 +9,7 @@ import numpy as np
 from hydrogate.checks.bounds import Bounds, Limits
 from hydrogate.checks.findings import Finding, Severity, Verdict, number
 from hydrogate.checks.parts import Part
-from hydrogate.checks.rules import Asking, Measurement, NotRun, Quantities, Rule, Subject
+from hydrogate.checks.rules import Asking, Measurement, NotGiven, NotRun, Quantities, Rule, Subject
 from hydrogate.checks.schemas import holding
 from hydrogate.checks.statistics import merged
 from hydrogate.checks.tally import Rows, Tally, outside
@@ -102,7 +102,7 @@ class Round:
         try:
             return part.once(asked)
         except NotRun as absent:
-            return NotRun(*absent.args)  # without the traceback, which would keep the part
+            return type(absent)(*absent.args)  # without the traceback, which would keep the part
         except Exception as error:  # whatever broke, the contract must say so and must not hold
             if part.unreadable:
                 raise part.unreadable from None
@@ -122,7 +122,9 @@ def judge(
         bounds, measurement = declared[rule.check], measured[rule.check]
         match measurement:
             case NotRun():
-                found[rule.check] = _finding(rule, bounds, Verdict.NOT_RUN, f"not run: {measurement}."), None
+                severity = Severity.WARN if isinstance(measurement, NotGiven) else bounds.severity
+                message = f"not run: {measurement}."
+                found[rule.check] = _finding(rule, bounds, Verdict.NOT_RUN, message, severity=severity), None
             case Exception():
                 message = f"the check itself broke: {measurement}."
                 found[rule.check] = _finding(rule, bounds, Verdict.ERROR, message), None

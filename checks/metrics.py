@@ -23,6 +23,13 @@ from hydrogate.checks.comparison import Comparison
 ANGULAR_BINS = ((0.0, 0.1), (0.1, 0.3), (0.3, 0.5), (0.5, 1.0), (1.0, 3.0), (3.0, math.inf))
 
 
+class Plain(NamedTuple):
+    """A number that has no interval, and how many molecules stand behind it."""
+
+    value: float
+    n: int
+
+
 class Definition(NamedTuple):
     """A registered metric.
 
@@ -31,7 +38,7 @@ class Definition(NamedTuple):
     """
 
     unit: str
-    function: Callable[..., Statistic | float]
+    function: Callable[..., Statistic | Plain]
     over: tuple[str, ...]
     error: bool
 
@@ -41,13 +48,13 @@ _REGISTRY: dict[str, Definition] = {}
 
 def _metric(
     name: str, unit: str, over: Sequence[str] = (), *, error: bool = True
-) -> Callable[[Callable[..., Statistic | float]], Callable[..., Statistic | float]]:
+) -> Callable[[Callable[..., Statistic | Plain]], Callable[..., Statistic | Plain]]:
     """Register a function under ``name``; for a family ``{}`` in the name stands for the member, its second argument.
 
     It returns a statistic to be resampled, or a plain number that has no interval.
     """
 
-    def register(function: Callable[..., Statistic | float]) -> Callable[..., Statistic | float]:
+    def register(function: Callable[..., Statistic | Plain]) -> Callable[..., Statistic | Plain]:
         _REGISTRY[name] = Definition(unit, function, tuple(over), error)
         return function
 
@@ -144,9 +151,10 @@ def angular_error_p99_deg(c: Comparison) -> Statistic:
 
 
 @_metric("angular_error_max_deg", "degree", error=False)
-def angular_error_max_deg(c: Comparison) -> float:
+def angular_error_max_deg(c: Comparison) -> Plain:
     """The worst angle of the atoms above the floor; a maximum has no interval."""
-    return float(c.angles[c.above_floor].max()) if c.above_floor.any() else math.nan
+    angles, molecules = c.angles[c.above_floor], c.molecule_of_atom[c.above_floor]
+    return Plain(float(angles.max()) if len(angles) else math.nan, len(np.unique(molecules)))
 
 
 @_metric("angle_within_5deg", "", error=False)
@@ -218,15 +226,15 @@ def oxygen_over_carbon_relative(c: Comparison) -> Statistic:
 
 
 @_metric("hydrogen_fraction", "", error=False)
-def hydrogen_fraction(c: Comparison) -> float:
+def hydrogen_fraction(c: Comparison) -> Plain:
     """Hydrogen atoms over all atoms; a plain count of the set, no interval."""
-    return float((c.numbers == 1).mean()) if len(c.numbers) else math.nan
+    return Plain(float((c.numbers == 1).mean()) if len(c.numbers) else math.nan, c.molecules)
 
 
 @_metric("n_structures", "molecules", error=False)
-def n_structures(c: Comparison) -> float:
+def n_structures(c: Comparison) -> Plain:
     """Distinct held-out molecules; further geometries of one add nothing."""
-    return float(c.molecules)
+    return Plain(float(c.molecules), c.molecules)
 
 
 def metric_names() -> list[str]:
@@ -245,7 +253,7 @@ def _members(name: str, definition: Definition) -> Mapping[str, tuple[str, ...]]
     return {name.format(member): (member,) for member in definition.over}
 
 
-def statistics_of(c: Comparison) -> dict[str, tuple[Statistic | float, Definition]]:
+def statistics_of(c: Comparison) -> dict[str, tuple[Statistic | Plain, Definition]]:
     """Every metric of ``c`` before it is resampled; of the elements those present, and H, C and O always."""
     present = {chemical_symbols[z] for z in np.unique(c.numbers).tolist()} | {"H", "C", "O"}
     return {
@@ -267,8 +275,8 @@ def measure(c: Comparison, *, resamples: int = 2000, seed: int = 0) -> dict[str,
     seed : int
     """
     found = statistics_of(c)
-    statistics = {name: (s, d.unit) for name, (s, d) in found.items() if not isinstance(s, float)}
-    points = {name: point(s, d.unit, c.molecules) for name, (s, d) in found.items() if isinstance(s, float)}
+    statistics = {name: (s, d.unit) for name, (s, d) in found.items() if not isinstance(s, Plain)}
+    points = {name: point(s.value, d.unit, s.n) for name, (s, d) in found.items() if isinstance(s, Plain)}
     measured = points | bootstrap(statistics, c.molecules, resamples=resamples, seed=seed)
     return {name: measured[name] for name in found}
 

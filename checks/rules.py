@@ -26,6 +26,10 @@ class NotRun(Exception):
     """An input that the check needs is absent; the message names it."""
 
 
+class NotGiven(NotRun):
+    """The absent input is one that data may lack: nothing is refused for that, not even strictly."""
+
+
 @dataclass(frozen=True)
 class Quantities:
     """Values of the whole data set, by the name of their bound; ``n`` rows stand behind them.

@@ -97,7 +97,7 @@ def raw_records(path: Path) -> Iterator[str]:
     if not looks_like_sdf:
         empty = path.stat().st_size == 0
         what = "an empty file" if empty else "no SDF file: it holds no V2000 or V3000 record"
-        raise UnreadableFile(f"{path}: {what}; name SDF files in regenerate.input")
+        raise UnreadableFile(f"{path}: {what}; name an SDF file with records")
 
 
 def _records(lines: Iterable[str], path: Path) -> Iterator[str]:

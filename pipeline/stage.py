@@ -30,7 +30,10 @@ def stage_exit_status(main: Callable[[], int]) -> int:
         print(refusal, file=sys.stderr)
         return REFUSED
     except KeyboardInterrupt:
-        print("interrupted; what was computed is kept, run the same command to continue", file=sys.stderr)
+        print(
+            "interrupted; run the same command again: long stages and `hydrogate md` go on where they were",
+            file=sys.stderr,
+        )
         return 130
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("hydrogate"):

@@ -214,6 +214,15 @@ def test_every_metric_says_how_many_molecules_contribute():
     assert measured["n_structures"] == Metric(3.0, "molecules", 3)
 
 
+@pytest.mark.parametrize("name", ["mean", "median", "p99", "max"])
+def test_of_angles_those_count_that_have_atoms_above_the_floor(name):
+    strong, weak = [1.0, 0.0, 0.0], [0.1, 0.0, 0.0]
+    for forces, n in (([strong, weak, weak], 1), ([weak] * 3, 0)):
+        found = measure(compare("CHO", forces, forces, sizes=[1, 1, 1]), resamples=20)[f"angular_error_{name}_deg"]
+        assert found.n == n
+        assert (found.value is None) is (n == 0)
+
+
 def test_a_maximum_and_a_count_have_no_interval_and_all_else_has_one():
     measured = measure(random_comparison(3, structures=40), resamples=200)
     common = {name: metric for name, metric in measured.items() if metric.n > 10}

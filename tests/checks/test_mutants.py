@@ -272,6 +272,8 @@ MUTANTS: dict[tuple[str, str], Mutant] = {
         lambda d: with_values(d, forces=d.forces * np.float32(1.3)),
         also=("sibling_work", "sibling_residual"),
     ),
+    ("labels", "dipoles"): Mutant(lambda d: with_values(d, dipole=changed(d.dipole, (4, 1), np.nan))),
+    ("labels", "partial_charges"): Mutant(lambda d: with_values(d, charges=changed(d.charges, 4, d.charges[4] + 0.1))),
     ("labels", "energy_force_consistency"): Mutant(
         lambda d: with_values(d, forces=d.forces * np.float32(1.05)), also=("sibling_work", "sibling_residual")
     ),

@@ -15,7 +15,7 @@ from hydrogate.pipeline.stage import progress_bar, stage_exit_status
         (BadParams("params.yaml: train.epochs"), 2, "BadParams: params.yaml: train.epochs"),
         (UnreadableFile("a.sdf: empty"), 2, "a.sdf: empty"),
         (FileNotFoundError("a.h5: no such file"), 2, "a.h5: no such file"),
-        (KeyboardInterrupt(), 130, "run the same command to continue"),
+        (KeyboardInterrupt(), 130, "run the same command again"),
         (ModuleNotFoundError("No module named 'dvc'", name="dvc"), 2, "'hydrogate[pipeline]'"),
         (ModuleNotFoundError("No module named 'great_expectations'", name="great_expectations"), 2, "'hydrogate[gx]'"),
         (ModuleNotFoundError("No module named 'dask.array'", name="dask.array"), 2, "dask is not installed"),
