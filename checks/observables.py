@@ -201,16 +201,20 @@ class SiblingWork(NamedTuple):
 def sibling_work(data: Dataset) -> SiblingWork:
     """Each structure against its parent, where both have the same atoms in the same order (trapezoidal rule).
 
+    Of a displacement pair the second against the first: near, however far the pair is from the parent.
     Of periodic structures those in the parent's own cell, each atom displaced to its nearest image.
     """
     assert data.forces is not None
     assert data.energy is not None
-    further = (data.parent != np.arange(len(data))) & (data.sizes == data.sizes[data.parent])
+    own, sibling = np.arange(len(data)), data.parent
+    if data.partner is not None:
+        sibling = np.where(data.partner < own, data.partner, data.parent)
+    further = (sibling != own) & (data.sizes == data.sizes[sibling])
     if data.cell is not None and data.pbc is not None:
-        further &= np.all(data.cell == data.cell[data.parent], axis=(1, 2))
-        further &= np.all(data.pbc == data.pbc[data.parent], axis=1)
+        further &= np.all(data.cell == data.cell[sibling], axis=(1, 2))
+        further &= np.all(data.pbc == data.pbc[sibling], axis=1)
     child = np.flatnonzero(further)
-    parent = data.parent[child]
+    parent = sibling[child]
     sizes, difference = data.sizes[child], data.energy[child] - data.energy[parent]
     first, second = data.offset[parent], data.offset[child]
     if data.cell is None and is_large(data):

@@ -1,8 +1,8 @@
-"""What training makes small: energy, force, angle and dipole, each with its weight."""
+"""What training makes small: energy, force, angle, dipole and curvature, each with its weight."""
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,13 +13,22 @@ from torch import Tensor
 ANGULAR_FLOOR = 0.5
 
 
+class Pairs(NamedTuple):
+    """Atoms of displacement pairs: the same one (K,) in either structure, and the RMS distance of the two (K,), Å."""
+
+    first: Tensor
+    second: Tensor
+    apart: Tensor
+
+
 @dataclass(frozen=True)
 class Loss:
-    """``energy_weight·E + force_weight·F + angular_weight·(1 − cos θ) + dipole_weight·D``.
+    """``energy_weight·E + force_weight·F + angular_weight·(1 − cos θ) + dipole_weight·D + hessian_weight·H``.
 
     E is the mean over structures of the energy error per atom, F the mean over atoms of the force error, the third the
     mean over atoms with a teacher force of at least ``ANGULAR_FLOOR`` (zero where a batch has none), each atom weighing
-    as ``angular_mean`` says, and D the mean over structures of the dipole error.
+    as ``angular_mean`` says, D the mean over structures of the dipole error, and H the mean over atoms in displacement
+    pairs of the error of the finite-difference Hessian-vector product, eV/Å² (zero where a batch has none).
 
     Parameters
     ----------
@@ -28,8 +37,8 @@ class Loss:
         (e·Å). ``mse``: the squares, of the components for force and dipole.
     angular_mean : {"atoms", "forces"}
         Whether each atom weighs the same in the angular term, or by the length of its teacher force.
-    energy_weight, force_weight, angular_weight, dipole_weight : float
-        At least zero, and not all zero. Where the dipole weighs, prediction and labels must have one.
+    energy_weight, force_weight, angular_weight, dipole_weight, hessian_weight : float
+        At least zero, and not all zero but the last. Where the dipole weighs, prediction and labels must have one.
     """
 
     force: Literal["norm", "mse"]
@@ -38,11 +47,13 @@ class Loss:
     angular_weight: float
     angular_mean: Literal["atoms", "forces"] = "atoms"
     dipole_weight: float = 0.0
+    hessian_weight: float = 0.0
 
     def __post_init__(self) -> None:
         weights = (self.energy_weight, self.force_weight, self.angular_weight, self.dipole_weight)
-        if not all(math.isfinite(w) and w >= 0 for w in weights) or not any(weights):
-            raise ValueError(f"loss weights must be finite, at least zero and not all zero, got {weights}")
+        every = (*weights, self.hessian_weight)
+        if not all(math.isfinite(w) and w >= 0 for w in every) or not any(weights):
+            raise ValueError(f"loss weights must be finite, at least zero and not all zero, got {every}")
         if self.force not in ("norm", "mse"):
             raise ValueError(f"unknown form of the force loss {self.force!r}; known: norm, mse")
         if self.angular_mean not in ("atoms", "forces"):
@@ -57,6 +68,7 @@ class Loss:
         sizes: Tensor,
         dipole: Tensor | None = None,
         true_dipole: Tensor | None = None,
+        pairs: Pairs | None = None,
     ) -> Tensor:
         """One number.
 
@@ -67,6 +79,7 @@ class Loss:
         sizes : (M,)
             Atoms of each structure.
         dipole, true_dipole : (M, 3), e·Å, optional
+        pairs : Pairs, optional
 
         Raises
         ------
@@ -91,6 +104,14 @@ class Loss:
             total = (
                 total
                 + self.dipole_weight
+                * (torch.linalg.vector_norm(error, dim=1) if self.force == "norm" else error.square()).mean()
+            )
+        if self.hessian_weight and pairs is not None:
+            # Of the same two geometries in student and teacher: whatever their distance, the difference is exact.
+            error = (force_error[pairs.first] - force_error[pairs.second]) / pairs.apart[:, None]
+            total = (
+                total
+                + self.hessian_weight
                 * (torch.linalg.vector_norm(error, dim=1) if self.force == "norm" else error.square()).mean()
             )
         return total

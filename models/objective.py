@@ -7,17 +7,21 @@ import torch
 from torch import Tensor, nn
 
 from hydrogate.models.batch import Batch, join
-from hydrogate.models.loss import Loss
+from hydrogate.models.loss import Loss, Pairs
 from hydrogate.models.potential import EnergyAndForces, Prediction, Student, energy_and_forces
 
 
 class Labelled(NamedTuple):
-    """One structure, its energy () float64 in eV, its forces (n, 3) in eV/Å, and any dipole (3,) in e·Å."""
+    """One structure, its energy () float64 in eV, its forces (n, 3) in eV/Å, and any dipole (3,) in e·Å.
+
+    Two structures of one ``pair`` are the ends of a displacement pair.
+    """
 
     batch: Batch
     energy: Tensor
     forces: Tensor
     dipole: Tensor | None = None
+    pair: int | None = None
 
 
 class Objective(nn.Module):
@@ -38,10 +42,29 @@ class Objective(nn.Module):
         energy, forces, dipole = self.function(batch)
         true_energy, true_forces = torch.stack([one.energy for one in some]), torch.cat([one.forces for one in some])
         sizes = torch.bincount(batch.structure)
-        return self.loss(energy, forces, true_energy, true_forces, sizes, dipole, dipoles_of(some))
+        pairs = pairs_of(some) if self.loss.hessian_weight else None
+        return self.loss(energy, forces, true_energy, true_forces, sizes, dipole, dipoles_of(some), pairs)
 
 
 def dipoles_of(some: Sequence[Labelled]) -> Tensor | None:
     """(M, 3) e·Å, or None where a structure has none."""
     dipoles = [one.dipole for one in some if one.dipole is not None]
     return torch.stack(dipoles) if len(dipoles) == len(some) else None
+
+
+def pairs_of(some: Sequence[Labelled]) -> Pairs | None:
+    """The atoms of the displacement pairs that ``some`` holds both ends of, or None without any."""
+    ends: dict[int, tuple[int, Tensor]] = {}
+    first, second, apart, start = [], [], [], 0
+    for one in some:
+        positions = one.batch.positions
+        if one.pair is not None and one.pair in ends:
+            before, others = ends[one.pair]
+            atoms = torch.arange(len(positions), device=positions.device)
+            first.append(atoms + before)
+            second.append(atoms + start)
+            apart.append((positions - others).square().sum(1).mean().sqrt().expand(len(positions)))
+        elif one.pair is not None:
+            ends[one.pair] = (start, positions)
+        start += len(positions)
+    return Pairs(torch.cat(first), torch.cat(second), torch.cat(apart)) if first else None

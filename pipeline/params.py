@@ -72,7 +72,7 @@ class Label(Section):
     teacher: str
     method: str | None
     weights: str | None
-    settings: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    settings: dict[str, Any] = Field(default_factory=dict)
     dipoles: bool
     workers: Annotated[int, Field(ge=0)]
 
@@ -104,6 +104,8 @@ class Loss(Section):
     angular_mean: Literal["atoms", "forces"]
     # None is the student's own weight, and zero for one that predicts no dipole.
     dipole_weight: NonNegative | None
+    # Of the Hessian-vector products of the displacement pairs, per eV/Å².
+    hessian_weight: NonNegative = 0.0
 
 
 class Train(Section):

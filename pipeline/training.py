@@ -23,7 +23,13 @@ from torch.optim.swa_utils import AveragedModel
 
 from hydrogate.checks.bootstrap import Statistic
 from hydrogate.checks.comparison import Comparison
-from hydrogate.checks.metrics import angular_error_max_deg, angular_error_mean_deg, energy_mae_per_atom, force_rmse
+from hydrogate.checks.metrics import (
+    Plain,
+    angular_error_max_deg,
+    angular_error_mean_deg,
+    energy_mae_per_atom,
+    force_rmse,
+)
 from hydrogate.models.batch import join
 from hydrogate.models.compiled import CompiledRefused, compiled_share, faithfulness, verified_energy_and_forces
 from hydrogate.models.objective import Labelled, Objective, dipoles_of
@@ -32,7 +38,15 @@ from hydrogate.models.students import make_student
 from hydrogate.pipeline.hdf5 import written_whole
 from hydrogate.pipeline.params import Train
 from hydrogate.pipeline.stage import progress_bar
-from hydrogate.pipeline.training_state import Split, State, TrainingFailed, labelled, loss_for, read_progress
+from hydrogate.pipeline.training_state import (
+    Split,
+    State,
+    TrainingFailed,
+    labelled,
+    loss_for,
+    read_progress,
+    units,
+)
 
 BAD_STEPS = 5  # in a row not finite, before the best weights are taken up again
 RETURNS = 3  # to the best weights, each at half the rate, before training gives up
@@ -51,6 +65,7 @@ class Training:
         torch.manual_seed(params.seed)
         self.student = make_student(params.student, params.size, split.support).to(fabric.device)
         self.rows = labelled(split.train, self.student, fabric.device)
+        self.units = units(self.rows, together=params.loss.hessian_weight > 0)
         self.held_out = labelled(split.valid, self.student, fabric.device)
         forces = torch.cat([row.forces for row in self.rows]).double()
         energies = np.array([row.energy.item() for row in self.rows])
@@ -96,12 +111,13 @@ class Training:
                     self._say(f"epoch {self.state.epoch} of {epochs}: {shown}")
 
     def _epoch(self, advance: Callable[[int], None]) -> dict[str, float]:
-        order = np.random.default_rng([self.params.seed, self.state.epoch]).permutation(len(self.rows))
+        order = np.random.default_rng([self.params.seed, self.state.epoch]).permutation(len(self.units))
         losses: list[float] = []
         # Parts of nearly equal size: no structure is left out, and no last batch of one makes the compiler start anew.
         for part in np.array_split(order, self.steps_per_epoch):
             self._stop_without_parent()
-            some = [self.rows[row] for row in part[self.fabric.global_rank :: self.fabric.world_size].tolist()]
+            of_all = [[self.rows[row] for row in self.units[unit]] for unit in part.tolist()]
+            some = [row for unit in of_all[self.fabric.global_rank :: self.fabric.world_size] for row in unit]
             rate = self._rate()
             loss, finite = self._step(some, rate)
             if finite:
@@ -110,7 +126,7 @@ class Training:
             if self.state.bad == BAD_STEPS:
                 self._return_to_best(f"{BAD_STEPS} steps in a row")
             self.state.step += 1
-            self.state.atoms += sum(len(self.rows[row].forces) for row in part.tolist())
+            self.state.atoms += sum(len(row.forces) for unit in of_all for row in unit)
             advance(1)
         if not self._still_faithful(some):
             advance(-self.steps_per_epoch)
@@ -320,8 +336,8 @@ def _reporting(
         yield advance, report
 
 
-def _value(statistic: Statistic | float, c: Comparison) -> float:
-    return statistic if isinstance(statistic, float) else float(statistic.resampled(np.ones((1, c.molecules)))[0])
+def _value(statistic: Statistic | Plain, c: Comparison) -> float:
+    return statistic.value if isinstance(statistic, Plain) else float(statistic.resampled(np.ones((1, c.molecules)))[0])
 
 
 def _copied(student: nn.Module) -> dict[str, Tensor]:

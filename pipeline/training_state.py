@@ -5,6 +5,7 @@ Energies in eV, lengths in Å.
 
 import math
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,7 +83,8 @@ def loss_for(student: Student, declared: DeclaredLoss, split: Split) -> Loss:
     Raises
     ------
     ValueError
-        It counts the dipole, and the student predicts none or ``split`` holds none.
+        It counts the dipole, and the student predicts none or ``split`` holds none; or the curvature, and there are no
+        displacement pairs to train on.
     """
     weight, own = declared.dipole_weight, student.dipole_weight
     if weight and own is None:
@@ -98,6 +100,12 @@ def loss_for(student: Student, declared: DeclaredLoss, split: Split) -> Loss:
                 f"{len(part)} structures have none ({part!r}): label with label.dipoles: true and a teacher that gives "
                 "them (xtb), or set train.loss.dipole_weight to 0"
             )
+    partner = split.train.partner
+    if declared.hessian_weight and (partner is None or (partner == np.arange(len(split.train))).all()):
+        raise ValueError(
+            f"train.loss.hessian_weight is {declared.hessian_weight}, but split 'train' holds no displacement pairs "
+            f"({split.train!r}): set regenerate.sampling.pairs, or the weight to 0"
+        )
     return Loss(**declared.model_dump() | {"dipole_weight": weight})
 
 
@@ -110,9 +118,28 @@ def labelled(data: Dataset, student: Student, device: torch.device) -> list[Labe
             torch.tensor(data.energy[row], device=device),
             torch.from_numpy(data.forces[data.atoms_of(row)]).to(device),
             None if data.dipole is None else torch.from_numpy(data.dipole[row]).to(device, torch.float32),
+            pair_of(data, row),
         )
         for row in range(len(data))
     ]
+
+
+def pair_of(data: Dataset, row: int) -> int | None:
+    """The name of the displacement pair that structure ``row`` is an end of, or None."""
+    if data.partner is None or data.partner[row] == row:
+        return None
+    return min(row, int(data.partner[row]))
+
+
+def units(rows: Sequence[Labelled], together: bool) -> list[tuple[int, ...]]:
+    """``rows`` as they go into batches: each alone, or where ``together`` the ends of a displacement pair as one."""
+    if not together:
+        return [(row,) for row in range(len(rows))]
+    members: dict[tuple[str, int], tuple[int, ...]] = {}
+    for row, one in enumerate(rows):
+        key = ("alone", row) if one.pair is None else ("pair", one.pair)
+        members[key] = (*members.get(key, ()), row)
+    return list(members.values())
 
 
 def read_state(path: Path) -> State:

@@ -1,9 +1,13 @@
 """The loss: no weight is dropped, and its slope is finite everywhere."""
 
+import numpy as np
 import pytest
 import torch
+from ase.build import molecule
 
-from hydrogate.models.loss import ANGULAR_FLOOR, Loss, angular_term
+from hydrogate.models.batch import collate
+from hydrogate.models.loss import ANGULAR_FLOOR, Loss, Pairs, angular_term
+from hydrogate.models.objective import Labelled, pairs_of
 
 SIZES = torch.tensor([2, 3])
 TRUE_ENERGY = torch.tensor([-10.0, -20.0], dtype=torch.float64)
@@ -86,3 +90,39 @@ def test_weights_that_make_no_loss(weights: tuple[float, float, float]) -> None:
 def test_an_unknown_form() -> None:
     with pytest.raises(ValueError, match="unknown form of the force loss 'rmse'"):
         Loss("rmse", 1, 1, 1)
+
+
+@pytest.mark.parametrize(("form", "expected"), [("norm", (5.0 + 0.0) / 2 / 0.04), ("mse", 25.0 / 6 / 0.04**2)])
+def test_the_curvature_is_the_difference_of_errors_over_the_distance(form: str, expected: float) -> None:
+    true = torch.randn(4, 3, generator=torch.Generator().manual_seed(2))
+    forces = (true + 0.7).requires_grad_()  # an error that both ends share is none of the curvature
+    shift = torch.zeros(4, 3)
+    shift[2] = torch.tensor([3.0, 0.0, 4.0])
+    pairs = Pairs(torch.tensor([0, 1]), torch.tensor([2, 3]), torch.tensor([0.04, 0.04]))
+    labels = (ENERGY, forces + shift, ENERGY, true, torch.tensor([2, 2]))
+    weighs, does_not = Loss(form, 1.0, 1.0, 0.0, hessian_weight=0.5), Loss(form, 1.0, 1.0, 0.0)
+    value = weighs(*labels, pairs=pairs) - does_not(*labels)
+    assert value.item() == pytest.approx(0.5 * expected, rel=1e-5)
+    assert torch.autograd.grad(weighs(*labels, pairs=pairs), forces)[0].isfinite().all()
+    assert torch.equal(weighs(*labels), does_not(*labels))
+    assert torch.equal(does_not(*labels, pairs=pairs), does_not(*labels))
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan")])
+def test_a_weight_of_the_curvature_without_sense(weight: float) -> None:
+    with pytest.raises(ValueError, match="loss weights"):
+        Loss("norm", 1.0, 1.0, 0.0, hessian_weight=weight)
+
+
+def test_pairs_are_found_by_both_their_ends() -> None:
+    water, moved, ethanol = molecule("H2O"), molecule("H2O"), molecule("CH3CH2OH")
+    moved.positions += np.array([[0.03, 0.0, 0.04]] * 3)
+    some = [
+        Labelled(collate([atoms], 4.0), torch.tensor(0.0), torch.zeros(len(atoms), 3), None, pair)
+        for atoms, pair in ((ethanol, 7), (water, 3), (ethanol, None), (moved, 3))
+    ]
+    pairs = pairs_of(some)
+    assert pairs.first.tolist() == [9, 10, 11]
+    assert pairs.second.tolist() == [21, 22, 23]
+    assert pairs.apart.tolist() == pytest.approx([0.05] * 3, rel=1e-4)
+    assert pairs_of(some[:3]) is None

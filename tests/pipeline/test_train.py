@@ -14,6 +14,7 @@ import torch
 
 from hydrogate.checks.dataset import Dataset
 from hydrogate.models.kernels import in_plain_torch
+from hydrogate.models.objective import pairs_of
 from hydrogate.models.potential import load_student, predict, read_about
 from hydrogate.pipeline import training
 from hydrogate.pipeline.hdf5 import write_dataset
@@ -244,6 +245,37 @@ def test_a_dipole_that_is_not_there_is_refused(labelled: Dataset, places: dict[s
     for dipole, count in ((None, "63 of 63"), (missing, "1 of 21")):
         with pytest.raises(ValueError, match=f"but {count} structures have none"):
             run(replace(labelled, dipole=dipole), SO3LR, 0.5, **places)
+
+
+def test_the_curvature_is_learned_from_displacement_pairs(
+    labelled: Dataset, places: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = np.arange(len(labelled))
+    # Of each molecule the last two geometries as if they were a pair: whatever their distance, the term is exact.
+    last = np.flatnonzero(np.append(labelled.parent[1:] != labelled.parent[:-1], True) & (labelled.parent != own))
+    partner = own.copy()
+    partner[last], partner[last - 1] = last - 1, last
+    data = replace(labelled, partner=partner, _cache={})
+    params = PARAMS.model_copy(update={"loss": PARAMS.loss.model_copy(update={"hessian_weight": 0.1})})
+    seen: list[int] = []
+    monkeypatch.setattr(
+        "hydrogate.models.objective.pairs_of",
+        lambda some, found=pairs_of: (seen.append(sum(one.pair is not None for one in some)), found(some))[1],
+    )
+    result = run(data, params, 0.5, **places)
+    assert result.history[-1]["force_rmse"] < result.history[0]["force_rmse"]
+    in_training = np.isin(np.concatenate([last, last - 1]), np.flatnonzero(data.split == "train")).sum()
+    # Both ends of each pair come into one batch, once an epoch.
+    assert all(count % 2 == 0 for count in seen)
+    assert sum(seen) == PARAMS.epochs * in_training > 0
+
+
+def test_the_curvature_without_pairs_is_refused(labelled: Dataset, places: dict[str, Path]) -> None:
+    params = PARAMS.model_copy(update={"loss": PARAMS.loss.model_copy(update={"hessian_weight": 0.1})})
+    alone = replace(labelled, partner=np.arange(len(labelled)), _cache={})
+    for data in (labelled, alone):
+        with pytest.raises(ValueError, match=r"holds no displacement pairs .* set regenerate\.sampling\.pairs"):
+            run(data, params, 0.5, **places)
 
 
 def test_sizes_are_of_known_students() -> None:
