@@ -24,7 +24,7 @@ def dipoles(part: Part, bounds: Bounds) -> Rows:
     dipole = part.data.dipole
     if dipole is None:
         raise NotGiven("the data set carries no dipoles")
-    given = _given(np.isnan(dipole).all(axis=1), "a dipole")
+    given = _given(np.logical_and.reduce(np.isnan(dipole), axis=1), "a dipole")
     bad = np.count_nonzero(~np.isfinite(dipole[given]), axis=1)
     return Rows(bad, lambda row: f"{part.name(int(given[row]))} has the dipole {dipole[given[row]]} e·Å", given)
 
