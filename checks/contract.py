@@ -1,6 +1,6 @@
 """A contract: every declared check measured, judged, and judged again by pandera (and Great Expectations)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -26,8 +26,8 @@ from hydrogate.checks.declared import BadParams
 from hydrogate.checks.findings import Finding, Report, Verdict
 from hydrogate.checks.frames import from_atoms
 from hydrogate.checks.input import InputCounts
-from hydrogate.checks.judge import judge
-from hydrogate.checks.parts import Parts
+from hydrogate.checks.judge import asking, concluded, found
+from hydrogate.checks.parts import Parts, Whole
 from hydrogate.checks.profiles import profiles_that_hold
 from hydrogate.checks.rules import RULES, Quantities, Rule, Subject
 from hydrogate.checks.structures import element_counts
@@ -95,7 +95,10 @@ def check(
     fingerprint = counts.fingerprint() if counts else data.fingerprint()
     valid = _valid(waivers, fingerprint)
     subject = Subject(data, counts, held_out, teacher, potential, relabel, compared_with, student)
-    judged = judge(rules, declared, subject, valid)
+    answers = concluded({"": _summary(data.whole), **asking(rules, declared, subject)}, declared, data, valid)
+    if isinstance(summary := answers[""], Exception):
+        raise summary
+    judged = found(rules, declared, answers)
     findings = {name: finding for name, (finding, _) in judged.items()}
     measured = {name: measurement for name, (_, measurement) in judged.items() if measurement is not None}
     tallies = {name: m.holds for name, m in measured.items() if isinstance(m, Tally) and m.n}
@@ -119,7 +122,7 @@ def check(
         fingerprint=fingerprint,
         findings=tuple(findings.values()),
         switched_off=tuple(name for name, bounds in declared.items() if not bounds.enabled),
-        summary=_summary(data),
+        summary=summary,
         holds_under=profiles_that_hold(contract, chosen, declared, overrides, subject, findings),
         enforced=is_enforced(contract, overrides),
     )
@@ -156,7 +159,8 @@ def _compare_engines(
             findings[name] = replace(finding, verdict=Verdict.ERROR, severity=declared[name].severity, message=text)
 
 
-def _summary(data: Parts) -> dict[str, Any]:
-    counts, atoms = {1: 0, **data.ask(element_counts)}, max(data.whole.atoms, 1)
+def _summary(whole: Whole) -> Generator[Any, Any, dict[str, Any]]:
+    """What was judged, asked along with the checks."""
+    counts, atoms = {1: 0, **(yield element_counts)}, max(whole.atoms, 1)
     species = {chemical_symbols[z]: round(100.0 * counts[z] / atoms, 2) for z in sorted(counts)}
-    return {"structures": data.whole.structures, "atoms": data.whole.atoms, "species_percent": species}
+    return {"structures": whole.structures, "atoms": whole.atoms, "species_percent": species}

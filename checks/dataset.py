@@ -234,7 +234,9 @@ class Dataset:
 
     def name(self, index: int) -> str:
         """How a person finds structure ``index``: its number, its formula, its file and record."""
-        origin = f", {self.source[index]} record {self.source_index[index]}" if self.source[index] else ""
+        held: Text | None = self._cache.get("source")  # of which one alone is decoded
+        source = held.part(index, index + 1).decoded()[0] if held else self.source[index]
+        origin = f", {source} record {self.source_index[index]}" if source else ""
         return f"structure {self.first + index} ({self.formula(index)}{origin})"
 
     def part(self, first: int, last: int) -> Self:

@@ -1,6 +1,6 @@
 """From measurements and their bounds to findings. Undefined never passes; a check that breaks is an ``error``."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from hydrogate.checks.bounds import Bounds, Limits
 from hydrogate.checks.findings import Finding, Severity, Verdict, number
-from hydrogate.checks.parts import Part
+from hydrogate.checks.parts import Part, Parts
 from hydrogate.checks.rules import Asking, Measurement, NotGiven, NotRun, Quantities, Rule, Subject
 from hydrogate.checks.schemas import holding
 from hydrogate.checks.statistics import merged
@@ -116,47 +116,57 @@ def judge(
     waivers: "Mapping[str, Sequence[Waiver]] | None" = None,
 ) -> dict[str, tuple[Finding, Measurement | None]]:
     """Measure and judge, by the name of the check; the measurement comes along for the engines that judge it again."""
-    measured = _measured(rules, declared, subject, waivers or {})
-    found: dict[str, tuple[Finding, Measurement | None]] = {}
-    for rule in rules:
-        bounds, measurement = declared[rule.check], measured[rule.check]
-        match measurement:
-            case NotRun():
-                severity = Severity.WARN if isinstance(measurement, NotGiven) else bounds.severity
-                message = f"not run: {measurement}."
-                found[rule.check] = _finding(rule, bounds, Verdict.NOT_RUN, message, severity=severity), None
-            case Exception():
-                message = f"the check itself broke: {measurement}."
-                found[rule.check] = _finding(rule, bounds, Verdict.ERROR, message), None
-            case _:
-                found[rule.check] = judged(rule, bounds, measurement), measurement
-    return found
+    return found(rules, declared, concluded(asking(rules, declared, subject), declared, subject.parts, waivers or {}))
 
 
-def _measured(
-    rules: Sequence[Rule],
+def asking(rules: Sequence[Rule], declared: Mapping[str, Bounds], subject: Subject) -> dict[str, Asking]:
+    """The checks, by name, each about to ask."""
+    return {rule.check: rule.measure(subject, declared[rule.check]) for rule in rules}
+
+
+def concluded(
+    asking: Mapping[str, Generator[Any, Any, Any]],
     declared: Mapping[str, Bounds],
-    subject: Subject,
+    parts: Parts,
     waivers: "Mapping[str, Sequence[Waiver]]",
-) -> dict[str, Measurement | Exception]:
-    """Let the checks ask, all of them side by side, until each has concluded."""
+) -> dict[str, Any]:
+    """Let all of them ask ``parts`` side by side, until each has concluded or an exception stands in its place."""
     limits = {name: bounds.limits[""] for name, bounds in declared.items() if "" in bounds.limits}
-    asking: dict[str, Asking] = {rule.check: rule.measure(subject, declared[rule.check]) for rule in rules}
     answers: dict[str, Any] = dict.fromkeys(asking)
-    concluded: dict[str, Measurement | Exception] = {}
+    said: dict[str, Any] = {}
     while answers:
         questions: dict[str, Any] = {}
         for name, answer in answers.items():
             try:
                 questions[name] = asking[name].send(_said(answer))
             except StopIteration as end:
-                concluded[name] = end.value
+                said[name] = end.value
             except (NotRun, Broken) as error:
-                concluded[name] = error
+                said[name] = error
             except Exception as error:
-                concluded[name] = _broken(error)
-        answers = dict(subject.parts.ask(Round(questions, limits, waivers)).by_check) if questions else {}
-    return concluded
+                said[name] = _broken(error)
+        answers = dict(parts.ask(Round(questions, limits, waivers)).by_check) if questions else {}
+    return said
+
+
+def found(
+    rules: Sequence[Rule], declared: Mapping[str, Bounds], concluded: Mapping[str, Measurement | Exception]
+) -> dict[str, tuple[Finding, Measurement | None]]:
+    """The finding of each check, and what it measured, if it did."""
+    findings: dict[str, tuple[Finding, Measurement | None]] = {}
+    for rule in rules:
+        bounds, measurement = declared[rule.check], concluded[rule.check]
+        match measurement:
+            case NotRun():
+                severity = Severity.WARN if isinstance(measurement, NotGiven) else bounds.severity
+                message = f"not run: {measurement}."
+                findings[rule.check] = _finding(rule, bounds, Verdict.NOT_RUN, message, severity=severity), None
+            case Exception():
+                message = f"the check itself broke: {measurement}."
+                findings[rule.check] = _finding(rule, bounds, Verdict.ERROR, message), None
+            case _:
+                findings[rule.check] = judged(rule, bounds, measurement), measurement
+    return findings
 
 
 def _said(answer: Any) -> Any:

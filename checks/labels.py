@@ -15,7 +15,17 @@ from hydrogate.checks.observables import net_force as net_force_of
 from hydrogate.checks.observables import net_torque as net_torque_of
 from hydrogate.checks.parts import Ints, Part
 from hydrogate.checks.rules import Asking, NotRun, Quantities, Subject, row_rule, rule
-from hydrogate.checks.statistics import Extremes, Histogram, Keys, LeastSquares, Moments, Solution, merged, scattered
+from hydrogate.checks.statistics import (
+    Extremes,
+    Histogram,
+    Keys,
+    LeastSquares,
+    Moments,
+    Solution,
+    merged,
+    runs,
+    scattered,
+)
 from hydrogate.checks.structures import NO_HYDROGEN, element_counts, refuse_absent_hydrogen
 from hydrogate.checks.tally import Rows, Tally
 
@@ -335,12 +345,20 @@ def constant_labels(subject: Subject, bounds: Bounds) -> Asking:
     whole, size = subject.whole, bounds.settings["atoms"]
     random = np.random.default_rng(bounds.settings["seed"])
     structures, atoms = (
-        np.arange(n) if n <= size else np.unique(random.integers(0, n, size)) for n in (whole.structures, whole.atoms)
+        np.arange(n) if n <= size else _ordered(random.integers(0, n, size)) for n in (whole.structures, whole.atoms)
     )
     n, energies, geometries, forces = yield partial(_label_keys, structures=structures, atoms=atoms)
     # One geometry written down twice rightly has one energy.
-    _, first = np.unique(scattered(energies ^ scattered(geometries)), return_index=True)
-    return Quantities({"energy": _repeated(energies[first]), "forces": _repeated(forces)}, n)
+    labels = scattered(energies ^ scattered(geometries))
+    order = np.argsort(labels)
+    distinct = energies[order[runs(labels[order])]]
+    return Quantities({"energy": _repeated(distinct), "forces": _repeated(forces)}, n)
+
+
+def _ordered(rows: Ints) -> Ints:
+    """Each of ``rows`` once, ascending: many times as fast as np.unique, which hashes whole numbers."""
+    ordered = np.sort(rows)
+    return ordered[runs(ordered)]
 
 
 def _label_keys(part: Part, structures: Ints, atoms: Ints) -> tuple[int, Keys, Keys, Keys]:
@@ -366,8 +384,7 @@ def _repeated(keys: Keys) -> float:
     if not len(keys):
         return float("nan")
     ordered = np.sort(keys)
-    first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    return float((np.diff(first, append=len(keys)).max() - 1) / len(keys))
+    return float((np.diff(runs(ordered), append=len(keys)).max() - 1) / len(keys))
 
 
 @rule(

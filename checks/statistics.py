@@ -347,6 +347,11 @@ class Sides:
         return np.where(self.keys[place] == keys, self.bits[place], 0).astype(np.uint8)
 
 
+def runs(values: NDArray[Any]) -> NDArray[np.int64]:
+    """(R,) where each run of equal ones begins among ``values`` (K,)."""
+    return np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]])[: len(values)])
+
+
 def scattered(values: NDArray[Any], seed: int = 0) -> Keys:
     """(K,) a hash of whole numbers or bit patterns (K,), equal wherever and in whichever process it is taken.
 

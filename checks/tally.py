@@ -183,7 +183,8 @@ def _worst_first(values: NDArray[np.float64], limits: Limits) -> list[tuple[int,
         return []
     low = np.full(len(values), -np.inf) if limits.min is None else limits.min - values
     high = np.full(len(values), -np.inf) if limits.max is None else values - limits.max
-    excess = np.nan_to_num(np.maximum(low, high), nan=np.inf, posinf=np.inf, neginf=-np.inf)
+    excess = np.maximum(low, high)
+    excess[np.isnan(excess)] = np.inf
     shown = min(EXAMPLES, len(values))
     rows = _candidates(excess, shown)
     least = np.partition(excess[rows], len(rows) - shown)[len(rows) - shown]

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from itertools import pairwise, starmap
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,6 +113,7 @@ def read_dataset(path: Path) -> Dataset:
         It is no HDF5 file, not of this layout or version, or its arrays disagree with each other or the fingerprint.
     """
     with _opened(path) as stored:
+        stored.refuse_disagreement()
         data = stored.read(0, stored.shape_of("charge")[0])
         fingerprint = _fingerprint_of_schema_1(data) if stored.version == 1 else fingerprint_of(data.content())
         stored.refuse_another(fingerprint)
@@ -127,6 +129,7 @@ def verify(path: Path) -> str:
         As :func:`read_dataset`.
     """
     with _opened(path) as stored:
+        stored.refuse_disagreement()
         if stored.version == 1:
             return read_dataset(path).fingerprint()
         fingerprint = fingerprint_of(stored.content())
@@ -150,7 +153,7 @@ class Part(NamedTuple):
         FileNotFoundError, UnreadableFile
             As :func:`read_dataset`; a fingerprint that does not match is not noticed here.
         """
-        with _opened(self.path) as stored:
+        with _opened(self.path, mapped=True) as stored:
             return stored.read(self.first, self.last)
 
 
@@ -165,6 +168,7 @@ def parts(path: Path, atoms: int = 1_000_000) -> list[Part]:
         As :func:`read_dataset`; a fingerprint that does not match is not noticed here.
     """
     with _opened(path) as stored:
+        stored.refuse_disagreement()
         offset, parent = stored.array("offset"), stored.array("parent")
     count = len(offset) - 1
     together = (parent[1:] == parent[:-1]) | (parent[1:] == np.arange(count - 1))
@@ -176,14 +180,12 @@ def parts(path: Path, atoms: int = 1_000_000) -> list[Part]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator["_Stored"]:
+def _opened(path: Path, mapped: bool = False) -> Iterator["_Stored"]:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     try:
         with h5py.File(path, "r") as file:
-            stored = _Stored(file, path)
-            stored.refuse_disagreement()
-            yield stored
+            yield _Stored(file, path, mapped)
     except UnreadableFile:
         raise
     except (OSError, KeyError, RuntimeError, TypeError, ValueError, MemoryError) as error:
@@ -193,29 +195,40 @@ def _opened(path: Path) -> Iterator["_Stored"]:
 
 
 class _Stored:
-    """An open file: its columns, read in slices."""
+    """An open file: its columns, read in slices.
 
-    def __init__(self, file: h5py.File, path: Path) -> None:
+    Where it is ``mapped`` into memory, an array that lies there as it is used is read when it is looked at, without a
+    copy, and stays readable when the file is closed.
+    """
+
+    def __init__(self, file: h5py.File, path: Path, mapped: bool) -> None:
         self.file, self.path = file, path
+        plain = mapped and file.driver == "sec2" and not file.userblock_size
+        self.memory = mmap(file.id.get_vfd_handle(), 0, access=ACCESS_READ) if plain else None
         self.version = file.attrs.get("schema_version")
         if file.attrs.get("format") != "hydrogate" or self.version not in (1, SCHEMA_VERSION):
             raise UnreadableFile(
                 f"{path}: an HDF5 file of another kind (format {file.attrs.get('format')!r}, schema {self.version!r}; "
                 f"expected 'hydrogate', {SCHEMA_VERSION})"
             )
-        groups = {name: group for group, of in (("atoms", _ATOMS), ("structures", _STRUCTURES)) for name in of}
+        groups = ((file["atoms"], _ATOMS), (file["structures"], _STRUCTURES))
         self.columns: dict[str, Any] = {
-            name: file[f"{group}/{name}"]
-            for name, group in groups.items()
-            if name in file[group] or name not in _OPTIONAL
+            name: group[name] for group, of in groups for name in of if name not in _OPTIONAL or name in group
         }
 
     def shape_of(self, name: str) -> tuple[int, ...]:
         item = self.columns[name]
         return (item["ends"] if isinstance(item, h5py.Group) else item).shape  # type: ignore[no-any-return]
 
-    def array(self, name: str, rows: slice = slice(None)) -> NDArray[Any]:
-        return self.columns[name][rows].astype({**_ATOMS, **_STRUCTURES}[name], copy=False)  # type: ignore[no-any-return]
+    def array(self, name: str, first: int = 0, last: int | None = None) -> NDArray[Any]:
+        return self.rows(self.columns[name], first, last).astype({**_ATOMS, **_STRUCTURES}[name], copy=False)
+
+    def rows(self, item: h5py.Dataset, first: int = 0, last: int | None = None) -> NDArray[Any]:
+        kind, start = item.dtype, item.id.get_offset()
+        if self.memory is None or start is None or start % kind.alignment:
+            return item[first:last]  # type: ignore[no-any-return]
+        shape = (len(range(*slice(first, last).indices(len(item)))), *item.shape[1:])
+        return np.ndarray(shape, kind, self.memory, start + first * int(np.prod(shape[1:])) * kind.itemsize)
 
     def refuse_disagreement(self) -> None:
         atoms, structures = self.shape_of("numbers")[0], self.shape_of("charge")[0]
@@ -238,9 +251,9 @@ class _Stored:
 
     def read(self, first: int, last: int) -> Dataset:
         """The structures ``first`` to ``last``; a parent or partner outside becomes the structure itself."""
-        offset = self.array("offset", slice(first, last + 1))
-        rows = {**dict.fromkeys(_ATOMS, slice(offset[0], offset[-1])), **dict.fromkeys(_STRUCTURES, slice(first, last))}
-        arrays: dict[str, Any] = {name: self.array(name, rows[name]) for name in self.columns if name not in TEXT}
+        offset = self.array("offset", first, last + 1)
+        rows = {**dict.fromkeys(_ATOMS, (offset[0], offset[-1])), **dict.fromkeys(_STRUCTURES, (first, last))}
+        arrays: dict[str, Any] = {name: self.array(name, *rows[name]) for name in self.columns if name not in TEXT}
         own = np.arange(last - first)
         for name in {"parent", "partner"} & arrays.keys():
             moved = arrays[name] - first
@@ -249,13 +262,13 @@ class _Stored:
         texts = {name: self.text(self.columns[name], first, last) for name in TEXT}
         return Dataset(**arrays, **texts, **self.plain(), first=first)
 
-    @staticmethod
-    def text(item: Any, first: int, last: int) -> Any:
+    def text(self, item: Any, first: int, last: int) -> Any:
         if isinstance(item, h5py.Dataset):  # schema 1
             return item.asstr()[first:last]
-        ends = item["ends"][first:last]
-        start = item["ends"][first - 1] if first else 0
-        return Text(item["utf8"][start : ends[-1] if len(ends) else start], ends - start)
+        before = min(first, 1)
+        ends = self.rows(item["ends"], first - before, last)
+        start, ends = ends[0] if before else 0, ends[before:]
+        return Text(self.rows(item["utf8"], start, ends[-1] if len(ends) else start), ends - start)
 
     def plain(self) -> dict[str, Any]:
         """What a data set holds beside its columns."""

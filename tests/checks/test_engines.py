@@ -14,7 +14,7 @@ from hydrogate.checks.contract import _compare_engines
 from hydrogate.checks.declared import BadParams
 from hydrogate.checks.distributions import gx_verdicts
 from hydrogate.checks.rules import Quantities
-from hydrogate.checks.schemas import atom_table, failing_atoms, failing_checks, structure_table
+from hydrogate.checks.schemas import failing_atoms, failing_checks, structure_table
 from hydrogate.checks.symmetry import Potential
 from hydrogate.checks.tally import Rows
 
@@ -49,18 +49,17 @@ def test_switched_off_pandera_is_refused(value: str, monkeypatch: pytest.MonkeyP
 
 
 def test_pandera_refuses_atoms_that_are_none(labelled: Dataset) -> None:
-    assert failing_atoms(atom_table(labelled)) == set()
-    numbers = labelled.numbers.copy()
-    numbers[5] = 0
-    assert failing_atoms(atom_table(replace(labelled, numbers=numbers))) == {"atomic_number"}
-    forces = labelled.forces.copy()
-    forces[7, 2] = np.nan
-    assert failing_atoms(atom_table(replace(labelled, forces=forces))) == {"force_z"}
-
-
-def test_no_two_columns_of_the_atom_table_differ_by_case_only(labelled: Dataset) -> None:
-    names = atom_table(labelled).columns
-    assert len({name.lower() for name in names}) == len(names) == 7
+    assert failing_atoms(labelled) == set()
+    assert failing_atoms(replace(labelled, forces=None)) == set()
+    for number in (0, 119):
+        numbers = labelled.numbers.copy()
+        numbers[5] = number
+        assert failing_atoms(replace(labelled, numbers=numbers)) == {"numbers"}
+    for value in (np.nan, -np.nan, np.inf, -np.inf):
+        forces, positions = labelled.forces.copy(), labelled.positions.copy()
+        forces[7, 2] = positions[0, 1] = value
+        assert failing_atoms(replace(labelled, forces=forces)) == {"forces"}
+        assert failing_atoms(replace(labelled, forces=forces, positions=positions)) == {"forces", "positions"}
 
 
 def test_great_expectations_agrees_on_a_good_and_a_spoiled_data_set(labelled: Dataset, ask_again: Potential) -> None:
