@@ -27,8 +27,9 @@ RECOUNT = 5.0  # seconds between two looks at how many workers there are
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-# What goes wrong in a task comes back with its result; a worker's own log is about its connections.
-QUIET = {"logging.distributed": "critical"}
+# What goes wrong in a task comes back with its result; a worker's own log is about its connections, and one that breaks
+# is tried again.
+QUIET = {"logging.distributed": "critical", "distributed.comm.retry.count": 5}
 
 
 @contextmanager
@@ -44,9 +45,10 @@ def connected(compute: Compute, workers: int, *, tasks: int) -> Iterator["Client
     """
     import dask
     from dask.system import CPU_COUNT
-    from distributed import Client, LocalCluster
 
     with dask.config.set(QUIET):
+        from distributed import Client, LocalCluster
+
         if compute.scheduler:
             with at(compute.scheduler) as client:
                 yield client
@@ -79,9 +81,10 @@ def at(address: str, option: str = "compute.scheduler") -> Iterator["Client"]:
         No scheduler answers, or it has no worker.
     """
     import dask
-    from distributed import Client
 
     with dask.config.set({**QUIET, "distributed.comm.timeouts.connect": PATIENCE}):
+        from distributed import Client
+
         try:
             client = Client(address, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
@@ -140,14 +143,15 @@ def over_workers(
     Exception
         Whatever ``function`` raised.
     """
-    from distributed import as_completed
+    from distributed import CancelledError, as_completed
+    from distributed.comm import CommClosedError
     from distributed.scheduler import KilledWorker
 
     waiting = enumerate(chunks)
     held: dict[Any, tuple[int, Sequence[Item]]] = {}
     suspects: list[tuple[int, Sequence[Item]]] = []
     alone: Any = None
-    ended = as_completed(with_results=True, raise_errors=False, loop=client.loop)
+    ended = as_completed(loop=client.loop)
     room, counted = 0, -RECOUNT
 
     def submit(some: Sequence[tuple[int, Sequence[Item]]]) -> None:
@@ -168,22 +172,22 @@ def over_workers(
             submit([(index, [item])])
             (alone,) = held
         results = []
-        for future, result in ended.next_batch():
+        for future in ended.next_batch():
             index, chunk = held.pop(future.key)
-            if future.status == "finished":
-                results.append((index, result))
-            elif future.status != "error":
+            try:
+                # Computed again, where the worker that held it has died since.
+                results.append((index, future.result()))
+            except KilledWorker as error:
+                if lost is None:
+                    raise RuntimeError(f"the worker processes died: {error}") from error
+                if future.key == alone:
+                    results.append((index, lost(chunk[0])))
+                else:
+                    suspects.append((index, chunk))
+            except (CancelledError, CommClosedError) as error:
                 raise RuntimeError(
                     "the Dask scheduler went away; what was computed is kept, run the same command again"
-                )
-            elif not isinstance(result[1], KilledWorker):
-                raise result[1].with_traceback(result[2])
-            elif lost is None:
-                raise RuntimeError(f"the worker processes died: {result[1]}")
-            elif future.key == alone:
-                results.append((index, lost(chunk[0])))
-            else:
-                suspects.append((index, chunk))
+                ) from error
             future.release()
         yield results
 

@@ -76,25 +76,41 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def write_dataset(data: Dataset, path: Path) -> None:
-    """Write ``data`` to ``path``, whole: a reader sees the old file or the new one."""
-    with written_whole(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["format"] = "hydrogate"
-        file.attrs["schema_version"] = SCHEMA_VERSION
-        file.attrs["fingerprint"] = fingerprint_of(data.content())
-        file.attrs["n_read"] = data.n_read
-        for name in ("teacher", "isolated_atom_energies"):
-            if (mapping := getattr(data, name)) is not None:
-                file.attrs[name] = json.dumps(dict(mapping), sort_keys=True)
-        for group, columns in (("atoms", _ATOMS), ("structures", _STRUCTURES)):
-            for name, dtype in columns.items():
-                if name in TEXT:
-                    _write_text(file, f"{group}/{name}", data.text(name))
-                elif (values := getattr(data, name)) is not None:
-                    item = file.create_dataset(f"{group}/{name}", data=np.asarray(values, dtype=dtype))
-                    item.attrs["unit"] = UNITS.get(name, "")
-        for name in ("source", "reason"):
-            _write_text(file, f"quarantine/{name}", Text.of(getattr(record, name) for record in data.quarantine))
-        file["quarantine/source_index"] = np.array([record.source_index for record in data.quarantine], dtype=np.int64)
+    """Write ``data`` to ``path``, whole: a reader sees the old file or the new one.
+
+    Raises
+    ------
+    OSError
+        What was written does not read as ``data``: the disk is full.
+    """
+    with written_whole(path) as temporary:
+        with h5py.File(temporary, "w") as file:
+            _write(data, file)
+        try:
+            # HDF5 writes some of it when h5py lets go of an array, and an error is then printed and not raised.
+            verify(temporary)
+        except UnreadableFile as error:
+            raise OSError(f"{path}: could not be written whole, make room on its disk ({error})") from error
+
+
+def _write(data: Dataset, file: h5py.File) -> None:
+    file.attrs["format"] = "hydrogate"
+    file.attrs["schema_version"] = SCHEMA_VERSION
+    file.attrs["fingerprint"] = fingerprint_of(data.content())
+    file.attrs["n_read"] = data.n_read
+    for name in ("teacher", "isolated_atom_energies"):
+        if (mapping := getattr(data, name)) is not None:
+            file.attrs[name] = json.dumps(dict(mapping), sort_keys=True)
+    for group, columns in (("atoms", _ATOMS), ("structures", _STRUCTURES)):
+        for name, dtype in columns.items():
+            if name in TEXT:
+                _write_text(file, f"{group}/{name}", data.text(name))
+            elif (values := getattr(data, name)) is not None:
+                item = file.create_dataset(f"{group}/{name}", data=np.asarray(values, dtype=dtype))
+                item.attrs["unit"] = UNITS.get(name, "")
+    for name in ("source", "reason"):
+        _write_text(file, f"quarantine/{name}", Text.of(getattr(record, name) for record in data.quarantine))
+    file["quarantine/source_index"] = np.array([record.source_index for record in data.quarantine], dtype=np.int64)
 
 
 def _write_text(file: h5py.File, name: str, text: Text) -> None:
