@@ -10,7 +10,7 @@ promises the teacher's total energies. A prediction of zero force counts as 90°
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
@@ -23,15 +23,11 @@ from hydrogate.checks.comparison import Comparison
 ANGULAR_BINS = ((0.0, 0.1), (0.1, 0.3), (0.3, 0.5), (0.5, 1.0), (1.0, 3.0), (3.0, math.inf))
 
 
-class Plain(float):
+class Plain(NamedTuple):
     """A number that has no interval, with the ``n`` molecules that stand behind it."""
 
+    value: float
     n: int
-
-    def __new__(cls, value: float, n: int) -> Self:
-        made = super().__new__(cls, value)
-        made.n = n
-        return made
 
 
 class Definition(NamedTuple):
@@ -280,7 +276,7 @@ def measure(c: Comparison, *, resamples: int = 2000, seed: int = 0) -> dict[str,
     """
     found = statistics_of(c)
     statistics = {name: (s, d.unit) for name, (s, d) in found.items() if not isinstance(s, Plain)}
-    points = {name: point(float(s), d.unit, s.n) for name, (s, d) in found.items() if isinstance(s, Plain)}
+    points = {name: point(s.value, d.unit, s.n) for name, (s, d) in found.items() if isinstance(s, Plain)}
     measured = points | bootstrap(statistics, c.molecules, resamples=resamples, seed=seed)
     return {name: measured[name] for name in found}
 

@@ -11,7 +11,7 @@ from statistics import NormalDist
 
 from hydrogate.checks.bootstrap import LEVEL, Metric, Ratio, bootstrap
 from hydrogate.checks.comparison import Comparison
-from hydrogate.checks.metrics import statistics_of
+from hydrogate.checks.metrics import Plain, statistics_of
 
 POWER = 0.9
 
@@ -33,8 +33,8 @@ def ratios_to_baseline(
         name: (Ratio(statistic, other), "")
         for name, (statistic, definition) in statistics_of(student).items()
         if definition.error
-        and not isinstance(statistic, float | Ratio)
-        and not isinstance(other := of_baseline[name][0], float | Ratio)
+        and not isinstance(statistic, Plain | Ratio)
+        and not isinstance(other := of_baseline[name][0], Plain | Ratio)
     }
     return bootstrap(ratios, student.molecules, resamples=resamples, seed=seed)
 
