@@ -91,7 +91,7 @@ def pymol(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def benchmarks(session: nox.Session) -> None:
-    """Speed as ratios, side by side; `-- contracts` or `-- models` for one of the two, `-- quick` for a short look.
+    """Speed as ratios, side by side: `-- contracts`, `-- models` or `-- labelling` alone, `-- quick` for a short look.
 
     `-- profile` says where the time of a student's step goes instead; `-- compiled` adds the compiled training step.
     """
@@ -99,11 +99,10 @@ def benchmarks(session: nox.Session) -> None:
     if "profile" in session.posargs:
         _run(session, "python", "-m", "hydrogate.models.profiling", *session.posargs)
         return
-    how = [word for word in session.posargs if word not in ("contracts", "models")]
-    if "contracts" not in session.posargs:
-        _run(session, "python", "-m", "hydrogate.models.bench", *how)
-    if "models" not in session.posargs:
-        _run(session, "python", "-m", "hydrogate.pipeline.bench", *how)
+    modules = {"models": "models.bench", "contracts": "pipeline.bench", "labelling": "pipeline.bench_labelling"}
+    how = [word for word in session.posargs if word not in modules]
+    for name in [word for word in session.posargs if word in modules] or modules:
+        _run(session, "python", "-m", f"hydrogate.{modules[name]}", *how)
 
 
 @nox.session(venv_backend="none")

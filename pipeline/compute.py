@@ -27,9 +27,14 @@ RECOUNT = 5.0  # seconds between two looks at how many workers there are
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-# What goes wrong in a task comes back with its result; a worker's own log is about its connections, and one that breaks
-# is tried again.
-QUIET = {"logging.distributed": "critical", "distributed.comm.retry.count": 5}
+QUIET = {
+    # What goes wrong in a task comes back with its result; a worker's own log is about its connections.
+    "logging.distributed": "critical",
+    # A connection that breaks is tried again.
+    "distributed.comm.retry.count": 5,
+    # Nobody looks at the profile that a worker takes of itself a hundred times a second.
+    "distributed.worker.profile.enabled": False,
+}
 
 
 @contextmanager
@@ -104,7 +109,8 @@ def _jobs(compute: Compute) -> Any:
     known = {name: kind for name, kind in vars(dask_jobqueue).items() if name.endswith("Cluster")}
     if compute.cluster not in known or compute.cluster == "JobQueueCluster":
         known.pop("JobQueueCluster")
-        raise BadParams(f"compute.cluster {compute.cluster!r} is unknown{did_you_mean(compute.cluster, known)}")
+        near = [name for name in known if name.lower() == str(compute.cluster).lower()] or known
+        raise BadParams(f"compute.cluster {compute.cluster!r} is unknown{did_you_mean(compute.cluster, near)}")
     kind = known[compute.cluster]
     takes = {name for of in (*kind.__mro__, *kind.job_cls.__mro__) for name in signature(of.__init__).parameters}
     for name in compute.arguments:

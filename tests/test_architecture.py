@@ -23,7 +23,7 @@ FORBIDDEN = {
 HOMES = {
     "great_expectations": {"checks/distributions.py", "pipeline/bench.py"},
     "orb_models": {"models/teachers/orb.py", "models/peers/orb.py"},
-    "tblite": {"models/teachers/xtb.py"},
+    "tblite": {"models/teachers/xtb.py", "pipeline/bench_labelling.py"},
     "numba": {"checks/kernels.py"},
     "vesin": {"checks/pairs.py"},
     "rdkit": {

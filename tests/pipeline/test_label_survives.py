@@ -1,0 +1,371 @@
+"""Labelling through kill -9, a full disk, lost workers, a second start: nothing lost or asked twice, same bytes."""
+
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+import pytest
+import yaml
+from ase import Atoms
+from distributed import LocalCluster
+
+from hydrogate.checks.dataset import Dataset, concatenate
+from hydrogate.pipeline.hdf5 import UnreadableFile, read_dataset, write_dataset
+
+ROOT = Path(__file__).resolve().parents[2]
+COUNT = 320
+IDENTITY = {"name": "fake", "method": "fake", "version": "1"}
+
+# A teacher that is quick and writes down whom it was asked for; the driver and the workers load it.
+FAKE = """
+import os, signal, time
+from pathlib import Path
+import numpy as np
+from hydrogate.models.teachers import Labels
+from hydrogate.pipeline import label
+
+class Fake:
+    dipoles = False
+
+    def identity(self):
+        return {"name": "fake", "method": "fake", "version": os.environ.get("FAKE_VERSION", "1")}
+
+    def label(self, structures):
+        answers = []
+        for atoms in structures:
+            row = round(atoms.positions[0, 0])
+            with open("asked", "a") as asked:
+                asked.write(f"{row}\\n")
+            for deadly in (Path(f"once-{row}"), Path(f"always-{row}")):
+                if deadly.exists():
+                    deadly.unlink() if "once" in deadly.name else None
+                    os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(0.01)
+            answers.append(Labels(-0.5 * row - 1, np.full((len(atoms), 3), row / 7.0)))
+        return answers
+
+os.chdir("FOLDER")
+label._teacher = lambda params: Fake()
+label.STRUCTURES_PER_CHUNK = (2, 2)
+"""
+
+# Imports once, then labels in a child for each line that it is given: the largest file that the child may write.
+DRIVER = """
+import os, resource, sys
+import fake, distributed, h5py
+from hydrogate.pipeline import label
+from hydrogate.pipeline.stage import stage_exit_status
+
+for line in sys.stdin:
+    if (pid := os.fork()) == 0:
+        with open("said", "w") as said:
+            os.dup2(said.fileno(), 1)
+            os.dup2(said.fileno(), 2)
+        if int(line):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (int(line), resource.RLIM_INFINITY))
+        status = stage_exit_status(label.main)
+        sys.stdout.flush()
+        os._exit(status)
+    print(pid, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
+def driver(folder: Path, **environment: str) -> Any:
+    return subprocess.Popen(
+        [sys.executable, "driver.py"],
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )
+
+
+class Labelling:
+    """A folder with structures to label, workers, and a process that starts the stage as often as it is told."""
+
+    def __init__(self, folder: Path, scheduler: str, started: Any) -> None:
+        self.folder, self.driver = folder, started
+        rows = range(COUNT)
+        atoms = [Atoms("H2", [[row, 0, 0], [row, 0, 0.74 + 0.001 * (row % 50)]]) for row in rows]
+        self.data = replace(concatenate(atoms, source=["made"] * COUNT, source_index=list(rows)), n_read=COUNT)
+        (folder / "data").mkdir()
+        write_dataset(self.data, folder / "data/structures.h5")
+        (folder / "data/structures.ok").write_text(f"structures {self.data.fingerprint()}\n")
+        params = yaml.safe_load((ROOT / "params.yaml").read_text())
+        params["compute"]["scheduler"] = scheduler
+        (folder / "params.yaml").write_text(yaml.safe_dump(params))
+
+    def start(self, largest_file: int = 0) -> int:
+        print(largest_file, file=self.driver.stdin, flush=True)
+        return int(self.driver.stdout.readline())
+
+    def ended(self) -> int:
+        return int(self.driver.stdout.readline())
+
+    def run(self, largest_file: int = 0) -> tuple[int, str]:
+        self.start(largest_file)
+        return self.ended(), (self.folder / "said").read_text()
+
+    def asked(self) -> list[int]:
+        path = self.folder / "asked"
+        return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+    def stored(self) -> set[int]:
+        path = self.folder / ".progress/labels.sqlite"
+        if not path.exists():
+            return set()
+        with closing(sqlite3.connect(path)) as connection:
+            return {round(-2 * (energy + 1)) for (energy,) in connection.execute("SELECT energy FROM labels")}
+
+    def expected(self, without: int | None = None) -> Dataset:
+        rows = np.arange(COUNT)
+        forces = np.repeat(rows / 7.0, 2)[:, None] * np.ones(3)
+        whole = replace(self.data, energy=-0.5 * rows - 1, forces=forces.astype(np.float32), teacher=IDENTITY)
+        return whole if without is None else whole.subset(np.delete(rows, without))
+
+    def assert_as_if_undisturbed(self) -> None:
+        write_dataset(self.expected(), self.folder / "whole.h5")
+        assert (self.folder / "data/labelled.h5").read_bytes() == (self.folder / "whole.h5").read_bytes()
+        assert not list((self.folder / "data").glob(".*")), "remains of a killed run"
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str, Any]]:
+    """A folder, a scheduler with two worker processes that the fake teacher lives in, and what starts the stage."""
+    folder = tmp_path_factory.mktemp("fake")
+    (folder / "fake.py").write_text(FAKE.replace("FOLDER", str(folder)))
+    (folder / "driver.py").write_text(DRIVER)
+    with (
+        # One death is enough to suspect a chunk.
+        dask.config.set({"distributed.scheduler.allowed-failures": 0, "logging.distributed": "critical"}),
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            preload=str(folder / "fake.py"),
+        ) as cluster,
+    ):
+        started = driver(folder)
+        yield folder, cluster.scheduler_address, started
+        started.communicate()
+
+
+@pytest.fixture
+def labelling(workers: tuple[Path, str, Any]) -> Labelling:
+    folder = workers[0]
+    for remains in ("data", ".progress"):
+        shutil.rmtree(folder / remains, ignore_errors=True)
+    (folder / "asked").unlink(missing_ok=True)
+    return Labelling(*workers)
+
+
+def test_killed_at_20_random_moments_nothing_is_lost_and_nothing_asked_twice(labelling: Labelling) -> None:
+    random_ = random.Random(0)
+    seen: list[int] = []
+    for _ in range(20):
+        before, asked = labelling.stored(), len(labelling.asked())
+        pid = labelling.start()
+        # After so many more answers, and some milliseconds: by the clock alone a slow machine would never get far.
+        wanted, deadline = random_.randrange(24), time.monotonic() + 60
+        while len(labelling.asked()) < min(asked + wanted, COUNT) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(random_.uniform(0, 0.4))
+        os.kill(pid, signal.SIGKILL)
+        assert labelling.ended() == -signal.SIGKILL
+        assert not before & set(labelling.asked()[asked:]), "asked again"
+        assert before <= labelling.stored(), "lost"
+        seen.append(len(labelling.stored()))
+    assert len({count for count in seen if 0 < count < COUNT}) > 5, seen
+    before, asked = labelling.stored(), len(labelling.asked())
+    assert labelling.run()[0] == 0
+    assert not before & set(labelling.asked()[asked:])
+    labelling.assert_as_if_undisturbed()
+
+
+def test_killed_while_it_writes_its_output(labelling: Labelling) -> None:
+    assert labelling.run()[0] == 0
+    asked = len(labelling.asked())
+    output = labelling.folder / "data/labelled.h5"
+    written = output.read_bytes()
+    # What a killed process leaves behind: half a file under another name.
+    half = output.with_name(f".{output.name}.4711.tmp")
+    half.write_bytes(written[: len(written) // 2])
+    output.unlink()
+    assert labelling.run()[0] == 0
+    labelling.assert_as_if_undisturbed()
+    assert len(labelling.asked()) == asked == COUNT
+
+
+def test_a_full_disk_is_said_and_costs_nothing(labelling: Labelling) -> None:
+    status, said = labelling.run(largest_file=40_000)
+    assert status == 2, said
+    assert "labels.sqlite: " in said
+    assert "kept: make room" in said
+    kept = labelling.stored()
+    assert 0 < len(kept) < COUNT
+    asked = len(labelling.asked())
+    assert labelling.run()[0] == 0
+    assert not kept & set(labelling.asked()[asked:])
+    labelling.assert_as_if_undisturbed()
+    # No room for the output: the old one stays as it is.
+    output = labelling.folder / "data/labelled.h5"
+    written, asked = output.read_bytes(), len(labelling.asked())
+    status, said = labelling.run(largest_file=20_000)
+    assert status == 2, said
+    assert "data/labelled.h5: " in said
+    assert "the labels are kept: make room" in said
+    assert output.read_bytes() == written
+    assert labelling.run()[0] == 0
+    labelling.assert_as_if_undisturbed()
+    assert len(labelling.asked()) == asked
+
+
+def test_a_second_process_is_refused_and_does_not_disturb_the_first(labelling: Labelling) -> None:
+    pid = labelling.start()
+    while not labelling.asked():
+        time.sleep(0.001)
+    os.kill(pid, signal.SIGSTOP)
+    second = driver(labelling.folder)
+    print(0, file=second.stdin, flush=True)
+    out, _ = second.communicate()
+    assert out.split()[1:] == ["2"]
+    assert "another process is already at work on 'label'" in (labelling.folder / "said").read_text()
+    os.kill(pid, signal.SIGCONT)
+    assert labelling.ended() == 0
+    labelling.assert_as_if_undisturbed()
+
+
+def test_a_worker_that_dies_costs_what_had_not_arrived(labelling: Labelling) -> None:
+    for row in (100, 201):
+        (labelling.folder / f"once-{row}").touch()
+    labelling.start()
+    seen: list[tuple[set[int], int]] = []
+    while len(labelling.asked()) < COUNT:
+        seen.append((labelling.stored(), len(labelling.asked())))
+        time.sleep(0.1)
+    assert labelling.ended() == 0, (labelling.folder / "said").read_text()
+    labelling.assert_as_if_undisturbed()
+    asked = labelling.asked()
+    assert len(asked) > COUNT
+    for stored, count in seen:
+        assert not stored & set(asked[count:]), "asked again"
+
+
+def test_a_structure_that_kills_its_workers_is_set_aside_and_tried_again_the_next_time(labelling: Labelling) -> None:
+    deadly = labelling.folder / "always-31"
+    deadly.touch()
+    status, said = labelling.run()
+    assert status == 0, said
+    result = read_dataset(labelling.folder / "data/labelled.h5")
+    (record,) = result.quarantine
+    assert (record.source_index, "died" in record.reason) == (31, True)
+    np.testing.assert_array_equal(result.forces, labelling.expected(without=31).forces)
+    deadly.unlink()
+    asked = len(labelling.asked())
+    assert labelling.run()[0] == 0
+    assert labelling.asked()[asked:] == [31]
+    labelling.assert_as_if_undisturbed()
+
+
+def test_a_worker_with_another_version_of_the_teacher_is_named(labelling: Labelling) -> None:
+    newer = driver(labelling.folder, FAKE_VERSION="2")
+    print(0, file=newer.stdin, flush=True)
+    out, _ = newer.communicate()
+    said = (labelling.folder / "said").read_text()
+    assert out.split()[1:] == ["2"], said
+    assert "worker tcp://127.0.0.1" in said
+    assert "version '1' instead of '2'; install the same" in said
+    assert labelling.asked() == []
+
+
+@pytest.mark.parametrize("damage", ["flip", "overwrite", "truncate"])
+def test_damaged_hdf5_is_refused_or_reads_as_it_was(labelled: Dataset, tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "x.h5"
+    write_dataset(labelled.part(0, 12), path)
+    whole, fingerprint = path.read_bytes(), read_dataset(path).fingerprint()
+    random_, refused = random.Random(damage), 0
+    for _ in range(60):
+        content, place = bytearray(whole), random_.randrange(len(whole))
+        if damage == "flip":
+            content[place] ^= 1 << random_.randrange(8)
+        elif damage == "overwrite":
+            content[place : place + 64] = random_.randbytes(min(64, len(whole) - place))
+        else:
+            del content[place:]
+        path.write_bytes(content)
+        try:
+            assert read_dataset(path).fingerprint() == fingerprint
+        except UnreadableFile as error:
+            refused += 1
+            assert str(path) in str(error)
+            assert "make it again" in str(error)
+    assert refused > 20
+
+
+XTB = """
+from pathlib import Path
+from hydrogate.pipeline import label
+from hydrogate.pipeline.hdf5 import read_dataset, write_dataset
+from hydrogate.pipeline.params import Label, load_params
+if __name__ == "__main__":
+    params = load_params(Path("params.yaml")).label.model_copy(update={"workers": 2})
+    write_dataset(label.run(read_dataset(Path("in.h5")), params, Path("progress")), Path("out.h5"))
+"""
+
+
+def stored_labels(path: Path) -> int:
+    if not path.exists():
+        return 0
+    with closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute("SELECT count(*) FROM labels").fetchone()[0])
+
+
+def test_xtb_in_processes_of_its_own_killed_alone_and_with_them(
+    structures: Dataset, labelled: Dataset, tmp_path: Path
+) -> None:
+    write_dataset(structures, tmp_path / "in.h5")
+    (tmp_path / "run.py").write_text(XTB)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    store, command = tmp_path / "progress/labels.sqlite", [sys.executable, "run.py"]
+    kept = 0
+    for kill in (os.kill, os.killpg):
+        process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
+        deadline = time.monotonic() + 120
+        while stored_labels(store) <= kept and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        kill(process.pid, signal.SIGKILL)
+        process.wait()
+        while alive(process.pid) and time.monotonic() < deadline:  # no worker outlives its parent
+            time.sleep(0.05)
+        assert not alive(process.pid)
+        assert kept < stored_labels(store) < len(structures), "killed too late to say anything"
+        kept = stored_labels(store)
+    assert not (tmp_path / "out.h5").exists()
+    subprocess.run(command, cwd=tmp_path, check=True)
+    # The stage labels structures, no isolated atoms.
+    write_dataset(replace(labelled, isolated_atom_energies=None), tmp_path / "whole.h5")
+    assert (tmp_path / "out.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+def alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
