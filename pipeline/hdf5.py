@@ -84,7 +84,8 @@ def write_dataset(data: Dataset, path: Path) -> None:
         What was written does not read as ``data``: the disk is full.
     """
     with written_whole(path) as temporary:
-        with h5py.File(temporary, "w") as file:
+        # Aligned, so that an array can be used where it lies in the file.
+        with h5py.File(temporary, "w", alignment_interval=8) as file:
             _write(data, file)
         try:
             # HDF5 writes some of it when h5py lets go of an array, and an error is then printed and not raised.
