@@ -4,6 +4,7 @@ Writes ``reports/profile.json``. Operations are grouped by what bounds them; the
 traffic, are measured on this machine in the same run. Bytes are those of an operation's inputs and one output.
 """
 
+import copy
 import json
 import sys
 import time
@@ -32,7 +33,7 @@ GROUPS = {
         "aten::_embedding",
     ),
     "copies": ("aten::copy_", "aten::cat", "aten::fill_", "aten::zero_", "aten::clone"),
-    "kernels of this project": ("hydrogate::",),
+    "kernels of this project": ("Forward", "Backward", "_AtOnce"),
 }
 
 
@@ -134,7 +135,8 @@ def steps(student: Student, batch: Batch) -> dict[str, Callable[[], object]]:
         energy, forces, _ = energy_and_forces(student, batch, create_graph=True)
         torch.autograd.grad((forces * forces).sum() + energy.sum(), list(student.parameters()), allow_unused=True)
 
-    return {"inference": lambda: energy_and_forces(student, batch), "training": training}
+    constant = copy.deepcopy(student).requires_grad_(False)
+    return {"inference": lambda: energy_and_forces(constant, batch), "training": training}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -68,12 +68,13 @@ def fastest(kernel: str, device: str) -> str:
     if name not in kernel_module(kernel).IMPLEMENTATIONS:
         return "eager"
     if (kernel, name) not in _USABLE:
-        try:
-            implementation(kernel, name)
-            _USABLE[kernel, name] = True
-        except NotAvailable as reason:
-            warnings.warn(f"{reason}; kernel {kernel!r} runs slower, in plain torch", stacklevel=2)
-            _USABLE[kernel, name] = False
+        _USABLE[kernel, name] = False
+        if name in kernel_module(kernel).IMPLEMENTATIONS:
+            try:
+                implementation(kernel, name)
+                _USABLE[kernel, name] = True
+            except NotAvailable as reason:
+                warnings.warn(f"{reason}; kernel {kernel!r} runs slower, in plain torch", stacklevel=2)
     return name if _USABLE[kernel, name] else "eager"
 
 

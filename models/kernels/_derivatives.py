@@ -93,7 +93,10 @@ def twice_differentiable(
         @staticmethod
         def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
             *tensors, edges = ctx.saved_tensors
-            return *Backward.apply(*tensors, *cotangents, edges, ctx.how, ctx.needs_input_grad[:count]), None, None
+            given, needed = [*tensors, *cotangents], ctx.needs_input_grad[:count]
+            if torch.is_grad_enabled():
+                return *Backward.apply(*given, edges, ctx.how, needed), None, None
+            return *derivative(ctx.how, "backward", edges, given, needed), None, None
 
     kernel: Kernel = Forward.apply
     return kernel

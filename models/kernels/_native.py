@@ -38,9 +38,10 @@ def library(name: str) -> ctypes.CDLL:
     from torch.utils import cpp_extension
 
     source = Path(__file__).with_name(f"{name}.cpp")
+    text = "".join(path.read_text(encoding="utf-8") for path in (source, *sorted(source.parent.glob("_*.cpp"))))
     capability = torch.backends.cpu.get_cpu_capability()
     command = [cpp_extension.get_cxx_compiler(), *FLAGS, *MACHINES.get(capability, ()), str(source)]
-    key = f"{source.read_text(encoding='utf-8')}{command}{platform.system()}{platform.machine()}"
+    key = f"{text}{command}{platform.system()}{platform.machine()}"
     root = os.environ.get("TORCH_EXTENSIONS_DIR") or cpp_extension.get_default_build_root()
     path = Path(root) / f"hydrogate_{name}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     try:
@@ -81,8 +82,8 @@ def call(name: str, what: str, sizes: tuple[int, ...], edges: Tensor | None, *te
         raise TypeError(
             f"kernel {name!r} takes tensors of one dtype, float32 or float64; got {sorted(map(str, kinds))}"
         )
-    pointers = [
-        None if tensor is None else tensor.data_ptr() for tensor in (*(() if edges is None else edges), *tensors)
-    ]
-    arguments = [*map(ctypes.c_long, sizes), *map(ctypes.c_void_p, pointers)]
-    _function(name, what, kinds.pop())(*arguments)
+    function = _function(name, what, kinds.pop())
+    if function.argtypes is None:
+        function.argtypes = [ctypes.c_long] * len(sizes) + [ctypes.c_void_p] * (len(tensors) + 2 * (edges is not None))
+    between = () if edges is None else edges
+    function(*sizes, *(None if tensor is None else tensor.data_ptr() for tensor in (*between, *tensors)))

@@ -27,6 +27,15 @@ def basis(distance: Tensor, frequencies: Tensor, cutoff: float) -> Tensor:
     return torch.cat([torch.sin(distance * frequencies) * (envelope / distance), envelope], dim=1)
 
 
+def slopes(distance: Tensor, frequencies: Tensor, cutoff: float) -> Tensor:
+    """(E, K + 1) derivatives of `basis` by the distance, 1/Å."""
+    envelope, turn = _envelope(distance, cutoff), torch.pi / cutoff
+    falling = (-0.5 * turn) * torch.sin(distance * turn)
+    waves, over = distance * frequencies, envelope / distance
+    along = torch.cos(waves) * (frequencies * over) + torch.sin(waves) * ((falling - over) / distance)
+    return torch.cat([along, falling], dim=1)
+
+
 def _envelope(distance: Tensor, cutoff: float) -> Tensor:
     return 0.5 * (torch.cos(distance * (torch.pi / cutoff)) + 1.0)
 

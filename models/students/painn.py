@@ -7,16 +7,18 @@ them only through the geometry, and is asked only about those that it was taught
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hydrogate.models.batch import Batch
+from hydrogate.models.kernels import _painn
 from hydrogate.models.kernels.exchange import exchange, halves
 from hydrogate.models.kernels.gate import gate
 from hydrogate.models.kernels.invariants import invariants
 from hydrogate.models.kernels.message import message
-from hydrogate.models.kernels.radial import basis, with_bias
+from hydrogate.models.kernels.radial import basis, slopes, with_bias
 from hydrogate.models.potential import CompiledStep, Student, Support
 
 
@@ -77,6 +79,12 @@ class Layer(nn.Module):
             return s + added, v
         return s + added[0], v + added[1]
 
+    def weights(self) -> list[Tensor]:
+        """All of them, as `hydrogate.models.kernels._painn` reads them."""
+        linear = (self.message[0], self.message[2], self.update[0], self.update[2])
+        own = [tensor for one in linear for tensor in (one.weight, one.bias)]
+        return [with_bias(self.filter.weight, self.filter.bias), *own, self.mix.weight]
+
 
 class PaiNN(Student):
     """See the module."""
@@ -104,17 +112,72 @@ class PaiNN(Student):
     def interaction_energy(self, batch: Batch) -> Tensor:
         """(M,) eV."""
         pairs = halves(batch.edge_index, len(batch.numbers))
+        # Who asks for no force, or may ask for the weights' gradient, takes the way of single operations.
+        if pairs is not None and batch.positions.requires_grad and _painn.takes(self.size.features, batch.positions):
+            weights = self._weights()
+            if not any(weight.requires_grad for weight in (self.embedding.weight, *weights)):
+                found: Tensor = _AtOnce.apply(batch.positions, batch, pairs, self, weights)
+                return found
+        return self._by_operations(batch, pairs)
+
+    def _weights(self) -> list[Tensor]:
+        readout = [self.readout[0].weight, self.readout[0].bias, self.readout[2].weight]
+        return [weight for layer in self.layers for weight in layer.weights()] + readout
+
+    def _by_operations(self, batch: Batch, pairs: Tensor | None) -> Tensor:
         along = batch.edge_index if pairs is None else pairs
-        vector = batch.positions.index_select(0, along[1]) - batch.positions.index_select(0, along[0])
-        distance = torch.sqrt((vector * vector).sum(1, keepdim=True))
-        unit = vector / distance
+        unit, distance = _directions(batch.positions, along)
         functions = basis(distance, self.frequencies, self.cutoff)
         s = self.embedding(self.row_of_element[batch.numbers])
         v = s.new_empty(0, 3, s.shape[1])
         for layer in self.layers:
             s, v = layer(s, v, functions, unit, along, pairs is not None)
-        atoms = self.readout(s)[:, 0] * self.energy_scale
-        return atoms.new_zeros(batch.n_structures).index_add(0, batch.structure, atoms)
+        return self._of_structures(self.readout(s)[:, 0], batch)
+
+    def _at_once(self, batch: Batch, pairs: Tensor, weights: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """(M,) eV and the gradient of their sum by the positions, (N, 3) eV/Å."""
+        unit, distance = _directions(batch.positions, pairs)
+        radial = (distance, self.frequencies, self.cutoff)
+        s = self.embedding(self.row_of_element[batch.numbers])
+        atoms, gradient = _painn.energies(
+            s, weights, distance, unit, basis(*radial), slopes(*radial), pairs, len(self.layers)
+        )
+        return self._of_structures(atoms, batch), gradient * self.energy_scale
+
+    def _of_structures(self, atoms: Tensor, batch: Batch) -> Tensor:
+        return atoms.new_zeros(batch.n_structures).index_add(0, batch.structure, atoms * self.energy_scale)
+
+
+def _directions(positions: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit vectors (E, 3) from the receivers to the senders, and distances (E, 1) Å."""
+    vector = positions.index_select(0, along[1]) - positions.index_select(0, along[0])
+    distance = torch.sqrt((vector * vector).sum(1, keepdim=True))
+    return vector / distance, distance
+
+
+class _AtOnce(torch.autograd.Function):
+    """Energies of a student whose weights are constants; their gradient comes with them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, positions: Tensor, batch: Batch, pairs: Tensor, student: PaiNN, weights: list[Tensor]
+    ) -> Tensor:
+        energy, gradient = student._at_once(batch, pairs, weights)
+        ctx.save_for_backward(positions, gradient)
+        ctx.rest = (batch, pairs, student)
+        return energy
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
+        positions, gradient = ctx.saved_tensors
+        batch, pairs, student = ctx.rest
+        if torch.is_grad_enabled():
+            # The gradient is to be differentiated itself.
+            energy = student._by_operations(batch.at(positions), pairs)
+            (found,) = torch.autograd.grad(energy, positions, cotangent, create_graph=True, materialize_grads=True)
+        else:
+            found = gradient * cotangent[batch.structure, None]
+        return found, None, None, None, None
 
 
 def make(size: Size, support: Support) -> PaiNN:
