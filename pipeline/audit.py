@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hydrogate.models.teachers import Teacher
 
 AUDITING = ("label_audit", "energy_force_consistency")
+RUNS_CODE = "ase_calculator"
 COMPARING = {"structures": ("element_drift",), "labels": ("force_scale_by_element", "distribution_drift")}
 _ANOTHER = "an audit by another teacher than the labels' own says nothing, and the data set names {} {}"
 _FAILURES_SHOWN = 3
@@ -86,9 +87,15 @@ def ready_teacher(audit: Audit, stated: Mapping[str, Any]) -> "Teacher":
     ------
     BadParams
         A library is not installed, or the data set names another teacher, method or settings: those labels differ
-        from this teacher's, right or wrong. There is no such teacher or method, or its weights cannot be used.
+        from this teacher's, right or wrong. There is no such teacher or method, or its weights cannot be used. The
+        teacher runs what its parameters name, and a data set is no place to take those from.
     """
     call = f"--audit {audit.teacher}"
+    if audit.teacher == RUNS_CODE:
+        raise BadParams(
+            f"{call}: it imports and runs what its parameters name, which no data set may do; declare label in "
+            "params.yaml and run python -m hydrogate.pipeline.check labels"
+        )
     if "several" in stated:
         raise BadParams(f"{call}: the data set names several teachers: audit each alone")
     if stated.get("name", audit.teacher) != audit.teacher:
@@ -96,7 +103,7 @@ def ready_teacher(audit: Audit, stated: Mapping[str, Any]) -> "Teacher":
     try:
         from hydrogate.models.teachers import make_teacher
 
-        teacher = make_teacher(audit.teacher, audit.method or stated.get("method"), audit.weights)
+        teacher = make_teacher(audit.teacher, audit.method or stated.get("method"), audit.weights, _asked_for(stated))
         identity = teacher.identity()
         teacher.label([])
     except ModuleNotFoundError as absent:
@@ -108,6 +115,12 @@ def ready_teacher(audit: Audit, stated: Mapping[str, Any]) -> "Teacher":
         if stated.get(key, identity[key]) != identity[key]:
             raise BadParams(f"{call}: {_ANOTHER.format(key, stated[key])}, and this one's is {identity[key]}")
     return teacher
+
+
+def _asked_for(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that the data set names, as far as they are the teacher's to choose."""
+    settings = stated.get("settings")
+    return {k: v for k, v in settings.items() if k != "weights_sha256"} if isinstance(settings, Mapping) else {}
 
 
 def asked_again(teacher: "Teacher", quiet: bool = False) -> Potential:

@@ -1,7 +1,8 @@
 """What a teacher is, and which there are: one file each, found by its name.
 
-A teacher's module has ``METHODS``, the names of its levels of theory with the default first, ``SETTINGS``, its settings
-with their defaults, and ``make(method, weights, settings)``.
+A teacher's module has ``METHODS``, the names of its levels of theory with the default first (none where any name will
+do), ``SETTINGS``, its settings with their defaults, and ``make(method, weights, settings)``. ``SHORT`` has short names
+of its methods, if there are any.
 """
 
 import importlib
@@ -50,7 +51,10 @@ class Teacher(Protocol):
     dipoles: bool
 
     def identity(self) -> dict[str, Any]:
-        """Name, version and settings, as JSON can hold them: equal identity, equal labels."""
+        """Name, version and settings, as JSON can hold them: equal identity, equal labels.
+
+        ``conservative`` is False where forces are not the gradient of the energy, ``smooth`` where energies jump.
+        """
         ...
 
     def label(self, structures: Sequence[Atoms]) -> list[Labels | Failure]:
@@ -64,7 +68,7 @@ def teacher_names() -> list[str]:
 
 
 def methods_of(name: str) -> tuple[str, ...]:
-    """The levels of theory of teacher ``name``, the default first.
+    """The levels of theory of teacher ``name``, the default first; () where any name will do, and one must be given.
 
     Raises
     ------
@@ -88,7 +92,7 @@ def make_teacher(
     name : str
         One of `teacher_names`.
     method : str, optional
-        One of `methods_of`; the first where it is left out.
+        One of `methods_of`; the first where it is left out. An import path where there are none.
     weights : path, optional
         A local weight file, for the teachers that have weights.
     settings : mapping, optional
@@ -102,9 +106,12 @@ def make_teacher(
         A setting has no sense, or ``weights`` are given to a teacher that has none, or missing where one needs them.
     """
     methods = methods_of(name)
-    chosen = methods[0] if method is None else method
-    refuse_unknown(f"method of teacher {name!r}:", chosen, methods)
+    if method is None and not methods:
+        raise ValueError(f"teacher {name!r} has no default method; give its import path in label.method")
     module = importlib.import_module(f"{__name__}.{name}")
+    chosen = methods[0] if method is None else getattr(module, "SHORT", {}).get(method, method)
+    if methods:
+        refuse_unknown(f"method of teacher {name!r}:", chosen, methods)
     for setting in settings or {}:
         refuse_unknown(f"setting of teacher {name!r}:", setting, module.SETTINGS)
     teacher: Teacher = module.make(chosen, weights, {**module.SETTINGS, **(settings or {})})

@@ -1,105 +1,203 @@
-"""Orb-v3 through orb-models: energies and forces in eV and eV/Å from a local weight file.
+"""Orb through orb-models: energies and forces in eV and eV/Å by weights that are on this machine; none are fetched.
 
-Only the models whose forces are the gradient of their energy, with every neighbour within the cutoff, are teachers:
-the ``direct`` ones predict forces that no energy has, and the ``-20`` ones are not continuous.
+The forces of ``direct`` models and of Orb-v2 are predicted beside the energy and are not its gradient. Models of 20
+neighbours have energies that jump where the twenty-first comes nearer. Either is marked in the teacher's identity.
 """
 
 import hashlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
+from hydrogate.models import refuse_unknown
 from hydrogate.models.teachers import Failure, Labels, charge_and_multiplicity
+from hydrogate.models.teachers.xtb import refuse_no_molecule
 
-METHODS = ("orb-v3-conservative-omol", "orb-v3-conservative-inf-omat", "orb-v3-conservative-inf-mpa")
+# By method, the file of its weights below DOWNLOADS, known without the seconds that orb-models takes to import.
 # Source: the defaults of the loaders in orb_models.forcefield.pretrained, orb-models 0.5.5.
 DOWNLOADS = "https://orbitalmaterials-public-models.s3.us-west-1.amazonaws.com/forcefields/"
-PRECISION = "float32-highest"
-SETTINGS: dict[str, Any] = {}
+FILES = {
+    "orb-v3-conservative-omol": "orb-v3-conservative-omol-20250820.ckpt",
+    "orb-v3-direct-omol": "orb-v3-direct-omol-20250820.ckpt",
+    **{
+        f"orb-v3-{forces}-{neighbours}-{data}": f"orb-v3/orb-v3-{forces}-{neighbours}-{data}-20250404.ckpt"
+        for forces in ("conservative", "direct")
+        for neighbours in ("inf", "20")
+        for data in ("omat", "mpa")
+    },
+    "orb-v2": "orb-v2-20241011.ckpt",
+}
+METHODS = tuple(FILES)
+SHORT = {method.replace("-inf", ""): method for method in METHODS if "-inf" in method}
+# ``device`` changes no label by more than rounding, and is no part of the identity; None is a GPU where there is one.
+SETTINGS: dict[str, Any] = {"precision": "float32-highest", "device": None}
+PRECISIONS = ("float32-highest", "float32-high", "float64")
+# Prefixes in Orb-v2's file. Source: orb_models.forcefield.load.
+_HEADS = {"energy": ("heads.energy.", "graph_head."), "forces": ("heads.forces.", "node_head.")}
 
 
 class Orb:
-    """Energies and forces of isolated structures by the Orb model ``method`` with the weights in ``weights``."""
+    """Energies and forces by the Orb model ``method`` with the weights in ``weights``.
+
+    Parameters
+    ----------
+    method : str
+        One of ``METHODS``.
+    weights : path
+    precision : str
+        One of ``PRECISIONS``, as orb-models names them.
+    device : str, optional
+        As torch names it; a GPU where there is one, if left out.
+    """
 
     dipoles = False
 
-    def __init__(self, method: str, weights: Path) -> None:
-        self.method, self.weights = method, weights
-        self._calculator: Any = None
+    def __init__(self, method: str, weights: Path, precision: str, device: str | None) -> None:
+        self.method, self.weights, self.precision, self.device = method, weights, precision, device
+        self._model: Any = None
+        self._device: Any = None
+        # Atoms in a batch on a GPU, as far as is known; on a CPU a batch is no faster than its structures one by one.
+        self._room: float = np.inf
 
     def identity(self) -> dict[str, Any]:
-        """Name, version and settings; the weights by their content."""
-        with self.weights.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
+        """Name, version and settings; the weights by their content; what its forces and energies are not."""
+        conservative, smooth = "-conservative-" in self.method, "-20-" not in self.method and self.method != "orb-v2"
         return {
             "name": "orb",
             "method": self.method,
             "program": "orb-models",
             "version": version("orb-models"),
-            "settings": {"precision": PRECISION, "weights_sha256": content},
+            "settings": {"precision": self.precision, "weights_sha256": self._weights_sha256},
+            **({} if conservative else {"conservative": False}),
+            **({} if smooth else {"smooth": False}),
         }
+
+    @cached_property
+    def _weights_sha256(self) -> str:
+        with self.weights.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def label(self, structures: Sequence[Atoms]) -> list[Labels | Failure]:
         """One entry a structure; one that the model does not know of (a charge, a period) is a `Failure`."""
-        with _defaults_kept():
-            if self._calculator is None:
-                self._calculator = self._load()
-            return [self._label(atoms) for atoms in structures]
+        with _defaults_set(self.precision):
+            if self._model is None:
+                self._model, self._device = self._load()
+            graphs = [self._graph(atoms) for atoms in structures]
+            answers = iter(self._in_batches([graph for graph in graphs if not isinstance(graph, Failure)]))
+            return [graph if isinstance(graph, Failure) else next(answers) for graph in graphs]
 
-    def _load(self) -> Any:
-        from orb_models.forcefield.calculator import ORBCalculator
+    def _load(self) -> tuple[Any, Any]:
+        """The model, and the device that it is on."""
+        import torch
         from orb_models.forcefield.pretrained import ORB_PRETRAINED_MODELS
 
         try:
-            model = ORB_PRETRAINED_MODELS[self.method](
-                weights_path=str(self.weights), precision=PRECISION, compile=False
-            )
+            device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"label.settings.device {self.device!r} cannot be used here: {error}") from error
+        try:
+            load = ORB_PRETRAINED_MODELS[self.method]
+            model = load(weights_path=str(self.weights), device="cpu", precision=self.precision, compile=False)
+            stored = torch.load(self.weights, map_location="cpu", weights_only=True)
         except Exception as error:
-            # A file that is no weight file fails in as many ways as there are files.
-            raise ValueError(
-                f"{self.weights}: not the weights of {self.method} ({type(error).__name__}: {error}); "
-                f"get them from {DOWNLOADS} and name the file in label.weights"
-            ) from error
-        return ORBCalculator(model, device=next(model.parameters()).device)
+            # A file that is no weight file fails in as many ways as there are files; where torch refuses to run what
+            # one holds, the rest of its message says how to run it.
+            said = str(error).partition(". ")[0]
+            raise self._not_the_weights(f"{type(error).__name__}: {said}") from error
+        # orb-models leaves a head at random weights where the file has none for it.
+        for head, prefixes in _HEADS.items():
+            if head in model.heads and not any(name.startswith(prefixes) for name in stored):
+                raise self._not_the_weights(f"no weights for its {head}")
+        return model.to(device), device
 
-    def _label(self, atoms: Atoms) -> Labels | Failure:
+    def _not_the_weights(self, reason: str) -> ValueError:
+        return ValueError(
+            f"{self.weights}: not the weights of {self.method} ({reason}); fetch {DOWNLOADS}{FILES[self.method]} and "
+            "name the file in label.weights"
+        )
+
+    def _graph(self, atoms: Atoms) -> Any:
+        """The structure as the model reads it, or the `Failure` that it is."""
+        from orb_models.forcefield.atomic_system import ase_atoms_to_atom_graphs
+
+        reads_charge = self._model.model.conditioner is not None
         try:
             charge, multiplicity = charge_and_multiplicity(atoms)
-        except ValueError as error:
-            return Failure(str(error))
-        if (charge, multiplicity) != (0, 1) and not self._calculator.expects_charge_and_spin:
-            return Failure(f"{self.method} knows no charge or spin, got charge {charge}, multiplicity {multiplicity}")
-        if atoms.pbc.any() and self._calculator.expects_charge_and_spin:
-            return Failure(f"{self.method} was taught molecules, got a structure periodic along {atoms.pbc.tolist()}")
-        plain = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        plain.info.update(charge=charge, spin=multiplicity)
-        self._calculator.calculate(plain)
-        energy = float(self._calculator.results["energy"])
-        forces = np.asarray(self._calculator.results["forces"], dtype=np.float64).reshape(-1, 3)
-        if not (np.isfinite(energy) and np.isfinite(forces).all()):
-            return Failure(f"{self.method} returned an energy or a force that is not finite")
-        return Labels(energy, forces)
+            refuse_no_molecule(atoms)
+            if (charge, multiplicity) != (0, 1) and not reads_charge:
+                raise ValueError(f"it knows no charge or spin, got charge {charge}, multiplicity {multiplicity}")
+            if atoms.pbc.any() and reads_charge:
+                raise ValueError(f"it was taught molecules, got a structure periodic along {atoms.pbc.tolist()}")
+            # A cell without periods would be taken for a lattice: the forces would keep a net torque.
+            cell = atoms.cell if atoms.pbc.any() else None
+            plain = Atoms(atoms.numbers, atoms.positions, cell=cell, pbc=atoms.pbc)
+            plain.info = {"charge": charge, "spin": multiplicity} if reads_charge else {}
+            return ase_atoms_to_atom_graphs(plain, self._model.system_config, device="cpu")
+        except (NotImplementedError, ValueError) as error:
+            return Failure(f"{self.method}: {error}")
+
+    def _in_batches(self, graphs: Sequence[Any]) -> list[Labels | Failure]:
+        """The answers, in batches that fit into the memory of the device: half as large where one does not."""
+        import torch
+
+        answers: list[Labels | Failure] = []
+        while len(answers) < len(graphs):
+            left = graphs[len(answers) :]
+            atoms = np.cumsum([int(graph.n_node.sum()) for graph in left])
+            count = 1 if self._device.type == "cpu" else max(1, int(np.searchsorted(atoms, self._room, side="right")))
+            try:
+                answers += self._answers(left[:count], self._device)
+            except torch.OutOfMemoryError:
+                if count > 1:
+                    self._room = int(atoms[count - 1]) // 2
+                else:
+                    answers.append(
+                        Failure(f"{self.method}: {atoms[0]} atoms do not fit into the memory of {self._device}")
+                    )
+                torch.cuda.empty_cache()
+        return answers
+
+    def _answers(self, graphs: Sequence[Any], device: Any) -> list[Labels | Failure]:
+        from orb_models.forcefield.base import batch_graphs
+
+        predicted = self._model.predict(batch_graphs(list(graphs)).to(device))
+        # The gradient of the energy, where the model has one; else the forces beside it.
+        name = getattr(self._model, "grad_forces_name", "forces")
+        energies, forces = (predicted[key].detach().cpu().double().numpy() for key in ("energy", name))
+        sizes = [int(graph.n_node.sum()) for graph in graphs]
+        return [
+            Labels(energy, force)
+            if np.isfinite(energy) and np.isfinite(force).all()
+            else Failure(f"{self.method} returned an energy or a force that is not finite")
+            for energy, force in zip(
+                energies.reshape(-1).tolist(), np.split(forces.reshape(-1, 3), np.cumsum(sizes)[:-1]), strict=True
+            )
+        ]
 
 
 @contextmanager
-def _defaults_kept() -> Iterator[None]:
+def _defaults_set(precision: str) -> Iterator[None]:
     """Orb sets torch's default precision for the whole process, and warns that it does; neither leaves this file."""
     import torch
 
     dtype, matmul = torch.get_default_dtype(), torch.get_float32_matmul_precision()
-    torch.set_default_dtype(torch.float32)
-    torch.set_float32_matmul_precision("highest")
+    torch.set_default_dtype(torch.float64 if precision == "float64" else torch.float32)
+    torch.set_float32_matmul_precision("high" if precision == "float32-high" else "highest")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Setting global torch default dtype")
             warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=DeprecationWarning)
             warnings.filterwarnings("ignore", message="Consider passing 'precision=float32-high'")
+            warnings.filterwarnings("ignore", message="__array__ implementation", category=DeprecationWarning)
             yield
     finally:
         torch.set_default_dtype(dtype)
@@ -107,17 +205,48 @@ def _defaults_kept() -> Iterator[None]:
 
 
 def make(method: str, weights: str | Path | None, settings: Mapping[str, Any]) -> Orb:
-    """The teacher at ``method`` with the weights in the local file ``weights``.
+    """The teacher at ``method`` with the weights in the local file ``weights``, else in orb-models' own cache.
 
     Raises
     ------
+    ModuleNotFoundError
+        The extra ``orb`` is not installed.
     FileNotFoundError
-        There is no such file; nothing is ever downloaded.
+        There is no such file; nothing is ever fetched.
+    ValueError
+        The file is another method's, by its name, or a setting has no sense.
     """
-    if weights is None or not Path(weights).is_file():
-        found = "no weight file is named" if weights is None else f"{weights}: no such file"
+    if find_spec("orb_models") is None:
+        raise ModuleNotFoundError("teacher 'orb' needs orb-models: pip install 'hydrogate[orb]'", name="orb_models")
+    refuse_unknown("label.settings.precision", settings["precision"], PRECISIONS)
+    if not isinstance(settings["device"], str | None):
+        raise ValueError(f"label.settings.device is {settings['device']!r}; expected such as cpu, cuda or cuda:1")
+    path = _in_the_cache(method) if weights is None else Path(weights)
+    if not path.is_file():
+        raise FileNotFoundError(f"teacher 'orb', method {method!r}: {path}: no such file. {_where_to_get(method)}")
+    for other, file in FILES.items():
+        if other != method and path.name == Path(file).name:
+            raise ValueError(f"{path}: the weights of {other}, and label.method is {method}")
+    return Orb(method, path, settings["precision"], settings["device"])
+
+
+def _in_the_cache(method: str) -> Path:
+    """The file that orb-models fetched for ``method`` at some time; without a look at the network, unlike its own."""
+    from cached_path import find_latest_cached
+
+    path = find_latest_cached(DOWNLOADS + FILES[method])
+    if path is None:
         raise FileNotFoundError(
-            f"teacher 'orb', method {method!r}: {found}. Download it from {DOWNLOADS} (the name is in "
-            "orb_models.forcefield.pretrained) and give its path in label.weights"
+            f"teacher 'orb', method {method!r}: no weight file is named, and orb-models has none in its cache. "
+            + _where_to_get(method)
         )
-    return Orb(method, Path(weights))
+    return path
+
+
+def _where_to_get(method: str) -> str:
+    from cached_path import get_cache_dir, resource_to_filename
+
+    url = DOWNLOADS + FILES[method]
+    return (
+        f"Fetch {url} and name the file in label.weights, or save it as {get_cache_dir() / resource_to_filename(url)}"
+    )

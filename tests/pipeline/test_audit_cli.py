@@ -1,5 +1,6 @@
 """`hydrogate check --audit` and `--reference`, start to end: 0 it agrees, 1 it does not, 2 the call is meaningless."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
@@ -70,6 +71,11 @@ def test_the_sample_has_its_source(labelled: Dataset, written: Written, hydrogat
         (None, ("--audit", "xtb", "--weights", "w.ckpt"), "has no weights"),
         (None, ("--audit", "orb"), "no weight file is named"),
         (None, ("--audit", "orb", "--weights", "gone.ckpt"), "gone.ckpt: no such file"),
+        (
+            {"name": "ase_calculator", "method": "os.system", "settings": {"arguments": {"command": "true"}}},
+            ("--audit", "ase_calculator"),
+            "it imports and runs what its parameters name, which no data set may do; declare label in params.yaml",
+        ),
         (None, ("--audit", "xtb", "--sample", "4"), "may miss 53 % wrong labels, and the bound missed_share"),
         (None, ("--sample", "20"), "--sample, --method and --weights say how to --audit"),
         (None, ("--audit", "xtb", "--contract", "structures"), "--audit asks a teacher about labels"),
@@ -96,6 +102,21 @@ def test_the_method_is_the_one_that_the_data_set_names(labelled: Dataset, writte
     path = written(replace(labelled, teacher=stated, _cache={}), ".h5")
     assert hydrogate("check", path, *LABELS, "--audit", "xtb") == 1
     assert "check label_audit: forces_random" in hydrogate.output
+
+
+def test_settings_are_those_that_the_data_set_names(labelled: Dataset, written: Written, hydrogate: Command) -> None:
+    settings = {"accuracy": 1000.0, "temperature": 9.5e-4, "max-iter": 250}
+    path = written(replace(labelled, teacher={"name": "xtb", "settings": settings}, _cache={}), ".h5")
+    assert hydrogate("check", path, *LABELS, "--audit", "xtb") == 1
+    assert "check label_audit: forces_random" in hydrogate.output
+
+
+def test_the_extra_is_named_before_the_weights(
+    labelled: Dataset, written: Written, hydrogate: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "orb_models", None)
+    assert hydrogate("check", written(labelled, ".extxyz"), *LABELS, "--audit", "orb") == 2
+    assert "--audit orb needs orb_models: pip install 'hydrogate[orb]'" in hydrogate.output
 
 
 def test_without_the_extra_it_is_named(
