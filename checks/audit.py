@@ -151,10 +151,32 @@ def label_audit(subject: Subject, bounds: Bounds) -> Asking:
     return Quantities(values, n, noun, units=units, holds=holds)
 
 
+def _inexact(teacher: Mapping[str, Any]) -> str:
+    """What a teacher says that its forces and energies are not, and what that means; "" where it says nothing."""
+    said = {
+        "conservative": "{} predicts forces beside its energy: no energy has them, so that a student, whose forces are "
+        "the gradient of its energy, learns them only in part",
+        "smooth": "the energy of {} jumps where a neighbour comes or goes: no student that is smooth can follow",
+    }
+    return "; ".join(
+        text.format(one.get("method") or one.get("name"))
+        for one in teacher.get("several", [teacher])
+        for mark, text in said.items()
+        if one.get(mark) is False
+    )
+
+
 @rule("labels", remedy="The teacher's forces are not the gradient of its energy, or the labels are another teacher's.")
 def energy_force_consistency(subject: Subject, bounds: Bounds) -> Asking:
-    """E(x + h) − E(x − h) by the teacher against 2h·F as stored, on sampled structures, relative."""
-    relabel, wanted = _teacher(subject), bounds.settings
+    """E(x + h) − E(x − h) by the teacher against 2h·F as stored, on sampled structures, relative.
+
+    ``inexact`` where the teacher itself says that its forces are no gradient, or that its energies jump.
+    """
+    inexact = _inexact(subject.whole.teacher or {})
+    try:
+        relabel, wanted = _teacher(subject), bounds.settings
+    except NotRun as absent:
+        raise NotRun(f"{absent}; {inexact}" if inexact else str(absent)) from None
     rows, random = _at_random(subject, wanted["structures"], wanted["seed"])
     chosen: list[Picked] = yield partial(picked, rows=rows)
     displaced, work = [], []
@@ -170,4 +192,5 @@ def energy_force_consistency(subject: Subject, bounds: Bounds) -> Asking:
     scale = float(np.sqrt(np.mean(expected**2))) if len(expected) else 0.0
     difference = energies[:, 0] - energies[:, 1] - expected
     error = float(np.sqrt(np.mean(difference**2))) / scale if scale else float("nan")
-    return Quantities({"": error}, len(chosen), undecided=_unanswered(chosen, difference))
+    noun, quantity = (f"structures; {inexact}", "inexact") if inexact else ("structures", "")
+    return Quantities({quantity: error}, len(chosen), noun, _unanswered(chosen, difference))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from hydrogate.checks import Dataset, Finding, Verdict, check
+from hydrogate.checks import Dataset, Finding, Severity, Verdict, check
 from hydrogate.checks.audit import Sample, audit_sample, missed_share
 from hydrogate.checks.parts import Parts
 from hydrogate.checks.rules import Subject
@@ -60,6 +60,39 @@ def test_a_wrong_label_is_named_with_its_unit(labelled: Dataset, ask_again: Pote
     finding = audited(replace(labelled, forces=forces, _cache={}), ask_again)["label_audit"]
     assert finding.verdict is Verdict.FAIL
     assert f" eV/Å over 20 structures (worst: {labelled.name(row)}), allowed at most 0.002" in finding.message
+
+
+def direct(data: Dataset, **marks: bool) -> Dataset:
+    """The same labels, by a teacher that says itself what its forces and energies are not."""
+    return replace(data, teacher={"name": "orb", "method": "orb-v3-direct-omol", **marks}, _cache={})
+
+
+def test_a_teacher_that_says_that_its_forces_are_no_gradient_is_let_through_and_it_is_said_what_that_means(
+    labelled: Dataset, ask_again: Potential
+) -> None:
+    forces = labelled.forces * np.float32(1.2)
+    data = replace(labelled, forces=forces, _cache={})
+    assert audited(data, ask_again)["energy_force_consistency"].severity is Severity.ERROR
+    finding = audited(direct(data, conservative=False), ask_again)["energy_force_consistency"]
+    assert (finding.verdict, finding.severity) == (Verdict.FAIL, Severity.WARN)
+    assert finding.observed["inexact"] == pytest.approx(1 / 6, abs=0.01)
+    assert (
+        "orb-v3-direct-omol predicts forces beside its energy: no energy has them, so that a student, whose forces are "
+        "the gradient of its energy, learns them only in part, allowed at most 1"
+    ) in finding.message
+    jumping = audited(direct(data, smooth=False), ask_again)["energy_force_consistency"]
+    assert "the energy of orb-v3-direct-omol jumps where a neighbour comes or goes" in jumping.message
+    # Forces that have nothing to do with the energy are nobody's.
+    finding = audited(direct(replace(data, forces=-forces), conservative=False), ask_again)["energy_force_consistency"]
+    assert (finding.verdict, finding.severity) == (Verdict.FAIL, Severity.ERROR)
+
+
+def test_it_is_said_also_where_nobody_asks_the_teacher(labelled: Dataset) -> None:
+    found = {f.check: f for f in check(direct(labelled, conservative=False), "labels").findings}
+    message = found["energy_force_consistency"].message
+    assert (
+        "no teacher was given to ask again (--audit); orb-v3-direct-omol predicts forces beside its energy" in message
+    )
 
 
 @pytest.mark.parametrize("failing", [0, 5, 39])
