@@ -7,7 +7,6 @@ import numpy as np
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon
-from scipy.stats import ks_2samp
 
 from hydrogate.checks.bounds import Bounds
 from hydrogate.checks.dataset import Dataset
@@ -44,6 +43,8 @@ def kolmogorov_smirnov(values: NDArray[np.float64], others: NDArray[np.float64])
     """Largest difference of the cumulative distributions: 0 equal, 1 disjoint; NaN where one is empty."""
     if not (len(values) and len(others)):
         return float("nan")
+    from scipy.stats import ks_2samp
+
     # The asymptotic p-value, which nobody reads, divides by 0 for one value against one.
     method = "asymp" if len(values) + len(others) > 2 else "exact"
     return float(ks_2samp(values, others, method=method).statistic)
