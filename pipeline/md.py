@@ -3,8 +3,8 @@
 In:  ``data/labelled.h5``, ``data/student.safetensors``; Å, eV, fs and ps.
 Out: ``data/md.traj``, the frames; ``metrics/md.json``, metrics and verdicts with the fingerprints of what was run.
 
-Molecules of the held-out split, relaxed, warmed up by Langevin dynamics and left to themselves at constant energy, all
-in one batch. A run shorter than ``limits.nve_ps`` finds what breaks; it shows no stability.
+Molecules of the held-out split, relaxed, warmed up by Langevin dynamics and left to themselves at constant energy
+(:mod:`hydrogate.pipeline.simulate`). A run shorter than ``limits.nve_ps`` finds what breaks; it shows no stability.
 """
 
 import hashlib

@@ -23,7 +23,7 @@ from hydrogate.pipeline.trajectories import Recording
 if TYPE_CHECKING:
     from hydrogate.models.dynamics import Molecules, Noise, Potential, State
 
-# In one batch: of half as many, a student moves a fifth fewer atoms a second (docs/md.md).
+# In one batch: of half as many, a student moves a third fewer atoms a second (docs/md.md).
 MOLECULES_PER_CHUNK = 10
 # Steps that a killed run loses at most: seconds.
 STEPS_PER_SEGMENT = 500
