@@ -113,9 +113,10 @@ class PaiNN(Student):
         """(M,) eV."""
         pairs = halves(batch.edge_index, len(batch.numbers))
         # Who asks for no force, or may ask for the weights' gradient, takes the way of single operations.
-        if pairs is not None and batch.positions.requires_grad and _painn.takes(self.size.features, batch.positions):
+        if pairs is not None and batch.positions.requires_grad and not self.embedding.weight.requires_grad:
             weights = self._weights()
-            if not any(weight.requires_grad for weight in (self.embedding.weight, *weights)):
+            learns = any(weight.requires_grad for weight in weights)
+            if not learns and _painn.takes(self.size.features, batch.positions):
                 found: Tensor = _AtOnce.apply(batch.positions, batch, pairs, self, weights)
                 return found
         return self._by_operations(batch, pairs)
