@@ -50,10 +50,9 @@ def connected(compute: Compute, workers: int, *, tasks: int) -> Iterator["Client
     """
     import dask
     from dask.system import CPU_COUNT
+    from distributed import Client, LocalCluster  # its defaults would go with the block below, were it imported there
 
     with dask.config.set(QUIET):
-        from distributed import Client, LocalCluster
-
         if compute.scheduler:
             with at(compute.scheduler) as client:
                 yield client
