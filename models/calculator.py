@@ -1,5 +1,6 @@
 """A trained student as an ASE calculator: one structure at a time, for whatever ASE does with it."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -37,6 +38,8 @@ class StudentCalculator(Calculator):
         if student.dipole_weight is not None:
             self.implemented_properties = [*type(self).implemented_properties, "dipole"]
         self._seen: object = None
+        self._constant: Student | None = None
+        self._constant_of: object = None
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What ASE compares, and what it does not know of: charge, spin, and the weights."""
@@ -54,14 +57,24 @@ class StudentCalculator(Calculator):
         charge_and_multiplicity(self.atoms)
         weights = next(self.student.parameters())
         batch = self.student.collate([self.atoms], weights.dtype).to(weights.device, weights.dtype)
-        energy, forces, dipole = energy_and_forces(self.student, batch)
+        energy, forces, dipole = energy_and_forces(self._constant_student(), batch)
         self.results = {"energy": energy.item(), "free_energy": energy.item(), "forces": forces.double().cpu().numpy()}
         if dipole is not None:
             self.results["dipole"] = dipole[0].double().cpu().numpy()
         self._seen = self._beside(self.atoms)
 
-    def _beside(self, atoms: Atoms) -> tuple[Any, ...]:
+    def _constant_student(self) -> Student:
+        """The student with its weights as constants, which is differentiated faster by the positions alone."""
+        versions = self._versions()
+        if self._constant is None or self._constant_of != versions:
+            self._constant = copy.deepcopy(self.student).requires_grad_(False)
+            self._constant_of = versions
+        return self._constant
+
+    def _versions(self) -> tuple[Any, ...]:
         # A tensor's version counts what was done to it in place; another tensor in its stead is another address.
         weights = (*self.student.parameters(), *self.student.buffers())
-        versions = tuple((tensor.data_ptr(), tensor._version, tensor.dtype) for tensor in weights)
-        return atoms.info.get("charge", 0), atoms.info.get("spin", 1), versions
+        return tuple((tensor.data_ptr(), tensor._version, tensor.dtype) for tensor in weights)
+
+    def _beside(self, atoms: Atoms) -> tuple[Any, ...]:
+        return atoms.info.get("charge", 0), atoms.info.get("spin", 1), self._versions()
