@@ -4,6 +4,7 @@ import gzip
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from pydantic import ValidationError
 from rdkit import Chem
 from rdkit.Chem import rdForceFieldHelpers
 
 from hydrogate.checks import Dataset, check
 from hydrogate.checks.observables import geometry
+from hydrogate.models.teachers import make_teacher
 from hydrogate.pipeline import regenerate
-from hydrogate.pipeline.hdf5 import UnreadableFile, read_dataset
+from hydrogate.pipeline.hdf5 import UnreadableFile, read_dataset, write_dataset
 from hydrogate.pipeline.params import Regenerate, load_params
 from hydrogate.pipeline.records import raw_records
-from hydrogate.pipeline.sdf import Molecule, read_record
+from hydrogate.pipeline.sampling import HIGHEST_ENERGY, ForceField, _bonded
+from hydrogate.pipeline.sdf import Molecule, add_hydrogens, read_record
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "samples" / "sample-1000-0.sdf.gz"
@@ -187,7 +191,127 @@ def test_md_geometries_scatter_as_a_temperature_does(tmp_path: Path) -> None:
     assert abs(lengths.mean() - 1.09) < 0.03
 
 
-@pytest.mark.parametrize("changes", [{"reembed": True}, sampling("md")])
+def displacements(data: Dataset, other: Any) -> Any:
+    """RMS distance (Å) of each structure from structure ``other[row]``."""
+    apart = data.positions - np.concatenate([data.positions[data.atoms_of(row)] for row in other.tolist()])
+    return np.sqrt(np.add.reduceat((apart.astype(float) ** 2).sum(axis=1), data.offset[:-1]) / data.sizes)
+
+
+def test_relaxed_geometries_are_far_away_and_not_high_up(source: Path, data: Dataset) -> None:
+    relaxed, _ = regenerate.run([source], parameters(**sampling("rattle_relax", sigma=0.15)))
+    further = np.flatnonzero(relaxed.parent != np.arange(80))
+    assert len(relaxed) == 80
+    assert np.median(displacements(relaxed, relaxed.parent)[further]) > 1.4 * np.median(
+        displacements(data, data.parent)[further]
+    )
+    for row, molecule in zip(range(0, 80, 4), molecules(), strict=True):
+        atoms = relaxed.to_atoms(row)
+        atoms.calc = ForceField(add_hydrogens(molecule.mol))
+        own, bonded = atoms.get_potential_energy(), _bonded(atoms)
+        for child in range(row + 1, row + 4):
+            atoms.positions = relaxed.positions[relaxed.atoms_of(child)]
+            assert atoms.get_potential_energy() - own <= (HIGHEST_ENERGY + 1e-3) * len(atoms)
+            assert (_bonded(atoms) == bonded).all()
+    verdicts = {finding.check: str(finding.verdict) for finding in check(relaxed, "structures").findings}
+    for name in ("xh_spread", "min_distance", "hydrogen_bond_lengths", "duplicates", "split_leakage", "finite"):
+        assert verdicts[name] == "pass", name
+
+
+@pytest.mark.parametrize(("bound", "value"), [("NEAREST_GEOMETRY", 10.0), ("HIGHEST_ENERGY", 1e-6), ("BONDED", 0.98)])
+def test_where_nothing_is_accepted_nothing_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, value: float
+) -> None:
+    path = write(tmp_path / "one.sdf.gz", RECORDS[:1])
+    params = parameters(**sampling("rattle_relax", sigma=0.15))
+    accepted, _ = regenerate.run([path], params)
+    monkeypatch.setattr("hydrogate.pipeline.sampling.REDRAWS", 3)
+    monkeypatch.setattr(f"hydrogate.pipeline.sampling.{bound}", value)
+    other, _ = regenerate.run([path], params)
+    assert len(other) == len(accepted) == 4
+    assert not np.array_equal(other.positions, accepted.positions)
+
+
+@pytest.mark.parametrize("method", ["rattle", "rattle_relax", "md"])
+def test_pairs_lie_about_a_geometry(tmp_path: Path, method: str) -> None:
+    path = write(tmp_path / "two.sdf.gz", RECORDS[:2])
+    params = parameters(**sampling(method, per_structure=5, pairs=2, step=0.03))
+    data, _ = regenerate.run([path], params)
+    assert data.partner.tolist() == [0, 1, 3, 2, 5, 4, 6, 7, 9, 8, 11, 10]
+    assert data.parent.tolist() == [0] * 6 + [6] * 6
+    apart = displacements(data, data.partner)
+    paired = data.partner != np.arange(12)
+    assert apart[paired] == pytest.approx(np.full(8, 0.06), rel=1e-4)
+    assert (displacements(data, data.parent)[paired] > 0.06).all()
+    for row in np.flatnonzero(paired):
+        shift = data.positions[data.atoms_of(row)].mean(axis=0) - data.positions[data.atoms_of(data.partner[row])].mean(
+            axis=0
+        )
+        assert np.abs(shift).max() < 1e-5
+    write_dataset(data, tmp_path / "data.h5")
+    assert read_dataset(tmp_path / "data.h5").partner.tolist() == data.partner.tolist()
+
+
+def test_without_pairs_there_is_no_such_column(data: Dataset) -> None:
+    assert data.partner is None
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"), [("rattle", {"pairs": 2}), ("none", {"pairs": 1}), ("md", {"pairs": 1, "per_structure": 1})]
+)
+def test_pairs_without_room_are_refused(method: str, changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=r"pairs take \d further geometries, and method"):
+        parameters(**sampling(method, **changes))
+
+
+@pytest.mark.parametrize("by", ["molecule", "scaffold"])
+@pytest.mark.parametrize("method", ["rattle", "rattle_relax"])
+def test_whatever_is_sampled_stays_with_its_root(source: Path, method: str, by: str) -> None:
+    params = parameters(**sampling(method, pairs=1), split={**DEFAULTS["regenerate"]["split"], "by": by})
+    data, _ = regenerate.run([source], params)
+    assert (data.parent[data.parent] == data.parent).all()
+    assert (data.split == data.split[data.parent]).all()
+    assert (data.split == data.split[data.partner]).all()
+    assert len(set(data.split)) == 3
+    assert {f.check: str(f.verdict) for f in check(data, "structures").findings}["split_leakage"] == "pass"
+
+
+def test_order_and_processes_change_no_relaxed_geometry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = parameters(**sampling("rattle_relax", sigma=0.15, pairs=1))
+    one, _ = regenerate.run([write(tmp_path / "a.sdf.gz", RECORDS[:4])], params)
+    other, _ = regenerate.run([write(tmp_path / "b.sdf.gz", RECORDS[3::-1])], params)
+    for index in range(4):
+        for k in range(4):
+            here, there = one.atoms_of(4 * index + k), other.atoms_of(4 * (3 - index) + k)
+            assert np.array_equal(one.positions[here], other.positions[there])
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("rattle_relax", {"sigma": 0.15, "per_structure": 2}),
+        ("md", {"temperature": 600.0, "pairs": 1, "per_structure": 2}),
+    ],
+)
+def test_the_contract_of_labels_can_judge_what_is_sampled(source: Path, method: str, changes: dict[str, Any]) -> None:
+    data, _ = regenerate.run([source], parameters(**sampling(method, **changes)))
+    teacher = make_teacher("xtb")
+    answers = teacher.label([data.to_atoms(row) for row in range(len(data))])
+    labelled = replace(
+        data,
+        energy=np.array([answer.energy for answer in answers]),
+        forces=np.concatenate([answer.forces for answer in answers]).astype(np.float32),
+        teacher=teacher.identity(),
+        _cache={},
+    )
+    verdicts = {finding.check: str(finding.verdict) for finding in check(labelled, "labels").findings}
+    for name in ("sibling_work", "sibling_residual", "restoring_forces", "force_magnitude", "force_rms_per_structure"):
+        assert verdicts[name] == "pass", name
+    flipped = replace(labelled, forces=-labelled.forces, _cache={})
+    refused = {finding.check for finding in check(flipped, "labels").findings if finding.refuses()}
+    assert {"sibling_work", "restoring_forces"} <= refused
+
+
+@pytest.mark.parametrize("changes", [{"reembed": True}, sampling("md"), sampling("rattle_relax")])
 def test_what_needs_explicit_hydrogen_says_so(source: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"need explicit hydrogens; set regenerate\.add_hydrogens"):
         regenerate.run([source], parameters(add_hydrogens=False, **changes))
