@@ -85,10 +85,9 @@ def at(address: str, option: str = "compute.scheduler") -> Iterator["Client"]:
         No scheduler answers, or it has no worker.
     """
     import dask
+    from distributed import Client
 
     with dask.config.set({**QUIET, "distributed.comm.timeouts.connect": PATIENCE}):
-        from distributed import Client
-
         try:
             client = Client(address, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
