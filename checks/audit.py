@@ -9,7 +9,8 @@ import numpy as np
 from ase import Atoms
 
 from hydrogate.checks.bounds import Bounds
-from hydrogate.checks.labels import composition, composition_residual, labels_of, solved
+from hydrogate.checks.energies import composition, composition_residual, solved
+from hydrogate.checks.labels import labels_of
 from hydrogate.checks.parts import Floats, Ints, Part, Picked, picked
 from hydrogate.checks.rules import Asking, NotRun, Quantities, Subject, rule
 from hydrogate.checks.statistics import Histogram

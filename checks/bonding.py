@@ -11,10 +11,10 @@ from scipy.spatial.distance import cdist
 from hydrogate.checks.bounds import Bounds
 from hydrogate.checks.chemistry import sp3_carbon_bonds
 from hydrogate.checks.dataset import concatenate
+from hydrogate.checks.hashes import Keys, Sample, scattered
 from hydrogate.checks.observables import fragments
 from hydrogate.checks.parts import Ints, Part, Parts, Picked, picked
 from hydrogate.checks.rules import Asking, NotRun, Quantities, Subject, row_rule, rule
-from hydrogate.checks.statistics import Keys, Sample, scattered
 from hydrogate.checks.tally import Rows, Tally
 
 

@@ -13,6 +13,7 @@ from hydrogate.checks import (
     bonding,
     dipoles,
     duplicates,
+    energies,
     input,
     labels,
     predictions,
@@ -36,7 +37,19 @@ from hydrogate.checks.tally import Tally
 from hydrogate.checks.waivers import Waiver, finding_of_waivers, read_waivers, waive
 
 # Importing these modules declares their checks.
-CONTRACT_MODULES = (input, structures, bonding, duplicates, splits, labels, dipoles, predictions, reference, audit)
+CONTRACT_MODULES = (
+    input,
+    structures,
+    bonding,
+    duplicates,
+    splits,
+    labels,
+    energies,
+    dipoles,
+    predictions,
+    reference,
+    audit,
+)
 
 
 def check(

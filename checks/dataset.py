@@ -4,12 +4,9 @@
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
 from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -17,14 +14,14 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
+from hydrogate.checks.content import Text, fingerprint_of
+
 UNKNOWN_HYDROGENS = -1
 SPLITS = ("train", "valid", "test")
-# These enter the fingerprint only where they hold something: a data set without them keeps the one it had.
-_LATER = ("cell", "pbc", "isolated_atom_energies", "heavy_atoms_moved", "dipole", "charges", "partner")
 TEXT = ("smiles", "inchikey", "source", "split")
+_PER_ATOM = ("numbers", "positions", "forces", "charges")
 _PER_STRUCTURE = ("charge", "spin_multiplicity", "expected_hydrogens", "source_index", "energy", "cell", "pbc",
                   "heavy_atoms_moved", "dipole")  # fmt: skip
-_HASHED_AT_ONCE = 4 * 2**20  # bytes; fixed, as the fingerprint depends on it
 
 
 class UnreadableData(ValueError):
@@ -40,47 +37,6 @@ class Quarantined(NamedTuple):
     source: str
     source_index: int
     reason: str
-
-
-class Text(NamedTuple):
-    """A column of M texts as it is stored.
-
-    Parameters
-    ----------
-    utf8 : (B,) uint8
-        The texts, one behind the other.
-    ends : (M,) int64
-        Where each ends.
-    """
-
-    utf8: NDArray[np.uint8]
-    ends: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, texts: Iterable[str]) -> Self:
-        """``texts`` encoded; what is no Unicode (the name of a file may hold it) comes back as it was."""
-        parts = [text.encode("utf-8", "surrogatepass") for text in texts]
-        ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
-        return cls(np.frombuffer(b"".join(parts), dtype=np.uint8), ends)
-
-    def decoded(self) -> NDArray[np.object_]:
-        """(M,) object (str)."""
-        whole, ends = self.utf8.tobytes(), self.ends.tolist()
-        texts = np.empty(len(ends), dtype=object)
-        bounds = zip([0, *ends], ends, strict=False)
-        if whole.isascii():
-            text = whole.decode("ascii")
-            texts[:] = [text[start:end] for start, end in bounds]
-        else:
-            texts[:] = [whole[start:end].decode("utf-8", "surrogatepass") for start, end in bounds]
-        texts.flags.writeable = False
-        return texts
-
-    def part(self, first: int, last: int) -> Self:
-        """The texts ``first`` to ``last``."""
-        start = int(self.ends[first - 1]) if first else 0
-        ends = self.ends[first:last]
-        return type(self)(self.utf8[start : int(ends[-1]) if len(ends) else start], ends - start)
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,23 +203,22 @@ class Dataset:
             return np.where((moved >= 0) & (moved < last - first), moved, own)
 
         atoms = slice(int(self.offset[first]), int(self.offset[last]))
-        columns: dict[str, Any] = {name: getattr(self, name) for name in _PER_STRUCTURE}
-        columns = {name: None if value is None else value[first:last] for name, value in columns.items()}
+        columns = self._rows(_PER_ATOM, atoms) | self._rows(_PER_STRUCTURE, slice(first, last))
         for name in TEXT:
             held = self._cache.get(name)
             columns[name] = held.part(first, last) if held else getattr(self, name)[first:last]
         return replace(
             self,
-            numbers=self.numbers[atoms],
-            positions=self.positions[atoms],
-            forces=None if self.forces is None else self.forces[atoms],
-            charges=None if self.charges is None else self.charges[atoms],
             offset=self.offset[first : last + 1] - self.offset[first],
             parent=inside(self.parent),
             partner=None if self.partner is None else inside(self.partner),
             first=self.first + first,
             **columns,
         )
+
+    def _rows(self, names: Iterable[str], rows: slice | NDArray[np.int64]) -> dict[str, Any]:
+        columns = {name: getattr(self, name) for name in names}
+        return {name: None if values is None else values[rows] for name, values in columns.items()}
 
     def subset(self, indices: Iterable[int] | NDArray[Any]) -> Self:
         """The structures ``indices``, in that order; a parent or partner that is left out becomes the structure itself.
@@ -280,29 +235,16 @@ class Dataset:
             kept = [new_index.get(old, new) for new, old in enumerate(indices[chosen].tolist())]
             return np.asarray(kept, dtype=np.int64)
 
-        per_structure = {
-            name: getattr(self, name)[chosen]
-            for name in ("charge", "spin_multiplicity", "expected_hydrogens", "smiles", "inchikey", "source",
-                         "source_index", "split")
-        }  # fmt: skip
         return replace(
             self,
-            numbers=self.numbers[atoms],
-            positions=self.positions[atoms],
             offset=offset,
             parent=moved(self.parent),
             partner=None if self.partner is None else moved(self.partner),
-            energy=None if self.energy is None else self.energy[chosen],
-            forces=None if self.forces is None else self.forces[atoms],
-            cell=None if self.cell is None else self.cell[chosen],
-            pbc=None if self.pbc is None else self.pbc[chosen],
-            heavy_atoms_moved=None if self.heavy_atoms_moved is None else self.heavy_atoms_moved[chosen],
-            dipole=None if self.dipole is None else self.dipole[chosen],
-            charges=None if self.charges is None else self.charges[atoms],
             quarantine=(),
             n_read=0,
             first=0,
-            **per_structure,
+            **self._rows(_PER_ATOM, atoms),
+            **self._rows((*_PER_STRUCTURE, *TEXT), chosen),
         )
 
     def fingerprint(self) -> str:
@@ -355,33 +297,6 @@ class Dataset:
             else f"labelled by {(self.teacher or {}).get('name', 'an unnamed teacher')}"
         )
         return f"Dataset({len(self)} structures, {len(self.numbers)} atoms: {species}; {labels})"
-
-
-def fingerprint_of(content: Iterable[tuple[str, Any]]) -> str:
-    """SHA-256 over the fields of a data set, by name: arrays (any that slice), Text, plain values.
-
-    Of an array enter the digests of its blocks, so that they can be made at once.
-    """
-    digest = hashlib.sha256()
-    with ThreadPoolExecutor() as pool:
-        for name, value in content:
-            if value is None and name in _LATER:
-                continue
-            digest.update(name.encode())
-            if value is None or isinstance(value, (int, str, Mapping)) or name == "quarantine":
-                plain = dict(value) if isinstance(value, Mapping) else value
-                digest.update(json.dumps(plain, sort_keys=True).encode())
-                continue
-            for array in value if isinstance(value, Text) else (value,):
-                digest.update(f"{array.dtype} {array.shape}".encode())
-                rows = max(1, _HASHED_AT_ONCE // (array.dtype.itemsize * int(np.prod(array.shape[1:]))))
-                for block in pool.map(partial(_hashed, array, rows), range(0, len(array), rows)):
-                    digest.update(block)
-    return digest.hexdigest()
-
-
-def _hashed(array: NDArray[Any], rows: int, start: int) -> bytes:
-    return hashlib.sha256(np.ascontiguousarray(array[start : start + rows]).data).digest()
 
 
 def concatenate(structures: Sequence[Atoms], **columns: Any) -> Dataset:

@@ -16,10 +16,10 @@ from scipy.spatial import cKDTree
 from scipy.spatial.distance import pdist, squareform
 
 from hydrogate.checks.bounds import Bounds
+from hydrogate.checks.hashes import Keys, scattered
 from hydrogate.checks.observables import blocks
 from hydrogate.checks.parts import Ints, Part, Picked, picked
 from hydrogate.checks.rules import Asking, Subject, rule
-from hydrogate.checks.statistics import Keys, scattered
 from hydrogate.checks.tally import EXAMPLES, Rows, Tally
 
 Floats = NDArray[np.float64]

@@ -13,9 +13,9 @@ from hydrogate.checks.bonding import isolated
 from hydrogate.checks.bounds import Bounds
 from hydrogate.checks.chemistry import molecule_key, nearest_similarities, skeleton_key
 from hydrogate.checks.dataset import SPLITS
+from hydrogate.checks.hashes import Keys, Sides, keys_of_text
 from hydrogate.checks.parts import Part
 from hydrogate.checks.rules import Asking, NotRun, Quantities, Subject, rule
-from hydrogate.checks.statistics import Keys, Sides, keys_of_text
 from hydrogate.checks.tally import Rows, Tally
 
 _WIDER = "Add molecules that hold it, leave the molecules with it out, or split with another seed (regenerate.split)."

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from hydrogate.checks.bounds import Bounds
 from hydrogate.checks.chemistry import expected_hydrogens_of_smiles, perceives
 from hydrogate.checks.dataset import UNKNOWN_HYDROGENS, Dataset
+from hydrogate.checks.hashes import Distinct, Keys, keys_of_text, scattered
 from hydrogate.checks.observables import per_structure
 from hydrogate.checks.parts import Part
 from hydrogate.checks.rules import Asking, NotRun, Quantities, Subject, row_rule, rule
-from hydrogate.checks.statistics import Distinct, Keys, Moments, keys_of_text, scattered
+from hydrogate.checks.statistics import Moments
 from hydrogate.checks.tally import Rows, Tally
 
 NO_HYDROGEN = "no structure holds hydrogen, which this profile allows"

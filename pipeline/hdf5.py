@@ -22,7 +22,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from hydrogate.checks.dataset import TEXT, Dataset, Quarantined, Text, UnreadableData, fingerprint_of
+from hydrogate.checks.content import Text, fingerprint_of
+from hydrogate.checks.dataset import TEXT, Dataset, Quarantined, UnreadableData
 
 SCHEMA_VERSION = 2
 UNITS = {

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from hydrogate.checks.columns import ISOLATED_ATOM_TOLERANCE
 from hydrogate.checks.dataset import Dataset
-from hydrogate.checks.frames import ISOLATED_ATOM_TOLERANCE
 from hydrogate.pipeline.hdf5 import UnreadableFile
 
 _CONCATENATED = (

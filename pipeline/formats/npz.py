@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hydrogate.checks.columns import Columns, charge_of, multiplicity_of
 from hydrogate.checks.dataset import Dataset, UnreadableData
 from hydrogate.checks.declared import BadParams
-from hydrogate.checks.frames import Columns, charge_of, multiplicity_of
 from hydrogate.checks.keys import KeyChoice, ReadOptions
 from hydrogate.checks.units import UNIT_SYSTEMS
 from hydrogate.pipeline.formats.options import reader

@@ -8,9 +8,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+from hydrogate.checks.columns import Columns, charge_of, multiplicity_of
 from hydrogate.checks.dataset import Dataset, UnreadableData
 from hydrogate.checks.declared import BadParams
-from hydrogate.checks.frames import Columns, charge_of, multiplicity_of
 from hydrogate.checks.keys import KeyChoice, ReadOptions
 from hydrogate.pipeline.formats.options import reader
 from hydrogate.pipeline.hdf5 import UnreadableFile

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from hydrogate.checks import check
-from hydrogate.checks.dataset import TEXT, Dataset, Quarantined, Text
+from hydrogate.checks.content import Text
+from hydrogate.checks.dataset import TEXT, Dataset, Quarantined
 
 TEXTS = ["", "C", "äöü.sdf", "", "非", "caf\udce9.sdf", "🙂"]
 

@@ -8,18 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from hydrogate.checks.statistics import (
-    Distinct,
-    Extremes,
-    Histogram,
-    LeastSquares,
-    Moments,
-    Sample,
-    Sides,
-    keys_of_text,
-    merged,
-    scattered,
-)
+from hydrogate.checks.hashes import Distinct, Sample, Sides, keys_of_text, scattered
+from hydrogate.checks.statistics import Extremes, Histogram, LeastSquares, Moments, merged
 
 QUICK = settings(max_examples=40, deadline=None)
 NUMBERS = arrays(np.float64, st.integers(1, 60), elements=st.floats(-1e6, 1e6, allow_subnormal=False))

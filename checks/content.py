@@ -1,0 +1,83 @@
+"""The content of a data set as it is stored and fingerprinted: columns of text, and SHA-256 over all columns."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+# These enter the fingerprint only where they hold something: a data set without them keeps the one it had.
+_LATER = ("cell", "pbc", "isolated_atom_energies", "heavy_atoms_moved", "dipole", "charges", "partner")
+_HASHED_AT_ONCE = 4 * 2**20  # bytes; fixed, as the fingerprint depends on it
+
+
+class Text(NamedTuple):
+    """A column of M texts as it is stored.
+
+    Parameters
+    ----------
+    utf8 : (B,) uint8
+        The texts, one behind the other.
+    ends : (M,) int64
+        Where each ends.
+    """
+
+    utf8: NDArray[np.uint8]
+    ends: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Self:
+        """``texts`` encoded; what is no Unicode (the name of a file may hold it) comes back as it was."""
+        parts = [text.encode("utf-8", "surrogatepass") for text in texts]
+        ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
+        return cls(np.frombuffer(b"".join(parts), dtype=np.uint8), ends)
+
+    def decoded(self) -> NDArray[np.object_]:
+        """(M,) object (str)."""
+        whole, ends = self.utf8.tobytes(), self.ends.tolist()
+        texts = np.empty(len(ends), dtype=object)
+        bounds = zip([0, *ends], ends, strict=False)
+        if whole.isascii():
+            text = whole.decode("ascii")
+            texts[:] = [text[start:end] for start, end in bounds]
+        else:
+            texts[:] = [whole[start:end].decode("utf-8", "surrogatepass") for start, end in bounds]
+        texts.flags.writeable = False
+        return texts
+
+    def part(self, first: int, last: int) -> Self:
+        """The texts ``first`` to ``last``."""
+        start = int(self.ends[first - 1]) if first else 0
+        ends = self.ends[first:last]
+        return type(self)(self.utf8[start : int(ends[-1]) if len(ends) else start], ends - start)
+
+
+def fingerprint_of(content: Iterable[tuple[str, Any]]) -> str:
+    """SHA-256 over the fields of a data set, by name: arrays (any that slice), Text, plain values.
+
+    Of an array enter the digests of its blocks, so that they can be made at once.
+    """
+    digest = hashlib.sha256()
+    with ThreadPoolExecutor() as pool:
+        for name, value in content:
+            if value is None and name in _LATER:
+                continue
+            digest.update(name.encode())
+            if value is None or isinstance(value, (int, str, Mapping)) or name == "quarantine":
+                plain = dict(value) if isinstance(value, Mapping) else value
+                digest.update(json.dumps(plain, sort_keys=True).encode())
+                continue
+            for array in value if isinstance(value, Text) else (value,):
+                digest.update(f"{array.dtype} {array.shape}".encode())
+                rows = max(1, _HASHED_AT_ONCE // (array.dtype.itemsize * int(np.prod(array.shape[1:]))))
+                for block in pool.map(partial(_hashed, array, rows), range(0, len(array), rows)):
+                    digest.update(block)
+    return digest.hexdigest()
+
+
+def _hashed(array: NDArray[Any], rows: int, start: int) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(array[start : start + rows]).data).digest()
