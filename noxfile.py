@@ -1,4 +1,4 @@
-"""Sessions: repro, hydrogate, tests, checks, browser, pymol, benchmarks, benchmarks_peers, angular, lint, types."""
+"""Sessions: repro, hydrogate, tests, checks, browser, pymol, benchmarks, benchmarks_peers, angular, sampling, lint, types."""
 
 import hashlib
 import os
@@ -117,6 +117,13 @@ def angular(session: nox.Session) -> None:
     """The study of the angular loss (docs/angular-loss.md); `-- --seeds 0 -S train.epochs=1` for a short look."""
     _project(session)
     _run(session, "python", "-m", "hydrogate.pipeline.study", "angular", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def sampling(session: nox.Session) -> None:
+    """What each sampling of geometries teaches (docs/sampling.md); `-- --molecules 100 --seeds 0` for a short look."""
+    _project(session)
+    _run(session, "python", "-m", "hydrogate.pipeline.sampling_study", *session.posargs)
 
 
 @nox.session(venv_backend="none")
