@@ -1,4 +1,4 @@
-"""Sessions: repro, hydrogate, tests, checks, browser, pymol, benchmarks, benchmarks_peers, angular, sampling, lint, types."""
+"""What can be run here; `nox -l` lists it."""
 
 import hashlib
 import os

@@ -68,6 +68,7 @@ class Loss:
         sizes: Tensor,
         dipole: Tensor | None = None,
         true_dipole: Tensor | None = None,
+        *,
         pairs: Pairs | None = None,
     ) -> Tensor:
         """One number.

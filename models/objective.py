@@ -43,7 +43,7 @@ class Objective(nn.Module):
         true_energy, true_forces = torch.stack([one.energy for one in some]), torch.cat([one.forces for one in some])
         sizes = torch.bincount(batch.structure)
         pairs = pairs_of(some) if self.loss.hessian_weight else None
-        return self.loss(energy, forces, true_energy, true_forces, sizes, dipole, dipoles_of(some), pairs)
+        return self.loss(energy, forces, true_energy, true_forces, sizes, dipole, dipoles_of(some), pairs=pairs)
 
 
 def dipoles_of(some: Sequence[Labelled]) -> Tensor | None:

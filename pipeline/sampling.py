@@ -114,15 +114,15 @@ def rattle_relax(
     def draw() -> NDArray[np.float64]:
         atoms.positions = _least_distorted(lambda: own + rng.normal(scale=sigma, size=own.shape), distortion)
         BFGS(atoms, logfile=None).run(steps=int(rng.integers(1, steps + 1)))  # type: ignore[no-untyped-call]
-        return atoms.positions.copy()
+        return np.array(atoms.positions)
 
     def strangeness(positions: NDArray[np.float64]) -> float:
         atoms.positions = positions
         if (_bonded(atoms) != bonded).any():
             return np.inf
         above = (atoms.get_potential_energy() - energy) / len(atoms)  # type: ignore[no-untyped-call]
-        apart = min(np.sqrt(((positions - other) ** 2).sum(axis=1).mean()) for other in accepted)
-        return max(distortion.contact(positions), above / HIGHEST_ENERGY, NEAREST_GEOMETRY / max(float(apart), 1e-6))
+        apart = min(float(np.sqrt(((positions - other) ** 2).sum(axis=1).mean())) for other in accepted)
+        return max(distortion.contact(positions), float(above) / HIGHEST_ENERGY, NEAREST_GEOMETRY / max(apart, 1e-6))
 
     for _ in range(count):
         accepted.append(_least_distorted(draw, strangeness))
