@@ -1,6 +1,8 @@
 """From a measurement to a verdict: undefined never passes, counts are exact, the worst come first."""
 
+from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,11 +10,12 @@ from ase.build import molecule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hydrogate.checks import check
 from hydrogate.checks.bounds import Bounds, Limits
-from hydrogate.checks.dataset import UnreadableData, concatenate
+from hydrogate.checks.dataset import Dataset, UnreadableData, concatenate
 from hydrogate.checks.findings import Finding, Severity, Verdict
 from hydrogate.checks.judge import judge
-from hydrogate.checks.parts import Part, Parts, cuts
+from hydrogate.checks.parts import Part, Parts, Place, cuts
 from hydrogate.checks.rules import Asking, NotRun, Quantities, Rule, Subject
 from hydrogate.checks.tally import Rows, outside
 
@@ -137,6 +140,22 @@ def test_a_part_that_cannot_be_read_is_no_broken_check() -> None:
 
 def _sizes() -> Asking:
     return (yield lambda part: Rows(part.data.sizes, str))
+
+
+def test_contract_labels_reads_a_part_twice_with_the_summary(labelled: Dataset) -> None:
+    read: Counter[int] = Counter()
+
+    def counted(place: Place) -> Dataset:
+        read[place.first] += 1
+        return place.load()
+
+    parts = Parts.of(labelled, atoms=1000)
+    counting = [replace(place, load=partial(counted, place)) for place in parts.places]
+    report = check(replace(parts, places=counting), "labels")
+    assert list(read.values()) == [2] * len(parts.places)
+    assert report.summary["species_percent"] == {
+        symbol: round(share, 2) for symbol, share in labelled.species_percentages().items()
+    }
 
 
 def test_families_stay_in_one_part() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from hydrogate.checks.hashes import Distinct, Sample, Sides, keys_of_text, scattered
-from hydrogate.checks.statistics import Extremes, Histogram, LeastSquares, Moments, merged
+from hydrogate.checks.statistics import Extremes, Histogram, LeastSquares, Moments, merged, runs
 
 QUICK = settings(max_examples=40, deadline=None)
 NUMBERS = arrays(np.float64, st.integers(1, 60), elements=st.floats(-1e6, 1e6, allow_subnormal=False))
@@ -151,3 +151,8 @@ def test_what_merges() -> None:
 def test_a_hash_is_equal_in_every_process(value: int) -> None:
     assert scattered(np.array([value]), 3)[0] == scattered(np.array([value], dtype=np.uint64), 3)[0]
     assert int(scattered(np.array([0]))[0]) == 16294208416658607535  # SplitMix64 from seed 0
+
+
+@pytest.mark.parametrize(("values", "begin"), [([], []), ([3], [0]), ([3, 3, 1, 3, 3], [0, 2, 3])])
+def test_runs_begin_where_the_value_changes(values: list[int], begin: list[int]) -> None:
+    assert runs(np.array(values)).tolist() == begin
