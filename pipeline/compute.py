@@ -27,13 +27,17 @@ RECOUNT = 5.0  # seconds between two looks at how many workers there are
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-QUIET = {
+SETTINGS = {
     # What goes wrong in a task comes back with its result; a worker's own log is about its connections.
     "logging.distributed": "critical",
     # A connection that breaks is tried again.
     "distributed.comm.retry.count": 5,
-    # Nobody looks at the profile that a worker takes of itself a hundred times a second.
+    # What each process looks after while it waits, up to a hundred times a second: 5 % of a core together, and so 1 %.
     "distributed.worker.profile.enabled": False,
+    "distributed.worker.memory.monitor-interval": "1s",
+    "distributed.scheduler.work-stealing-interval": "1s",
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "5s",
 }
 
 
@@ -52,7 +56,7 @@ def connected(compute: Compute, workers: int, *, tasks: int) -> Iterator["Client
     from dask.system import CPU_COUNT
     from distributed import Client, LocalCluster  # its defaults would go with the block below, were it imported there
 
-    with dask.config.set(QUIET):
+    with dask.config.set(SETTINGS):
         if compute.scheduler:
             with at(compute.scheduler) as client:
                 yield client
@@ -87,7 +91,7 @@ def at(address: str, option: str = "compute.scheduler") -> Iterator["Client"]:
     import dask
     from distributed import Client
 
-    with dask.config.set({**QUIET, "distributed.comm.timeouts.connect": PATIENCE}):
+    with dask.config.set({**SETTINGS, "distributed.comm.timeouts.connect": PATIENCE}):
         try:
             client = Client(address, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
