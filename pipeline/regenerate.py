@@ -90,7 +90,10 @@ def _make(job: _Job) -> _Made | SetAside:
             mol = add_hydrogens(record.mol, reembed=params.reembed, seed=int(rng.integers(2**31)))
         except ValueError as error:
             return aside("sanitizes", job.source, job.record, f"hydrogens cannot be placed: {error}")
-    further = further_geometries(mol, params.sampling, rng)
+    try:
+        further = further_geometries(mol, params.sampling, rng)
+    except ValueError as error:
+        return aside("sanitizes", job.source, job.record, f"no geometries can be sampled: {error}")
     atoms = record.to_atoms(mol)
     if record.explicit_hydrogens < record.expected_hydrogens and not params.add_hydrogens:
         # What is left without its hydrogens is another substance; the teacher labels it in its lowest spin.

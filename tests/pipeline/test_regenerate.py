@@ -24,7 +24,7 @@ from hydrogate.pipeline.hdf5 import UnreadableFile, read_dataset, write_dataset
 from hydrogate.pipeline.params import Regenerate, load_params
 from hydrogate.pipeline.records import raw_records
 from hydrogate.pipeline.sampling import HIGHEST_ENERGY, ForceField, _bonded
-from hydrogate.pipeline.sdf import Molecule, add_hydrogens, read_record
+from hydrogate.pipeline.sdf import Molecule, add_hydrogens, force_field, read_record
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "samples" / "sample-1000-0.sdf.gz"
@@ -249,6 +249,26 @@ def test_pairs_lie_about_a_geometry(tmp_path: Path, method: str) -> None:
         assert np.abs(shift).max() < 1e-5
     write_dataset(data, tmp_path / "data.h5")
     assert read_dataset(tmp_path / "data.h5").partner.tolist() == data.partner.tolist()
+
+
+@pytest.mark.parametrize("method", ["rattle_relax", "md"])
+def test_a_molecule_without_a_force_field_is_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    first, _ = molecules()[:2]
+
+    def none_for_the_first(mol: Any) -> Any:
+        if mol.GetNumHeavyAtoms() == first.mol.GetNumHeavyAtoms():
+            raise ValueError("neither MMFF nor UFF has parameters for this molecule")
+        return force_field(mol)
+
+    assert first.mol.GetNumHeavyAtoms() != molecules()[1].mol.GetNumHeavyAtoms()
+    monkeypatch.setattr("hydrogate.pipeline.sampling.force_field", none_for_the_first)
+    path = write(tmp_path / "two.sdf.gz", RECORDS[:2])
+    data, counts = regenerate.run([path], parameters(**sampling(method, per_structure=1)))
+    assert data.source_index.tolist() == [1, 1]
+    assert counts.n_quarantined == 1
+    assert data.quarantine[0].reason.startswith("no geometries can be sampled: neither MMFF nor UFF")
 
 
 def test_without_pairs_there_is_no_such_column(data: Dataset) -> None:
