@@ -66,9 +66,8 @@ def _of_contracts(before: Declaration, after: Declaration) -> Iterator[Change]:
         yield Change(Effect.UNCLEAR, "profile changed", "contracts.profile", *map(text_of, profiles))
     was, now = _resolved(before), _resolved(after)
     for contract in CONTRACTS:
-        yield from _of_enforcement(
-            *(_mapping(side, contract).get("enforce", "refuse") for side in (was, now)), contract
-        )
+        before_it, after_it = (_mapping(side, contract).get("enforce", "refuse") for side in (was, now))
+        yield from _of_enforcement(before_it, after_it, contract)
         checks = [check for check in _keys(_mapping(was, contract), _mapping(now, contract)) if check != "enforce"]
         for check in checks:
             old, new = (_mapping(_mapping(side, contract), check) for side in (was, now))

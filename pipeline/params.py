@@ -78,11 +78,11 @@ class Label(Section):
 
 
 class Compute(Section):
-    """Who labels: this machine, the Dask scheduler at an address, or ``jobs`` jobs of a cluster class of dask-jobqueue."""
+    """Who labels: this machine, the scheduler at an address, or ``jobs`` jobs of a cluster class of dask-jobqueue."""
 
     scheduler: str | None = None
     cluster: str | None = None
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = Field(default_factory=dict)
     jobs: PositiveInt = 1
 
     @model_validator(mode="after")

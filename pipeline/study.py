@@ -104,14 +104,15 @@ def run(name: str, study: Study, seeds: Sequence[int], changes: Changes, root: P
     if changed:
         raise BadParams(f"a study is of a commit, but files are changed; commit them first:\n{changed}")
     path = root / REPORTS / f"{name}.json"
-    head = {"study": name, "commit": _said(root, "git", "rev-parse", "HEAD").strip(), "params": study.params | changes}
+    commit = _said(root, "git", "rev-parse", "HEAD").strip()
+    head = {"study": name, "commit": commit, "params": study.params | changes}
     report = _begun(path, head)
     clone = root / CLONES / name
     for seed in seeds:  # a seed after the other, so that a study that is cut short compares what it has
         for setting, own in study.settings.items():
             if any((entry["setting"], entry["seed"]) == (setting, seed) for entry in report["runs"]):
                 continue
-            _prepare(clone, root, head["commit"], study.sample)
+            _prepare(clone, root, commit, study.sample)
             of_run = {**study.params, **own, **changes, "train.seed": seed}
             words = [word for key, value in of_run.items() for word in ("-S", f"{key}={_yaml(value)}")]
             _run(
