@@ -152,7 +152,7 @@ def over_workers(
         Whatever ``function`` raised.
     """
     from distributed import CancelledError, as_completed
-    from distributed.comm import CommClosedError
+    from distributed.comm.core import CommClosedError
     from distributed.scheduler import KilledWorker
 
     waiting = enumerate(chunks)

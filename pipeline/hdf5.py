@@ -85,6 +85,7 @@ def write_dataset(data: Dataset, path: Path) -> None:
         What was written does not read as ``data``: the disk is full.
     """
     with written_whole(path) as temporary:
+        _refuse_full_disk(data, path, temporary)
         # Aligned, so that an array can be used where it lies in the file.
         with h5py.File(temporary, "w", alignment_interval=8) as file:
             _write(data, file)
@@ -93,6 +94,20 @@ def write_dataset(data: Dataset, path: Path) -> None:
             verify(temporary)
         except UnreadableFile as error:
             raise OSError(f"{path}: could not be written whole, make room on its disk ({error})") from error
+
+
+def _refuse_full_disk(data: Dataset, path: Path, temporary: Path) -> None:
+    """Ask for the room before HDF5 does: where it finds none half-way, the process dies of a segmentation fault."""
+    texts = [part for name in TEXT for part in data.text(name)]
+    columns = [getattr(data, name) for name in (*_ATOMS, *_STRUCTURES) if name not in TEXT]
+    size = sum(array.nbytes for array in (*texts, *columns) if array is not None)
+    size += sum(len(record.source) + len(record.reason) + 24 for record in data.quarantine) + 65536
+    if hasattr(os, "posix_fallocate"):
+        with temporary.open("wb") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                raise OSError(f"{path}: no room for {size} bytes on its disk ({error.strerror})") from error
 
 
 def _write(data: Dataset, file: h5py.File) -> None:
@@ -206,7 +221,7 @@ def _opened(path: Path, mapped: bool = False) -> Iterator["_Stored"]:
             yield _Stored(file, path, mapped)
     except UnreadableFile:
         raise
-    except (OSError, KeyError, RuntimeError, TypeError, ValueError, MemoryError) as error:
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError, MemoryError) as error:
         raise UnreadableFile(
             f"{path}: not a readable hydrogate data set ({error}); make it again or restore it"
         ) from error
