@@ -100,13 +100,13 @@ def bench(count: int, rounds: int) -> dict[str, Any]:
             row[f"{kind}_start_s"] = statistics.median(a - FEW * slope for a, slope in zip(few, each, strict=True))
             row[f"{kind}_each"] = each
         rows[name] = row
-    for name, against, kind, into in (
-        ("1", "bare", "cpu", "cpu over bare"),
-        ("1", "bare", "wall", "wall over bare"),
-        ("2", "bare", "cpu", "cpu over bare"),
-        ("2", "1", "wall", "wall over one process"),
+    for into, kind, name, above, below in (
+        ("cpu over bare", "cpu", "1", "1", "bare"),
+        ("wall over bare", "wall", "1", "1", "bare"),
+        ("cpu over bare", "cpu", "2", "2", "bare"),
+        ("times as fast as one", "wall", "2", "1", "2"),
     ):
-        ratios = [a / b for a, b in zip(rows[name][f"{kind}_each"], rows[against][f"{kind}_each"], strict=True)]
+        ratios = [a / b for a, b in zip(rows[above][f"{kind}_each"], rows[below][f"{kind}_each"], strict=True)]
         rows[name][into] = (statistics.median(ratios), min(ratios), max(ratios))
     return {"structures": count, "rounds": rounds, "targets": TARGETS, "rows": rows}
 

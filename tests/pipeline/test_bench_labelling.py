@@ -33,5 +33,5 @@ def test_start_and_work_are_told_apart(
     assert rows["1"]["wall_start_s"] == pytest.approx(2.0)
     assert rows["1"]["wall over bare"] == pytest.approx([1.04] * 3)
     assert rows["1"]["cpu over bare"] == pytest.approx([1.0] * 3)
-    assert rows["2"]["wall over one process"] == pytest.approx([0.5] * 3)
-    assert "the stage, 2 processes" in capsys.readouterr().out
+    assert rows["2"]["times as fast as one"] == pytest.approx([2.0] * 3)
+    assert "100 structures, 2 rounds" in capsys.readouterr().out
