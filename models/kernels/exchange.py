@@ -75,15 +75,18 @@ def halves(edges: Tensor, atoms: int) -> Tensor | None:
     """The pairs (2, E/2), first atom before second, of ``edges`` (2, E); None where the C++ kernel cannot take them.
 
     It takes what `neighbour_pairs` gives, sorted by receiver, then sender, each edge with its twin the other way, on a
-    CPU, and in no compiled graph.
+    CPU, in no compiled graph and not inside `torch.func`.
     """
     if torch.compiler.is_compiling() or fastest("exchange", edges.device.type) == "eager":
         return None
     edges = edges.contiguous()
     found = torch.empty_like(edges)
+    try:
+        pointers = [ctypes.c_void_p(row.data_ptr()) for row in (*edges, *found)]
+    except RuntimeError:  # inside `torch.func.grad` tensors have no storage of their own
+        return None
     count = _native.library("exchange").halves
     count.restype = ctypes.c_long
-    pointers = (ctypes.c_void_p(row.data_ptr()) for row in (*edges, *found))
     pairs = count(ctypes.c_long(edges.shape[1]), ctypes.c_long(atoms), *pointers)
     return None if pairs < 0 else found[:, :pairs].contiguous()
 

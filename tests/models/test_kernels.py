@@ -172,6 +172,15 @@ def test_a_student_takes_edges_that_go_one_way() -> None:
     torch.testing.assert_close(one_way(student, batch, 1), exact)
 
 
+@pytest.mark.parametrize("learns", [True, False])
+def test_a_painn_inside_torch_func(learns: bool) -> None:
+    some = [molecule("CH3CH2OH"), molecule("H2O")]
+    student = make_student("painn", {"features": 16, "layers": 2}, Support.of(some)).double().requires_grad_(learns)
+    batch = student.collate(some, torch.float64)
+    found = torch.func.grad(lambda positions: student.interaction_energy(batch.at(positions)).sum())(batch.positions)
+    torch.testing.assert_close(-found.detach(), energy_and_forces(student, batch).forces)
+
+
 @pytest.mark.parametrize("case", ["message", "attention"])
 def test_unsorted_edges_are_refused(case: str) -> None:
     *tensors, edges = arguments(case)
