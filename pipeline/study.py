@@ -115,18 +115,10 @@ def run(name: str, study: Study, seeds: Sequence[int], changes: Changes, root: P
             _prepare(clone, root, commit, study.sample)
             of_run = {**study.params, **own, **changes, "train.seed": seed}
             words = [word for key, value in of_run.items() for word in ("-S", f"{key}={_yaml(value)}")]
-            _run(
-                clone,
-                sys.executable,
-                "-m",
-                "dvc",
-                "exp",
-                "run",
-                "--force",
-                "--name",
-                f"{name}-{setting}-{seed}",
-                *words,
-            )
+            experiment, dvc = f"{name}-{setting}-{seed}", (sys.executable, "-m", "dvc", "exp")
+            if experiment in _said(clone, *dvc, "list", "--names-only").split():
+                _run(clone, *dvc, "remove", experiment)  # of other parameters, or its result was lost
+            _run(clone, *dvc, "run", "--name", experiment, *words)
             metrics = {file.stem: json.loads(file.read_text("utf-8")) for file in sorted(clone.glob("metrics/*.json"))}
             report["runs"].append({"setting": setting, "seed": seed, "params": own, "metrics": metrics})
             _write(path, report)

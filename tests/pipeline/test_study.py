@@ -34,11 +34,14 @@ def project(tmp_path, monkeypatch):
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "--quiet", "-m", "a")
     (tmp_path / ".git/info/exclude").write_text("reports\n.studies\n")
-    ran, really = [], study._run
+    ran, removed, really, said = [], [], study._run, study._said
 
     def run(place, *command):
         if "dvc" not in command:
             really(place, *command)
+            return
+        if "remove" in command:
+            removed.append(command[-1])
             return
         ran.append(command[command.index("exp") :])
         assert (place / "params.yaml").read_text() == "train: 1\n"
@@ -48,13 +51,18 @@ def project(tmp_path, monkeypatch):
         (place / "metrics/validation.json").write_text(json.dumps(rmse))
         (place / "metrics/training.json").write_text(json.dumps({"cpu_seconds": 100.0}))
 
+    def there(place, *command):
+        names = [words[words.index("--name") + 1] for words in ran]
+        return "\n".join(names) if "dvc" in command else said(place, *command)
+
     monkeypatch.setattr(study, "_run", run)
+    monkeypatch.setattr(study, "_said", there)
     monkeypatch.chdir(tmp_path)
-    return tmp_path, ran
+    return tmp_path, ran, removed
 
 
 def test_each_setting_is_run_with_each_seed_and_nothing_twice(project):
-    root, ran = project
+    root, ran, _ = project
     study.run("small", SMALL, (0,), {})
     assert [command[command.index("--name") + 1] for command in ran] == ["small-one-0", "small-two-0"]
     assert "regenerate.add_hydrogens=false" in ran[1]
@@ -72,10 +80,11 @@ def test_each_setting_is_run_with_each_seed_and_nothing_twice(project):
 
 
 def test_other_parameters_or_another_commit_begin_anew(project):
-    root, ran = project
+    root, ran, removed = project
     study.run("small", SMALL, (0,), {})
     study.run("small", SMALL, (0,), {"train.epochs": "1"})
     assert len(ran) == 4
+    assert removed == ["small-one-0", "small-two-0"]
     assert "train.epochs=1" in ran[-1]
     git(root, "commit", "--quiet", "--allow-empty", "-m", "b")
     report = study.run("small", SMALL, (0,), {"train.epochs": "1"})
@@ -84,7 +93,7 @@ def test_other_parameters_or_another_commit_begin_anew(project):
 
 
 def test_what_was_measured_outlives_a_failure(project, monkeypatch):
-    root, _ = project
+    root, _, _ = project
     run = study._run
 
     def failing(place, *command):
@@ -101,7 +110,7 @@ def test_what_was_measured_outlives_a_failure(project, monkeypatch):
 
 
 def test_changed_files_are_refused(project):
-    root, ran = project
+    root, ran, _ = project
     (root / "params.yaml").write_text("train: 2\n")
     with pytest.raises(BadParams, match=r"commit them first:\n M params\.yaml"):
         study.run("small", SMALL, (0,), {})
