@@ -50,6 +50,8 @@ class Study(Section):
         What each setting changes beside that.
     seeds : sequence of int
         Each setting is run once with each, as ``train.seed``.
+    stage : str
+        Every run ends with it; the whole pipeline where none is named.
     columns : mapping of str to str
         Heading to a metric, such as ``validation.force_rmse``.
     """
@@ -59,6 +61,7 @@ class Study(Section):
     params: Changes = Field(default_factory=dict)
     settings: Annotated[dict[Name, Changes], Field(min_length=1)]
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    stage: str | None = None
     columns: Annotated[dict[str, str], Field(min_length=1)]
 
 
@@ -118,7 +121,7 @@ def run(name: str, study: Study, seeds: Sequence[int], changes: Changes, root: P
             experiment, dvc = f"{name}-{setting}-{seed}", (sys.executable, "-m", "dvc", "exp")
             if experiment in _said(clone, *dvc, "list", "--names-only").split():
                 _run(clone, *dvc, "remove", experiment)  # of other parameters, or its result was lost
-            _run(clone, *dvc, "run", "--name", experiment, *words)
+            _run(clone, *dvc, "run", "--name", experiment, *words, *([study.stage] if study.stage else []))
             metrics = {file.stem: json.loads(file.read_text("utf-8")) for file in sorted(clone.glob("metrics/*.json"))}
             report["runs"].append({"setting": setting, "seed": seed, "params": own, "metrics": metrics})
             _write(path, report)

@@ -17,6 +17,7 @@ SMALL = Study(
     params={"train.epochs": 2},
     settings={"one": {}, "two": {"train.loss.force": "mse", "regenerate.add_hydrogens": False}},
     seeds=(0, 1),
+    stage="validate",
     columns={"RMSE": "validation.force_rmse", "CPU": "training.cpu_seconds", "O/C": "validation.oxygen_over_carbon"},
 )
 
@@ -67,6 +68,7 @@ def test_each_setting_is_run_with_each_seed_and_nothing_twice(project):
     assert [command[command.index("--name") + 1] for command in ran] == ["small-one-0", "small-two-0"]
     assert "regenerate.add_hydrogens=false" in ran[1]
     assert "train.epochs=2" in ran[1]
+    assert ran[1][-1] == "validate"
     report = study.run("small", SMALL, (0, 1), {})
     assert [(entry["setting"], entry["seed"]) for entry in report["runs"]] == [
         ("one", 0), ("two", 0), ("one", 1), ("two", 1),
@@ -125,6 +127,7 @@ def test_a_command_that_fails_is_named(tmp_path):
 @pytest.mark.parametrize("name", sorted(path.stem for path in STUDIES.glob("*.yaml")))
 def test_the_shipped_studies_change_what_exists(name):
     declared, params = load_study(name), yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert declared.stage in {None, *yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]}
     for changes in (declared.params, *declared.settings.values()):
         for key in changes:
             value = params
