@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -178,19 +178,24 @@ def labelling(workers: tuple[Path, str, Any]) -> Labelling:
 def test_killed_at_20_random_moments_nothing_is_lost_and_nothing_asked_twice(labelling: Labelling) -> None:
     random_ = random.Random(0)
     seen: list[int] = []
+    killed = 0
     for _ in range(20):
         before, asked = labelling.stored(), len(labelling.asked())
         pid = labelling.start()
         # After so many more answers, and some milliseconds: by the clock alone a slow machine would never get far.
-        wanted, deadline = random_.randrange(24), time.monotonic() + 60
+        wanted, deadline = random_.randrange(16), time.monotonic() + 60
         while len(labelling.asked()) < min(asked + wanted, COUNT) and time.monotonic() < deadline:
             time.sleep(0.001)
-        time.sleep(random_.uniform(0, 0.4))
-        os.kill(pid, signal.SIGKILL)
-        assert labelling.ended() == -signal.SIGKILL
+        time.sleep(random_.uniform(0, 0.03))
+        with suppress(ProcessLookupError):  # a fast machine is done
+            os.kill(pid, signal.SIGKILL)
+        status = labelling.ended()
+        assert status in (0, -signal.SIGKILL)
+        killed += status != 0
         assert not before & set(labelling.asked()[asked:]), "asked again"
         assert before <= labelling.stored(), "lost"
         seen.append(len(labelling.stored()))
+    assert killed > 10
     assert len({count for count in seen if 0 < count < COUNT}) > 5, seen
     before, asked = labelling.stored(), len(labelling.asked())
     assert labelling.run()[0] == 0

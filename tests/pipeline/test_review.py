@@ -49,7 +49,9 @@ def clone(tmp_path: Path, labelled: Dataset, monkeypatch: pytest.MonkeyPatch) ->
     blocks["n_structures"] = {"value": 200.0, "unit": "molecules", "n": 200}
     blocks |= {name: {**block, "n": 200} for name, block in blocks.items()}
     training = {**names, "convergence": {"value": 0.01, "unit": "", "n": 12}}
-    for name, content in (("validation", {"split": "test", **names, **blocks}), ("training", training)):
+    stable = {**names, "md_stability": {"value": 1.0, "unit": "", "n": 20}}
+    validation = {"split": "test", **names, **blocks}
+    for name, content in (("validation", validation), ("training", training), ("md", stable)):
         (tmp_path / f"metrics/{name}.json").write_text(json.dumps(content))
     monkeypatch.setattr(decide, "stale_stages", lambda root: [])
     monkeypatch.setattr(report, "run", lambda *given: ("# Report\n", ["::notice ::hello"]))
