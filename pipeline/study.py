@@ -1,7 +1,7 @@
 """``nox -s study -- NAME``: settings of the pipeline compared, each as a DVC experiment of the present commit.
 
 In:  ``pipeline/studies/NAME.yaml``: what differs, from what it starts, with which seeds, and what is looked at.
-Out: ``reports/studies/NAME.json``: of each setting and seed the metrics files as the run left them; a table is printed.
+Out: ``reports/studies/NAME.json``: of each setting and seed the metrics files that the columns are of; a table is printed.
 
 The experiments run one after the other in a clone under ``.studies/``, so that neither the parameters nor the data here
 change; it shares DVC's cache. Labels and half-finished trainings survive there in ``.progress/``: a study that was
@@ -122,7 +122,9 @@ def run(name: str, study: Study, seeds: Sequence[int], changes: Changes, root: P
             if experiment in _said(clone, *dvc, "list", "--names-only").split():
                 _run(clone, *dvc, "remove", experiment)  # of other parameters, or its result was lost
             _run(clone, *dvc, "run", "--name", experiment, *words, *([study.stage] if study.stage else []))
-            metrics = {file.stem: json.loads(file.read_text("utf-8")) for file in sorted(clone.glob("metrics/*.json"))}
+            # Those alone that a column is of: of a stage that did not run the commit's own would still lie there.
+            files = sorted({key.partition(".")[0] for key in study.columns.values()})
+            metrics = {name: json.loads((clone / f"metrics/{name}.json").read_text("utf-8")) for name in files}
             report["runs"].append({"setting": setting, "seed": seed, "params": own, "metrics": metrics})
             _write(path, report)
     return report
