@@ -1,7 +1,7 @@
 """``nox -s study -- NAME``: settings of the pipeline compared, each as a DVC experiment of the present commit.
 
 In:  ``pipeline/studies/NAME.yaml``: what differs, from what it starts, with which seeds, and what is looked at.
-Out: ``reports/studies/NAME.json``: of each setting and seed the metrics files that the columns are of; a table is printed.
+Out: ``reports/studies/NAME.json``: of each setting and seed the metrics files that the columns are of; a table too.
 
 The experiments run one after the other in a clone under ``.studies/``, so that neither the parameters nor the data here
 change; it shares DVC's cache. Labels and half-finished trainings survive there in ``.progress/``: a study that was
