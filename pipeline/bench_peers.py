@@ -211,10 +211,12 @@ def targets(report: Mapping[str, Any]) -> list[Target]:
         target = f"{what} at batch {LARGEST_BATCH} at least {wanted:g} times as fast as {name}"
         found.append(Target(target, ratio, None if ratio is None else ratio >= wanted))
     own, *others = report["accuracy"].values() or [None]
+    # The best peer is known when all have run.
+    missing = [name for name in report["to_train"] if name not in report["accuracy"]]
     for threshold in THRESHOLDS:
         key = f"{threshold:.2f}"
         target = f"time to {key} eV/Å at most {TIME_TARGET:.2f} of the best peer's"
-        if not others or own["reached"][key][1] is None:
+        if missing or not others or own["reached"][key][1] is None:
             found.append(Target(target, None, None))
             continue
         # Ours when it was seen to be there, theirs when it was last seen not to be, which may be never.
@@ -227,7 +229,7 @@ def targets(report: Mapping[str, Any]) -> list[Target]:
 def read_report(fingerprint: str) -> dict[str, Any]:
     """What is kept of an earlier report: all of it, but times to accuracy on other data, or planned otherwise."""
     made_of = {"labelled_fingerprint": fingerprint, "epochs": EPOCHS}
-    empty: dict[str, Any] = {"rows": [], "not_run": {}, "accuracy": {}, "targets": [], **made_of}
+    empty: dict[str, Any] = {"to_train": [], "rows": [], "not_run": {}, "accuracy": {}, "targets": [], **made_of}
     if not REPORT.exists():
         return empty
     try:
@@ -302,6 +304,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows, died = speeds(students | others, data, "quick" in words)
         report["rows"], absent = [row._asdict() for row in rows], absent | died
     report["not_run"] = absent
+    untrained = {name for peer in peers() if peer.not_trained for name in peer.contestants}
+    untrained |= {name for name, entry in others.items() if entry.not_trained}
+    report["to_train"] = sorted({*others, *absent} - untrained - {"cuda"} - set(students))
     write(report)
     own = next(iter(students))
     if "quick" not in words:

@@ -47,11 +47,14 @@ def test_targets_are_judged_where_they_were_measured_and_against_ourselves() -> 
     ours = run(point(20.0, 0.25), point(30.0, 0.20))
     theirs = run(point(50.0, 0.3), point(70.0, 0.24), point(120.0, 0.21))
     report = {"rows": [row._asdict() for row in rows], "accuracy": {"ours": ours, "theirs": theirs}}
+    report["to_train"] = ["theirs"]
     assert [target.reached for target in targets(report)] == [True, False, None, False, True]
     # When theirs was last seen above, not when it was first seen below.
     assert [target.found for target in targets(report)][3:] == [20.0 / 50.0, 30.0 / 120.0]
-    assert [target.reached for target in targets({"rows": [], "accuracy": {}})] == [None] * 5
-    at_once = {"rows": [], "accuracy": {"ours": ours, "theirs": run(point(50.0, 0.1))}}
+    assert [target.reached for target in targets({"rows": [], "accuracy": {}, "to_train": []})] == [None] * 5
+    # Who the best is, is unknown while one of them has not run.
+    assert [target.reached for target in targets(report | {"to_train": ["theirs", "another"]})][3:] == [None, None]
+    at_once = {"rows": [], "to_train": [], "accuracy": {"ours": ours, "theirs": run(point(50.0, 0.1))}}
     assert targets(at_once)[3:] == [(targets(report)[k].target, None, False) for k in (3, 4)]
 
 
