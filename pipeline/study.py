@@ -53,7 +53,7 @@ class Study(Section):
     stage : str
         Every run ends with it; the whole pipeline where none is named.
     columns : mapping of str to str
-        Heading to a metric, such as ``validation.force_rmse``.
+        Heading to a metric, such as ``validation.force_rmse``, or to what a check observed.
     """
 
     reason: Annotated[str, Field(min_length=1)]
@@ -82,7 +82,14 @@ def load_study(name: str) -> Study:
         raise BadParams(f"pipeline/studies/{name}.yaml: {explain(error, Study)}") from error
 
 
-def run(name: str, study: Study, seeds: Sequence[int], changes: Changes, root: Path = Path()) -> dict[str, Any]:
+def run(
+    name: str,
+    study: Study,
+    seeds: Sequence[int],
+    changes: Changes,
+    root: Path = Path(),
+    settings: Sequence[str] | None = None,
+) -> dict[str, Any]:
     """Run what is missing in ``reports/studies/<name>.json``, and write each result there when it comes.
 
     Parameters
@@ -95,14 +102,18 @@ def run(name: str, study: Study, seeds: Sequence[int], changes: Changes, root: P
         Of parameters, beside the study's own.
     root : Path
         The project's root.
+    settings : sequence of str
+        These alone; all where None.
 
     Raises
     ------
     BadParams
-        A tracked file is changed: a study is of a commit.
+        A tracked file is changed: a study is of a commit. Or the study has no such setting.
     RuntimeError
         An experiment failed; what was measured before is kept.
     """
+    for unknown in set(settings or ()) - set(study.settings):
+        raise BadParams(f"study {name} has no setting {unknown!r}{did_you_mean(unknown, list(study.settings))}")
     changed = _said(root, "git", "status", "--porcelain", "--untracked-files=no")
     if changed:
         raise BadParams(f"a study is of a commit, but files are changed; commit them first:\n{changed}")
@@ -113,7 +124,8 @@ def run(name: str, study: Study, seeds: Sequence[int], changes: Changes, root: P
     clone = root / CLONES / name
     for seed in seeds:  # a seed after the other, so that a study that is cut short compares what it has
         for setting, own in study.settings.items():
-            if any((entry["setting"], entry["seed"]) == (setting, seed) for entry in report["runs"]):
+            done = any((entry["setting"], entry["seed"]) == (setting, seed) for entry in report["runs"])
+            if done or (settings and setting not in settings):
                 continue
             _prepare(clone, root, commit, study.sample)
             of_run = {**study.params, **own, **changes, "train.seed": seed}
@@ -170,10 +182,11 @@ def table(study: Study, report: Mapping[str, Any]) -> str:
 
 
 def _values(runs: Sequence[Mapping[str, Any]], key: str) -> Iterator[float | None]:
-    file, _, name = key.partition(".")
-    for metrics in runs:
-        found = metrics.get(file, {}).get(name)
-        yield found.get("value") if isinstance(found, Mapping) else found
+    for found in runs:
+        value: Any = found
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        yield value.get("value") if isinstance(value, Mapping) else value
 
 
 def _cell(values: Sequence[float | None]) -> str:
@@ -206,11 +219,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="nox -s study --", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("name", help=", ".join(sorted(path.stem for path in STUDIES.glob("*.yaml"))))
     parser.add_argument("--seeds", type=int, nargs="+", help="in place of the study's own")
+    parser.add_argument("--settings", nargs="+", help="these alone")
     parser.add_argument("-S", dest="changes", action="append", default=[], metavar="KEY=VALUE", help="for every run")
     options = parser.parse_args(argv)
     study = load_study(options.name)
     changes: Changes = dict(change.split("=", 1) for change in options.changes)
-    report = run(options.name, study, options.seeds or study.seeds, changes)
+    report = run(options.name, study, options.seeds or study.seeds, changes, settings=options.settings)
     print(f"{study.reason}\n\n{table(study, report)}\n{REPORTS / options.name}.json")
     return 0
 

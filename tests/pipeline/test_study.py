@@ -81,6 +81,21 @@ def test_each_setting_is_run_with_each_seed_and_nothing_twice(project):
     ]
 
 
+def test_a_setting_can_be_run_alone(project):
+    _, ran, _ = project
+    study.run("small", SMALL, (0, 1), {}, settings=["two"])
+    assert [command[command.index("--name") + 1] for command in ran] == ["small-two-0", "small-two-1"]
+    with pytest.raises(BadParams, match="no setting 'tow'.*did you mean 'two'"):
+        study.run("small", SMALL, (0,), {}, settings=["tow"])
+
+
+def test_a_column_may_be_what_a_check_observed():
+    declared = SMALL.model_copy(update={"columns": {"similarity": "structures.checks.split_similarity.observed.mean"}})
+    metrics = {"structures": {"checks": {"split_similarity": {"observed": {"mean": 0.25}}}}}
+    runs = [{"setting": "one", "seed": 0, "metrics": metrics}, {"setting": "two", "seed": 0, "metrics": {}}]
+    assert study.table(declared, {"runs": runs}).splitlines()[2:] == ["| one | 0.250 |", "| two | undefined |"]
+
+
 def test_other_parameters_or_another_commit_begin_anew(project):
     root, ran, removed = project
     study.run("small", SMALL, (0,), {})
