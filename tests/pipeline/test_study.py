@@ -85,7 +85,7 @@ def test_a_setting_can_be_run_alone(project):
     _, ran, _ = project
     study.run("small", SMALL, (0, 1), {}, settings=["two"])
     assert [command[command.index("--name") + 1] for command in ran] == ["small-two-0", "small-two-1"]
-    with pytest.raises(BadParams, match="no setting 'tow'.*did you mean 'two'"):
+    with pytest.raises(BadParams, match=r"no setting 'tow'.*did you mean 'two'"):
         study.run("small", SMALL, (0,), {}, settings=["tow"])
 
 
