@@ -1,4 +1,4 @@
-"""Commands on students: ``evaluate``, ``predict``, ``md``, ``visualize``."""
+"""Commands on students: ``evaluate``, ``predict``, ``md``, ``visualize``, ``dimers``, ``distorted``."""
 
 import sys
 from pathlib import Path
@@ -211,4 +211,37 @@ def dimers(
         lambda: {"summary": rows, "dimers": [one._asdict() for one in found]},
         lambda: dimers_markdown(rows, title),
         lambda: dimers_text(rows, title),
+    )
+
+
+@app.command(epilog="Example: hydrogate distorted --sigma 0.15")
+def distorted(
+    sigma: Annotated[float, typer.Option(min=0.001, max=0.5, help="Displacement along each axis, Å.")] = 0.1,
+    labelled: Annotated[Path, typer.Option(help="Whose molecules, as for `evaluate`.")] = Path("data/labelled.h5"),
+    split: Annotated[str, typer.Option(help="Take the molecules of this split alone.")] = "test",
+    count: Annotated[int, typer.Option(min=1, help="Molecules, drawn at random.")] = 200,
+    student: Annotated[Path, typer.Option(help="The trained student.")] = Path("data/student.safetensors"),
+    teacher: Annotated[str, typer.Option(help="Who labels the geometries.")] = "xtb",
+    seed: Annotated[int, typer.Option(min=0, help="Equal seed, equal geometries.")] = 0,
+    output_format: Format = OutputFormat.TEXT,
+) -> None:
+    """Distorted geometries of held-out molecules: the student against the teacher. No gate."""
+    from functools import partial
+
+    from hydrogate.checks.render.metrics import metrics_dict, metrics_markdown, metrics_text
+    from hydrogate.models.potential import load_student, predict
+    from hydrogate.models.teachers import make_teacher
+    from hydrogate.pipeline import distorted as geometries
+    from hydrogate.pipeline.check import relabel
+    from hydrogate.pipeline.evaluate import of_split
+    from hydrogate.pipeline.formats import read
+
+    potentials = partial(predict, load_student(student)), partial(relabel, make_teacher(teacher))
+    found = geometries.run(of_split(read(labelled), split), *potentials, sigma, count, seed)
+    title = f"{student} on the molecules of {labelled} ({split}), distorted by {sigma:g} Å"
+    print_as(
+        output_format,
+        lambda: metrics_dict(found),
+        lambda: metrics_markdown(found, title, ()),
+        lambda: metrics_text(found, title, ()),
     )
