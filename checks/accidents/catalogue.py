@@ -31,6 +31,9 @@ class Accident:
         Where it happened or is described: a link.
     largest_share : float
         The share of the structures that it strikes at its worst; below 1 where striking all is no accident.
+    before_labelling : bool
+        Whether it strikes the structures that are then labelled: the labels are right for what they are of. The atlas
+        labels again what it changed.
     spoil : callable
         ``(data, rows, rng)`` to a data set in which the structures ``rows`` are spoiled.
     """
@@ -39,6 +42,7 @@ class Accident:
     contracts: tuple[str, ...]
     source: str
     largest_share: float
+    before_labelling: bool
     spoil: Spoil
 
     @property
@@ -50,12 +54,14 @@ class Accident:
 ACCIDENTS: dict[str, Accident] = {}
 
 
-def accident(*contracts: str, source: str, largest_share: float = 1.0) -> Callable[[Spoil], Spoil]:
+def accident(
+    *contracts: str, source: str, largest_share: float = 1.0, before_labelling: bool = False
+) -> Callable[[Spoil], Spoil]:
     """Declare the decorated function as the accident of its name."""
 
     def declare(spoil: Spoil) -> Spoil:
         name = spoil.__name__
-        ACCIDENTS[name] = Accident(name, contracts, source, largest_share, spoil)
+        ACCIDENTS[name] = Accident(name, contracts, source, largest_share, before_labelling, spoil)
         return spoil
 
     return declare
@@ -111,6 +117,13 @@ def labels(data: Dataset) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     if data.energy is None or data.forces is None:
         raise NotApplicable("the data set carries no energies and forces")
     return data.energy, data.forces
+
+
+def spin_of_electrons(data: Dataset, rows: Rows) -> NDArray[np.int16]:
+    """2S + 1 of the structures ``rows`` as a reader takes it where nothing is said: 1, or 2 for an odd electron."""
+    protons = np.bincount(data.structure_of_atom, weights=data.numbers, minlength=len(data))[rows].astype(np.int64)
+    spin: NDArray[np.int16] = (1 + (protons - data.charge[rows]) % 2).astype(np.int16)
+    return spin
 
 
 def without_atoms(data: Dataset, lost: NDArray[np.int64]) -> Dataset:

@@ -3,12 +3,22 @@
 import numpy as np
 from ase.units import Bohr
 
-from hydrogate.checks.accidents.catalogue import Rows, accident, atoms_of, changed, with_values, without_atoms
+from hydrogate.checks.accidents.catalogue import (
+    Rows,
+    accident,
+    atoms_of,
+    changed,
+    spin_of_electrons,
+    with_values,
+    without_atoms,
+)
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.observables import Ints, geometry
 
 _BOTH = ("structures", "labels")
 TORN_BY = 3.0  # Å
+BOX = 10.0  # Å
+DECIMALS = 2
 
 
 def _hydrogens(data: Dataset, rows: Rows) -> tuple[Ints, Ints]:
@@ -18,7 +28,7 @@ def _hydrogens(data: Dataset, rows: Rows) -> tuple[Ints, Ints]:
     return own[shape.hydrogen], own[shape.partner]
 
 
-@accident(*_BOTH, source="https://github.com/grimme-lab/xtb/issues/26")
+@accident(*_BOTH, source="https://github.com/grimme-lab/xtb/issues/26", before_labelling=True)
 def hydrogens_stripped(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
     """Hydrogen is missing, and its labels with it: implicit in the file, and the reader took the atoms written down.
 
@@ -28,14 +38,14 @@ def hydrogens_stripped(data: Dataset, rows: Rows, rng: np.random.Generator) -> D
     return without_atoms(data, hydrogen[data.numbers[partner] != 1])
 
 
-@accident(*_BOTH, source="https://github.com/michellab/BioSimSpace/issues/419")
+@accident(*_BOTH, source="https://github.com/michellab/BioSimSpace/issues/419", before_labelling=True)
 def polar_hydrogens_only(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
     """Hydrogens on carbon are missing: a file from docking, which keeps those on N and O alone."""
     hydrogen, partner = _hydrogens(data, rows)
     return without_atoms(data, hydrogen[data.numbers[partner] == 6])
 
 
-@accident(*_BOTH, source="https://github.com/keiserlab/e3fp/issues/59")
+@accident(*_BOTH, source="https://github.com/keiserlab/e3fp/issues/59", before_labelling=True)
 def hydrogens_at_origin(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
     """Every hydrogen lies at the origin: RDKit's AddHs without addCoords."""
     return with_values(data, positions=changed(data.positions, _hydrogens(data, rows)[0], 0.0))
@@ -61,7 +71,7 @@ def positions_in_bohr(data: Dataset, rows: Rows, rng: np.random.Generator) -> Da
     return with_values(data, positions=changed(data.positions, own, data.positions[own] / Bohr))
 
 
-@accident(*_BOTH, source="https://github.com/MehmetAzizYirik/MAYGEN/issues/82")
+@accident(*_BOTH, source="https://github.com/MehmetAzizYirik/MAYGEN/issues/82", before_labelling=True)
 def flattened(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
     """The third coordinate is 0: a drawing taken for a geometry."""
     return with_values(data, positions=changed(data.positions, (atoms_of(data, rows), 2), 0.0))
@@ -84,3 +94,50 @@ def nan_in_one_atom(data: Dataset, rows: Rows, rng: np.random.Generator) -> Data
     if data.forces is None:
         return with_values(data, positions=changed(data.positions, struck, np.nan))
     return with_values(data, forces=changed(data.forces, struck, np.nan))
+
+
+@accident(*_BOTH, source="https://github.com/MobleyLab/benchmarksets/issues/68", before_labelling=True)
+def charges_lost(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """Ions are taken for neutral: their file does not write the charge.
+
+    A structure that is no ion and has hydrogen on N, O or S is made one first, without that proton: nothing tells it
+    from a file of the ion. It then has no SMILES, and the spin multiplicity of its electrons.
+    """
+    hydrogen, partner = _hydrogens(data, rows)
+    hydrogen = hydrogen[np.isin(data.numbers[partner], (7, 8, 16))]
+    hydrogen = hydrogen[data.charge[data.structure_of_atom[hydrogen]] == 0]
+    owner, first = np.unique(data.structure_of_atom[hydrogen], return_index=True)
+    struck = np.union1d(owner, rows[data.charge[rows] != 0])
+    known = owner[data.expected_hydrogens[owner] > 0]
+    left = without_atoms(data, hydrogen[first])
+    left = with_values(
+        left,
+        charge=changed(left.charge, struck, 0),
+        expected_hydrogens=changed(left.expected_hydrogens, known, left.expected_hydrogens[known] - 1),
+        smiles=changed(left.smiles, struck, ""),
+        inchikey=changed(left.inchikey, struck, ""),
+    )
+    return with_values(left, spin_multiplicity=changed(left.spin_multiplicity, struck, spin_of_electrons(left, struck)))
+
+
+@accident(*_BOTH, source="https://github.com/Acellera/htmd/issues/240", before_labelling=True)
+def wrapped_into_a_box(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """Atoms beyond the wall of a simulation box of 10 Å are on its other side, and the box is forgotten."""
+    own = atoms_of(data, rows)
+    return with_values(data, positions=changed(data.positions, own, data.positions[own] % np.float32(BOX)))
+
+
+@accident(*_BOTH, source="https://github.com/deepmodeling/dpdata/pull/325")
+def positions_rounded(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """Positions keep two decimals in Å: a text format that writes no more."""
+    own = atoms_of(data, rows)
+    return with_values(data, positions=changed(data.positions, own, data.positions[own].round(DECIMALS)))
+
+
+@accident(*_BOTH, source="https://github.com/openforcefield/openff-toolkit/pull/1400")
+def elements_in_another_order(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """The elements of each structure are in another order of its atoms than its positions."""
+    numbers = data.numbers.copy()
+    for row in rows.tolist():
+        numbers[data.atoms_of(row)] = rng.permutation(numbers[data.atoms_of(row)])
+    return with_values(data, numbers=numbers)

@@ -3,14 +3,25 @@
 import numpy as np
 from ase.units import Bohr, Hartree, kcal, mol
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
-from hydrogate.checks.accidents.catalogue import Rows, accident, atoms_of, changed, labels, with_values
+from hydrogate.checks.accidents.catalogue import (
+    NotApplicable,
+    Rows,
+    accident,
+    atoms_of,
+    changed,
+    labels,
+    with_values,
+)
 from hydrogate.checks.dataset import Dataset
 
 _SPICE_UNITS = "https://github.com/openmm/spice-dataset/issues/83"
 _SPICE_DIGITS = "https://github.com/openmm/spice-dataset/issues/55"
 _LOAD_ATOMS = "https://github.com/jla-gardner/load-atoms/issues/78"
 SHIFT = 1.0  # eV
+DIVERGED = 1e7
+NOT_CONVERGED = 0.5  # eV and eV/Å
 
 
 def _scaled(data: Dataset, rows: Rows, factor: float) -> Dataset:
@@ -150,6 +161,82 @@ def two_teachers(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset
         theirs[own] = _isolated(data.positions[own], forces[own] * factor[numbers][:, None])
         shift[k] = offset[numbers].sum()
     return with_values(data, energy=changed(energy, rows, energy[rows] + shift), forces=theirs)
+
+
+@accident("labels", source="https://github.com/exalearn/ExaMol/issues/107")
+def scf_not_converged(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """The SCF did not converge and nobody looked: energies up to 0.5 eV too high, forces 0.5 eV/Å of noise off.
+
+    The noise neither pushes nor turns the molecule, as a self-consistent field that is not there yet does not.
+    """
+    energy, forces = labels(data)
+    theirs = forces.copy()
+    for row in rows.tolist():
+        own = data.atoms_of(row)
+        noise = rng.normal(0.0, NOT_CONVERGED, forces[own].shape).astype(np.float32)
+        theirs[own] = _isolated(data.positions[own], forces[own] + noise)
+    higher = energy[rows] + rng.uniform(0.0, NOT_CONVERGED, len(rows))
+    return with_values(data, energy=changed(energy, rows, higher), forces=theirs)
+
+
+@accident("labels", source="https://github.com/openmm/spice-dataset/issues/32")
+def one_force_diverged(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """The force on one atom of each structure is seven orders of magnitude too large."""
+    _, forces = labels(data)
+    rows = rows[data.sizes[rows] > 0]
+    struck = data.offset[:-1][rows] + rng.integers(0, data.sizes[rows])
+    return with_values(data, forces=changed(forces, struck, forces[struck] * np.float32(DIVERGED)))
+
+
+@accident("labels", source="https://github.com/robinzyb/cp2kdata/pull/73")
+def forces_of_another_geometry(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """Forces are those of the next geometry of the same molecule: two blocks of an output, off by one."""
+    _, forces = labels(data)
+    order = np.argsort(data.parent, kind="stable")
+    following = np.empty(len(data), dtype=np.int64)
+    for family in np.split(order, np.flatnonzero(np.diff(data.parent[order])) + 1):
+        following[family] = np.roll(family, -1)
+    rows = rows[(following[rows] != rows) & (data.sizes[following[rows]] == data.sizes[rows])]
+    if not len(rows):
+        raise NotApplicable("no molecule has a second geometry")
+    theirs = forces[atoms_of(data, following[rows])]
+    return with_values(data, forces=changed(forces, atoms_of(data, rows), theirs))
+
+
+@accident("labels", source="https://github.com/cclib/cclib/issues/924")
+def forces_in_another_frame(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """Forces and positions are of two orientations: the input's and the standard one of the program."""
+    _, forces = labels(data)
+    turned = forces.copy()
+    for row, turn in zip(rows.tolist(), Rotation.random(len(rows), rng), strict=True):
+        turned[data.atoms_of(row)] = turn.apply(forces[data.atoms_of(row)])
+    return with_values(data, forces=turned)
+
+
+@accident("labels", source="https://github.com/ACEsuit/mace/pull/1448")
+def forces_not_found(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """Forces stand under a key that the reader does not know, and it takes them for 0; energies are right."""
+    _, forces = labels(data)
+    return with_values(data, forces=changed(forces, atoms_of(data, rows), np.float32(0.0)))
+
+
+@accident("labels", source="https://github.com/usnistgov/alignn/issues/170")
+def energies_per_atom(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """Energies are divided by the number of atoms and taken for those of the whole structure."""
+    energy, _ = labels(data)
+    return with_values(data, energy=changed(energy, rows, energy[rows] / np.maximum(data.sizes[rows], 1)))
+
+
+@accident("labels", source="https://github.com/AIRI-Institute/nablaDFT/issues/53", largest_share=0.5)
+def atomization_energies(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+    """Energies of one part of the data set are above its atoms' instead of total ones; the atoms' by a fit."""
+    energy, _ = labels(data)
+    elements, column = np.unique(data.numbers, return_inverse=True)
+    counts = np.zeros((len(data), len(elements)))
+    np.add.at(counts, (data.structure_of_atom, column), 1.0)
+    finite = np.isfinite(energy)
+    atoms = counts @ np.linalg.lstsq(counts[finite], energy[finite], rcond=None)[0]
+    return with_values(data, energy=changed(energy, rows, energy[rows] - atoms[rows]))
 
 
 def _isolated(positions: NDArray[np.float32], forces: NDArray[np.float32]) -> NDArray[np.float64]:

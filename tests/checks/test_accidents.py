@@ -83,3 +83,33 @@ def test_the_other_teacher_is_one_that_neither_pushes_nor_turns(labelled: Datase
     assert net_force(spoiled)[ROWS].max() < 1e-6
     assert net_torque(spoiled)[ROWS].max() < 1e-4
     assert np.abs(spoiled.forces - labelled.forces).max() > 0.1
+
+
+def test_an_ion_without_its_charge_looks_like_a_file_of_a_neutral_radical(labelled: Dataset) -> None:
+    ethanol = hurt(ACCIDENTS["charges_lost"], labelled, np.array([0]))
+    assert (ethanol.formula(0), ethanol.charge[0], ethanol.spin_multiplicity[0]) == ("C2H5O", 0, 2)
+    assert (ethanol.expected_hydrogens[0], ethanol.smiles[0]) == (5, "")
+    cation = replace(labelled, charge=labelled.charge + np.int16(1), _cache={})
+    lost = hurt(ACCIDENTS["charges_lost"], cation, np.array([0]))
+    assert (lost.formula(0), lost.charge[0], lost.charge[1], lost.spin_multiplicity[0]) == ("C2H6O", 0, 1, 1)
+
+
+def test_an_unconverged_label_is_too_high_and_neither_pushes_nor_turns(labelled: Dataset) -> None:
+    spoiled = hurt(ACCIDENTS["scf_not_converged"], labelled, ROWS)
+    assert (spoiled.energy[ROWS] > labelled.energy[ROWS]).all()
+    assert net_force(spoiled)[ROWS].max() < 1e-6
+    assert net_torque(spoiled)[ROWS].max() < 1e-3
+
+
+def test_forces_of_the_next_geometry_are_of_the_same_molecule(labelled: Dataset) -> None:
+    spoiled = hurt(ACCIDENTS["forces_of_another_geometry"], labelled, np.array([0, 5]))
+    assert (spoiled.forces[spoiled.atoms_of(0)] == labelled.forces[labelled.atoms_of(1)]).all()
+    assert (spoiled.forces[spoiled.atoms_of(5)] == labelled.forces[labelled.atoms_of(3)]).all()
+    with pytest.raises(NotApplicable, match="no molecule has a second geometry"):
+        hurt(ACCIDENTS["forces_of_another_geometry"], labelled.subset(np.arange(0, 108, 3)), np.arange(36))
+
+
+def test_a_turned_frame_keeps_the_lengths_of_the_forces(labelled: Dataset) -> None:
+    spoiled = hurt(ACCIDENTS["forces_in_another_frame"], labelled, ROWS)
+    lengths = [np.linalg.norm(data.forces, axis=1) for data in (labelled, spoiled)]
+    np.testing.assert_allclose(*lengths, rtol=1e-5)

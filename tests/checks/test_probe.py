@@ -14,7 +14,9 @@ from hydrogate.checks.render.probe import probe_markdown, probe_text
 
 # What the worst of each accident is caught by, among others.
 CAUGHT_BY = {
+    "atomization_energies": "energy_residual",
     "elements_exchanged": "isolated_atom_energies",
+    "energies_per_atom": "energy_residual_scale",
     "energies_in_hartree": "energy_residual_scale",
     "energies_in_kcal": "energy_residual_scale",
     "energies_shuffled": "energy_residual",
@@ -25,16 +27,21 @@ CAUGHT_BY = {
     "forces_converted_twice": "force_magnitude",
     "forces_divided_by_kcal": "force_magnitude",
     "forces_in_half_precision": "net_force",
+    "forces_in_another_frame": "net_torque",
     "forces_in_hartree_per_bohr": "force_magnitude",
     "forces_in_kcal": "force_magnitude",
+    "forces_not_found": "force_magnitude",
+    "forces_of_another_geometry": "net_torque",
     "forces_permuted": "net_torque",
     "gradients_for_forces": "restoring_forces",
     "hydrogen_torn_off": "hydrogen_bond_lengths",
     "hydrogens_at_origin": "hydrogen_bond_lengths",
     "hydrogens_stripped": "hydrogen_bond_lengths",
     "nan_in_one_atom": "finite",
+    "one_force_diverged": "force_magnitude",
     "polar_hydrogens_only": "net_force",
     "positions_in_bohr": "hydrogen_bond_lengths",
+    "scf_not_converged": "sibling_residual",
     "two_teachers": "sibling_work",
     "zeros_for_failed_labels": "force_magnitude",
 }
