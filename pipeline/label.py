@@ -10,7 +10,7 @@ Each answer is stored in ``.progress/`` when it comes, so that a killed run cont
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from itertools import islice
@@ -30,7 +30,7 @@ from hydrogate.pipeline.progress import PROGRESS, LabelStore, Stored, locked
 from hydrogate.pipeline.stage import progress_bar, stage_exit_status
 
 # Of a small data set: small enough that a killed run loses seconds, large enough that passing it to a worker costs
-# nothing beside it. Of a large one: as large as keeps up with hundreds of workers.
+# nothing beside it. Of a large one: as large as keeps up with hundreds of workers. A teacher's batch may be larger.
 STRUCTURES_PER_CHUNK = (8, 64)
 CHUNKS = 4096  # beyond so many they grow
 OUTPUT = Path("data/labelled.h5")
@@ -43,6 +43,12 @@ class WrongTeacher(RuntimeError):
 class _Job(NamedTuple):
     key: str
     atoms: Atoms
+
+
+class _Answer(NamedTuple):
+    key: str
+    stored: Stored
+    lasting: bool = True
 
 
 def _teacher(params: Label) -> Teacher:
@@ -84,9 +90,18 @@ def _stored(answer: Labels | Failure) -> Stored:
     return Stored(answer.energy, answer.forces.astype(np.float32), "", answer.dipole, charges)
 
 
-def _label_chunk(params: str, identity: str, jobs: Sequence[_Job]) -> list[tuple[str, Stored]]:
+def _label_chunk(params: str, identity: str, jobs: Sequence[_Job]) -> list[_Answer]:
     answers = _teacher_here(params, identity).label([job.atoms for job in jobs])
-    return [(job.key, _stored(answer)) for job, answer in zip(jobs, answers, strict=True)]
+    return [
+        _Answer(job.key, _stored(answer), not isinstance(answer, Failure) or answer.lasting)
+        for job, answer in zip(jobs, answers, strict=True)
+    ]
+
+
+def _given_up(job: _Job) -> list[_Answer]:
+    # Perhaps there was no memory for it.
+    reason = "its worker process died each time while labelling it, and it alone"
+    return [_Answer(job.key, Stored(None, None, reason), lasting=False)]
 
 
 def run(data: Dataset, params: Label, root: Path = PROGRESS, compute: Compute | None = None) -> Dataset:
@@ -110,16 +125,15 @@ def run(data: Dataset, params: Label, root: Path = PROGRESS, compute: Compute | 
         known = store.known(charges=dipoles)
         todo = {key: row for row, key in enumerate(keys) if key not in known}
         del known
-        lost: dict[str, Stored] = {}
-
-        def give_up(job: _Job) -> list[tuple[str, Stored]]:
-            # Not for good: perhaps there was no memory for it, so that the next run tries again.
-            lost[job.key] = Stored(None, None, "its worker process died each time while labelling it, and it alone")
-            return []
-
+        lost: dict[str, Stored] = {}  # of this run alone: the next one tries again, perhaps on a larger machine
         with progress_bar("label", total=len(keys), done=len(keys) - len(todo), unit="structures") as advance:
-            for some in _answers(data, todo, params, identity, compute or Compute(), give_up) if todo else ():
-                store.add(some)
+            for some in _answers(data, todo, params, teacher, compute or Compute()) if todo else ():
+                store.add([(answer.key, answer.stored) for answer in some if answer.lasting])
+                lost |= {
+                    key: stored._replace(reason=f"{stored.reason}; the next run of the stage label tries it again")
+                    for key, stored, lasting in some
+                    if not lasting
+                }
                 advance(len(some))
         return _assembled(data, keys, store, lost, identity, dipoles)
 
@@ -128,18 +142,17 @@ def _answers(
     data: Dataset,
     todo: dict[str, int],
     params: Label,
-    identity: dict[str, Any],
+    teacher: Teacher,
     compute: Compute,
-    give_up: Callable[[_Job], list[tuple[str, Stored]]],
-) -> Iterator[list[tuple[str, Stored]]]:
+) -> Iterator[list[_Answer]]:
     """The teacher's answers for the rows of ``todo``, as they come; structures are made as there is room for them."""
     least, most = STRUCTURES_PER_CHUNK
-    size = min(most, max(least, len(todo) // CHUNKS))
+    size = max(teacher.batch, min(most, max(least, len(todo) // CHUNKS)))
     jobs = (_Job(key, data.to_atoms(row)) for key, row in todo.items())
     chunks = iter(lambda: list(islice(jobs, size)), [])
-    label = partial(_label_chunk, params.model_dump_json(), _plain(identity))
+    label = partial(_label_chunk, params.model_dump_json(), _plain(teacher.identity()))
     with connected(compute, params.workers, tasks=-(-len(todo) // size)) as client:
-        for results in over_workers(client, label, chunks, lost=give_up):
+        for results in over_workers(client, label, chunks, lost=_given_up):
             yield [answer for _, answers in results for answer in answers]
 
 

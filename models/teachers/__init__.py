@@ -37,18 +37,26 @@ class Labels(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A structure that the teacher could not label, in the teacher's own words."""
+    """A structure that the teacher could not label, in the teacher's own words.
+
+    ``lasting`` is False where the machine is at fault: a larger one, or the same one later, may label it.
+    """
 
     reason: str
+    lasting: bool = True
 
 
 class Teacher(Protocol):
     """Labels structures, each independently of the others and the same way every time.
 
-    ``dipoles`` says whether it gives dipoles and charges too.
+    ``dipoles`` says whether it gives dipoles and charges too, ``batch`` how many structures to give it at once, at
+    least, so that it does not idle: 1 for what takes them one by one.
     """
 
     dipoles: bool
+
+    @property
+    def batch(self) -> int: ...
 
     def identity(self) -> dict[str, Any]:
         """Name, version and settings, as JSON can hold them: equal identity, equal labels.

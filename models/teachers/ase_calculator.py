@@ -21,7 +21,7 @@ from ase import Atoms
 
 from hydrogate.models import refuse_unknown
 from hydrogate.models.teachers import Failure, Labels, charge_and_multiplicity
-from hydrogate.models.teachers.xtb import refuse_no_molecule
+from hydrogate.models.teachers._molecule import refuse_no_molecule
 
 METHODS = ()  # any import path
 # ``charge``, ``multiplicity`` (2S + 1) and ``unpaired`` (2S): how the calculator is told, as the name of an argument
@@ -42,6 +42,7 @@ class AseCalculator:
     """Energies and forces by the calculator that ``construct``, found at the import path ``method``, makes."""
 
     dipoles = False
+    batch = 1
 
     def __init__(self, method: str, construct: Callable[..., Any], settings: Mapping[str, Any]) -> None:
         self.method, self._construct, self._settings = method, construct, settings
@@ -144,7 +145,9 @@ class AseCalculator:
             # No fault of the structure: a program or a file of the calculator's is not there.
             raise ValueError(f"{self.method}: {type(error).__name__}: {error}") from error
         except Exception as error:
-            return Failure(f"{self.method}: {type(error).__name__}: {error}")
+            # By its name: torch has one of its own, and here is no torch.
+            of_the_machine = isinstance(error, MemoryError | OSError) or type(error).__name__ == "OutOfMemoryError"
+            return Failure(f"{self.method}: {type(error).__name__}: {error}", lasting=not of_the_machine)
         if not np.array_equal(atoms.positions, positions):
             return Failure(f"{self.method} moved the atoms, so that its label is of another structure")
         if forces.shape != positions.shape:

@@ -19,7 +19,7 @@ from ase import Atoms
 
 from hydrogate.models import refuse_unknown
 from hydrogate.models.teachers import Failure, Labels, charge_and_multiplicity
-from hydrogate.models.teachers.xtb import refuse_no_molecule
+from hydrogate.models.teachers._molecule import refuse_no_molecule
 
 # By method, the file of its weights below DOWNLOADS, known without the seconds that orb-models takes to import.
 # Source: the defaults of the loaders in orb_models.forcefield.pretrained, orb-models 0.5.5.
@@ -39,6 +39,8 @@ METHODS = tuple(FILES)
 SHORT = {method.replace("-inf", ""): method for method in METHODS if "-inf" in method}
 # ``device`` changes no label by more than rounding, and is no part of the identity; None is a GPU where there is one.
 SETTINGS: dict[str, Any] = {"precision": "float32-highest", "device": None}
+# Structures a task on a GPU, some 10,000 atoms; what does not fit into its memory at once is halved.
+BATCH = 256
 PRECISIONS = ("float32-highest", "float32-high", "float64")
 # Prefixes in Orb-v2's file. Source: orb_models.forcefield.load.
 _HEADS = {"energy": ("heads.energy.", "graph_head."), "forces": ("heads.forces.", "node_head.")}
@@ -66,6 +68,14 @@ class Orb:
         self._device: Any = None
         # Atoms in a batch on a GPU, as far as is known; on a CPU a batch is no faster than its structures one by one.
         self._room: float = np.inf
+
+    @property
+    def batch(self) -> int:
+        """``BATCH`` on a GPU, as ``device`` names it or torch finds it here; a CPU takes structures one by one."""
+        import torch
+
+        on_a_gpu = torch.cuda.is_available() if self.device is None else not self.device.startswith("cpu")
+        return BATCH if on_a_gpu else 1
 
     def identity(self) -> dict[str, Any]:
         """Name, version and settings; the weights by their content; what its forces and energies are not."""
@@ -160,9 +170,8 @@ class Orb:
                 if count > 1:
                     self._room = int(atoms[count - 1]) // 2
                 else:
-                    answers.append(
-                        Failure(f"{self.method}: {atoms[0]} atoms do not fit into the memory of {self._device}")
-                    )
+                    reason = f"{self.method}: {atoms[0]} atoms do not fit into the memory of {self._device}"
+                    answers.append(Failure(reason, lasting=False))
                 torch.cuda.empty_cache()
         return answers
 

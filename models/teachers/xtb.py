@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
-from ase.data import covalent_radii
-from ase.neighborlist import neighbor_list
 from ase.units import Bohr, Hartree
-from scipy.cluster.hierarchy import linkage
-from scipy.spatial.distance import pdist
 
 from hydrogate.models.teachers import Failure, Labels, charge_and_multiplicity
+from hydrogate.models.teachers._molecule import refuse_no_molecule
 
 if TYPE_CHECKING:
     from tblite.interface import Calculator, Result
@@ -24,11 +21,6 @@ METHODS = ("GFN2-xTB", "GFN1-xTB", "IPEA1-xTB")
 # Source: tblite.interface.Calculator.set, tblite 0.8. Of 40 sample structures the forces at accuracy 1 are 8e-5 eV/Å
 # (RMS) and at most 8e-4 from those at 1e-4; 0.1 and 0.01 divide that by 10 and 120 and cost 18 % and 35 % more time.
 SETTINGS = {"accuracy": 1.0, "temperature": 9.5e-4, "max-iter": 250}
-# Of the sum of two covalent radii. In 4,000 rattled drug-like geometries the nearest pair has 0.66 to 0.99 of it; where
-# Å were taken for bohr, 0.35 to 0.52. GFN2-xTB gives an energy for either.
-COLLAPSED = 0.5
-# Å between one part of an isolated structure and all else: no molecule, and beyond what is a cluster.
-TORN = 100.0
 
 
 class Attempt(NamedTuple):
@@ -61,6 +53,7 @@ class Xtb:
     """
 
     dipoles = True
+    batch = 1
 
     def __init__(self, method: str, settings: Mapping[str, float]) -> None:
         self.method, self.settings = method, settings
@@ -142,40 +135,6 @@ class Xtb:
         for name, value in {"verbosity": 0, **self.settings, **settings}.items():
             calculator.set(name, value)
         return calculator
-
-
-def refuse_no_molecule(atoms: Atoms) -> None:
-    """Refuse a geometry that is none: the program would return a number for some of them.
-
-    Raises
-    ------
-    ValueError
-        A position is not finite, two atoms have collapsed, or parts are too far apart to be one structure.
-    """
-    if not np.isfinite(atoms.positions).all():
-        raise ValueError("a position is not finite; no label for it")
-    radii = covalent_radii[atoms.numbers]
-    if atoms.pbc.any():
-        first, second, distances = neighbor_list("ijd", atoms, COLLAPSED * radii)
-    else:
-        first, second = np.triu_indices(len(atoms), 1)
-        distances = pdist(atoms.positions)
-    if not len(distances):
-        return
-    relative = distances / (radii[first] + radii[second])
-    nearest = int(relative.argmin())
-    if relative[nearest] < COLLAPSED:
-        pair = atoms.symbols[[first[nearest], second[nearest]]]
-        raise ValueError(
-            f"collapsed: {pair[0]} and {pair[1]} (atoms {first[nearest]} and {second[nearest]}) are "
-            f"{distances[nearest]:.3g} Å apart, {relative[nearest]:.2f} of the sum of their covalent radii, at least "
-            f"{COLLAPSED} is needed; check the unit of the positions (Å)"
-        )
-    if not atoms.pbc.any() and (gap := linkage(distances, "single")[-1, 2]) > TORN:
-        raise ValueError(
-            f"torn: a part of the structure is {gap:.4g} Å from all else, at most {TORN:g} Å is taken "
-            "for one structure; check the unit of the positions (Å)"
-        )
 
 
 def make(method: str, weights: str | Path | None, settings: Mapping[str, Any]) -> Xtb:

@@ -26,6 +26,10 @@ import numpy as np
 from ase.calculators.calculator import Calculator, CalculationFailed, EnvironmentError, all_changes
 
 
+class OutOfMemoryError(RuntimeError):
+    "As torch's own."
+
+
 class Bowl(Calculator):
     implemented_properties = ["energy", "free_energy", "forces"]
     made = 0
@@ -39,6 +43,12 @@ class Bowl(Calculator):
         super().calculate(atoms, properties, system_changes)
         if self.fault == "raises":
             raise CalculationFailed("no convergence after 3 cycles")
+        if self.fault == "no memory":
+            raise MemoryError("12 GB")
+        if self.fault == "no memory on the GPU":
+            raise OutOfMemoryError("CUDA out of memory")
+        if self.fault == "no room":
+            raise OSError(28, "No space left on device")
         if self.fault == "no program":
             raise EnvironmentError("bowl.x is not installed")
         positions = atoms.positions
@@ -199,6 +209,13 @@ def test_a_state_that_the_calculator_is_not_told_is_no_label_of_another(
 def test_a_calculator_that_fails_quarantines_the_structure(fault: str, words: str, reuse: bool, own: Path) -> None:
     (failure,) = asked("own_bowl.Bowl", [molecule("H2O")], arguments={"fault": fault}, reuse=reuse)
     assert failure == Failure(words)
+
+
+@pytest.mark.parametrize("fault", ["no memory", "no memory on the GPU", "no room"])
+def test_what_the_machine_lacked_says_nothing_of_the_structure(fault: str, own: Path) -> None:
+    (failure,) = asked("own_bowl.Bowl", [molecule("H2O")], arguments={"fault": fault})
+    assert isinstance(failure, Failure)
+    assert not failure.lasting
 
 
 def test_elements_that_a_calculator_does_not_know_and_collapsed_geometries_are_failures() -> None:

@@ -152,9 +152,7 @@ def test_a_batch_is_halved_until_it_fits_and_its_labels_are_those_of_each_alone(
     assert all(size <= room for size in asked[before:])  # what it has learnt of the device it keeps
 
 
-def test_what_fits_in_no_way_is_a_failure_that_names_the_device(
-    orb_weights: Weights, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_fits_in_no_way_is_a_failure_of_this_device(orb_weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
     teacher = make_teacher("orb", None, orb_weights(OMOL))
     answers = teacher._answers
 
@@ -166,7 +164,18 @@ def test_what_fits_in_no_way_is_a_failure_that_names_the_device(
     monkeypatch.setattr(teacher, "_answers", on_a_small_device)
     water, ethanol = teacher.label([molecule("H2O"), molecule("CH3CH2OH")])
     assert isinstance(water, Labels)
-    assert ethanol == Failure(f"{OMOL}: 9 atoms do not fit into the memory of cpu")
+    assert ethanol == Failure(f"{OMOL}: 9 atoms do not fit into the memory of cpu", lasting=False)
+
+
+def test_a_gpu_is_given_more_at_once_than_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "weights.ckpt").touch()
+
+    def batch(device: str | None) -> int:
+        return make_teacher("orb", OMOL, tmp_path / "weights.ckpt", {"device": device}).batch
+
+    for gpu in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
+        assert (batch("cpu"), batch("cuda:1"), batch(None)) == (1, orb.BATCH, orb.BATCH if gpu else 1)
 
 
 @pytest.mark.parametrize("weights", [None, "nowhere/weights.ckpt"])

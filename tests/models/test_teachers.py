@@ -168,25 +168,34 @@ def test_xtb_says_in_its_own_words_what_it_cannot_do() -> None:
 
 
 @pytest.mark.parametrize(
-    ("factor", "periodic", "words"),
+    ("factor", "words"),
     [
-        (0.0, False, r"collapsed: \w and \w \(atoms \d and \d\) are 0 Å apart"),
-        (0.3, False, "0.30 of the sum of their covalent radii, at least 0.5 is needed; check the unit"),
-        (0.3, True, "collapsed"),
-        (np.nan, False, "a position is not finite"),
-        (np.inf, False, "a position is not finite"),
-        (1000.0, False, "torn: a part of the structure is .* Å from all else"),
+        (0.0, r"collapsed: \w and \w \(atoms \d and \d\) are 0 Å apart"),
+        (0.3, "0.30 of the sum of their covalent radii, at least 0.5 is needed; check the unit"),
+        (np.nan, "a position is not finite"),
+        (np.inf, "a position is not finite"),
+        (1000.0, "torn: a part of the structure is .* Å from all else"),
     ],
 )
-def test_xtb_gives_no_number_for_what_is_no_molecule(factor: float, periodic: bool, words: str) -> None:
+def test_it_gives_no_number_for_what_is_no_molecule(teacher: Teacher, factor: float, words: str) -> None:
     good, bad = (molecule("CH3CH2OH", vacuum=4.0) for _ in range(2))
     with np.errstate(invalid="ignore"):
         bad.positions *= factor
-    good.pbc = bad.pbc = periodic
+    labels, failure = teacher.label([good, bad])
+    assert isinstance(labels, Labels)
+    assert isinstance(failure, Failure)
+    assert failure.lasting
+    assert re.search(words, failure.reason), failure.reason
+
+
+def test_nor_for_a_collapsed_lattice() -> None:
+    good, bad = (molecule("CH3CH2OH", vacuum=4.0) for _ in range(2))
+    bad.positions *= 0.3
+    good.pbc = bad.pbc = True
     labels, failure = make_teacher("xtb").label([good, bad])
     assert isinstance(labels, Labels)
     assert isinstance(failure, Failure)
-    assert re.search(words, failure.reason), failure.reason
+    assert "collapsed" in failure.reason
 
 
 def test_an_atom_alone_is_a_structure() -> None:

@@ -3,15 +3,18 @@
 import hashlib
 import json
 import sqlite3
-from contextlib import closing
+from collections.abc import Sequence
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from ase import Atoms
 
 from hydrogate.checks.dataset import Dataset
-from hydrogate.models.teachers import make_teacher
+from hydrogate.models.teachers import Failure, Labels, make_teacher
 from hydrogate.pipeline import label
 from hydrogate.pipeline.params import Label
 from hydrogate.pipeline.progress import LabelStore, Stored
@@ -52,6 +55,68 @@ def test_a_failure_is_quarantined_with_the_teachers_words(structures: Dataset, t
     (record,) = result.quarantine
     assert (record.source, record.source_index) == ("good.sdf", int(few.source_index[2]))
     assert "multiplicity" in record.reason
+
+
+class Small:
+    """A teacher with room for ``room`` atoms, that cannot label nitrogen at all and is given eleven at once."""
+
+    dipoles, batch, room = False, 11, 9
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+
+    def identity(self) -> dict[str, Any]:
+        return {"name": "small"}
+
+    def label(self, structures: Sequence[Atoms]) -> list[Labels | Failure]:
+        self.asked.append([atoms.get_chemical_formula() for atoms in structures])
+        return [
+            Failure("no nitrogen")
+            if 7 in atoms.numbers
+            else Labels(0.0, np.zeros((len(atoms), 3)))
+            if len(atoms) <= self.room
+            else Failure("no memory", lasting=False)
+            for atoms in structures
+        ]
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Small:
+    """In this process."""
+    teacher = Small()
+    monkeypatch.setattr(label, "_teacher", lambda params: teacher)
+    monkeypatch.setattr(label, "_teacher_here", lambda params, identity: teacher)
+    monkeypatch.setattr(label, "connected", lambda *given, **more: nullcontext())
+    monkeypatch.setattr(
+        label, "over_workers", lambda client, ask, chunks, lost: ([(k, ask(c))] for k, c in enumerate(chunks))
+    )
+    return teacher
+
+
+def test_what_had_no_room_here_is_tried_again_and_what_cannot_be_labelled_is_not(
+    structures: Dataset, tmp_path: Path, small: Small
+) -> None:
+    few = structures.subset(range(12))  # ethanol, acetic acid, benzene and alanine, three geometries each
+    result = label.run(few, PARAMS, tmp_path)
+    assert len(result) == 6
+    assert {record.reason for record in result.quarantine} == {
+        "no nitrogen",
+        "no memory; the next run of the stage label tries it again",
+    }
+    assert [len(chunk) for chunk in small.asked] == [11, 1]
+    small.asked.clear()
+    small.room = 12
+    result = label.run(few, PARAMS, tmp_path)
+    assert small.asked == [["C6H6"] * 3]
+    assert (len(result), {record.reason for record in result.quarantine}) == (9, {"no nitrogen"})
+
+
+def test_a_teacher_that_takes_them_one_by_one_is_given_the_usual_chunk(
+    structures: Dataset, tmp_path: Path, small: Small
+) -> None:
+    small.batch = 1
+    label.run(structures.subset(range(12)), PARAMS, tmp_path)
+    assert [len(chunk) for chunk in small.asked] == [8, 4]
 
 
 def test_a_teacher_that_labels_nothing_is_an_error(structures: Dataset, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from hydrogate.models.teachers import Labels
 from hydrogate.pipeline import label
 
 class Fake:
-    dipoles = False
+    dipoles, batch = False, 1
 
     def identity(self):
         return {"name": "fake", "method": "fake", "version": os.environ.get("FAKE_VERSION", "1")}
