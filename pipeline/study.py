@@ -10,6 +10,8 @@ interrupted goes on where it was, and what is in the report is not run again.
 
 import argparse
 import json
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,6 +54,9 @@ class Study(Section):
         Each setting is run once with each, as ``train.seed``.
     stage : str
         Every run ends with it; the whole pipeline where none is named.
+    then : mapping of str to sequence of str
+        Commands of ``hydrogate`` by the name of what the last of them prints, JSON, which the report keeps. They run
+        in a folder that holds ``data/`` of each run as ``SETTING-SEED/``.
     columns : mapping of str to str
         Heading to a metric, such as ``validation.force_rmse``, or to what a check observed.
     """
@@ -62,6 +67,7 @@ class Study(Section):
     settings: Annotated[dict[Name, Changes], Field(min_length=1)]
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     stage: str | None = None
+    then: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(default_factory=dict)
     columns: Annotated[dict[str, str], Field(min_length=1)]
 
 
@@ -124,8 +130,7 @@ def run(
     clone = root / CLONES / name
     for seed in seeds:  # a seed after the other, so that a study that is cut short compares what it has
         for setting, own in study.settings.items():
-            done = any((entry["setting"], entry["seed"]) == (setting, seed) for entry in report["runs"])
-            if done or (settings and setting not in settings):
+            if (setting, seed) in _done(report) or (settings and setting not in settings):
                 continue
             _prepare(clone, root, commit, study.sample)
             of_run = {**study.params, **own, **changes, "train.seed": seed}
@@ -137,9 +142,41 @@ def run(
             # Those alone that a column is of: of a stage that did not run the commit's own would still lie there.
             files = sorted({key.partition(".")[0] for key in study.columns.values()})
             metrics = {name: json.loads((clone / f"metrics/{name}.json").read_text("utf-8")) for name in files}
+            if study.then:
+                shutil.copytree(clone / "data", _kept(root, name) / f"{setting}-{seed}", dirs_exist_ok=True)
             report["runs"].append({"setting": setting, "seed": seed, "params": own, "metrics": metrics})
             _write(path, report)
+    for question, lines in study.then.items():
+        commands = [shlex.split(line) for line in lines]
+        if question not in report["then"] and _done(report).issuperset(_asked(study, commands)):
+            report["then"][question] = _answer(_kept(root, name), commands)
+            _write(path, report)
     return report
+
+
+def _kept(root: Path, name: str) -> Path:
+    return root / CLONES / f"{name}-kept"
+
+
+def _done(report: Mapping[str, Any]) -> set[tuple[str, int]]:
+    return {(entry["setting"], entry["seed"]) for entry in report["runs"]}
+
+
+def _asked(study: Study, commands: Sequence[Sequence[str]]) -> Iterator[tuple[str, int]]:
+    """Setting and seed of each run whose files ``commands`` name."""
+    for folder, slash, _ in (word.partition("/") for command in commands for word in command):
+        setting, _, seed = folder.rpartition("-")
+        if slash and setting in study.settings:
+            yield setting, int(seed)
+
+
+def _answer(place: Path, commands: Sequence[Sequence[str]]) -> Any:
+    """What the last of ``commands`` prints."""
+    hydrogate = str(Path(sys.executable).with_name("hydrogate"))
+    *before, last = ([hydrogate, *words] for _, *words in commands)
+    for command in before:
+        _run(place, *command)
+    return json.loads(_said(place, *last))
 
 
 def _begun(path: Path, head: dict[str, Any]) -> dict[str, Any]:
@@ -148,7 +185,7 @@ def _begun(path: Path, head: dict[str, Any]) -> dict[str, Any]:
         report: dict[str, Any] = json.loads(path.read_text("utf-8"))
         if all(report[key] == head[key] for key in head):
             return report
-    return {**head, "runs": []}
+    return {**head, "runs": [], "then": {}}
 
 
 def _prepare(clone: Path, root: Path, commit: str, sample: Sample | None) -> None:

@@ -96,6 +96,40 @@ def test_a_column_may_be_what_a_check_observed():
     assert study.table(declared, {"runs": runs}).splitlines()[2:] == ["| one | 0.250 |", "| two | undefined |"]
 
 
+def test_questions_are_asked_once_when_the_runs_they_name_are_there(project, monkeypatch):
+    asked, really = [], study._run
+
+    def run(place, *command):
+        if command[0].endswith("hydrogate"):
+            asked.append((place, command[1:]))
+            return
+        really(place, *command)
+        if "run" in command:
+            (place / "data").mkdir(exist_ok=True)
+            (place / "data/labelled.h5").write_text(command[command.index("--name") + 1])
+
+    said = study._said
+
+    def answered(place, *command):
+        if not command[0].endswith("hydrogate"):
+            return said(place, *command)
+        asked.append((place, command[1:]))
+        return '{"n": 1}'
+
+    monkeypatch.setattr(study, "_run", run)
+    monkeypatch.setattr(study, "_said", answered)
+    both = ["hydrogate spoil one-0/labelled.h5 -o s.h5", "hydrogate evaluate --reference s.h5 --predicted two-0/p.h5"]
+    declared = SMALL.model_copy(update={"then": {"alone": ["hydrogate show one-0/labelled.h5"], "both": both}})
+    report = study.run("small", declared, (0,), {}, settings=["one"])
+    assert report["then"] == {"alone": {"n": 1}}
+    kept = Path(".studies/small-kept")
+    assert asked == [(kept, ("show", "one-0/labelled.h5"))]
+    assert (kept / "one-0/labelled.h5").read_text() == "small-one-0"
+    report = study.run("small", declared, (0,), {})
+    assert report["then"] == {"alone": {"n": 1}, "both": {"n": 1}}
+    assert [command[0] for _, command in asked] == ["show", "spoil", "evaluate"]
+
+
 def test_other_parameters_or_another_commit_begin_anew(project):
     root, ran, removed = project
     study.run("small", SMALL, (0,), {})
