@@ -1,7 +1,7 @@
 """What a student sees: several structures as one graph, flat, with no padding."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from hydrogate.models.neighbours import neighbour_pairs
+from hydrogate.models.neighbours import neighbour_pairs, periodic_pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,11 @@ class Batch:
     edge_index : (2, E) int64
         ``edge_index[0]`` receives (i), ``edge_index[1]`` sends (j); sorted by receiver.
     pairs : (2, P) int64, optional
-        Each two different atoms of one structure, once, however far apart; None for a student that reads none.
+        Each two different atoms of one isolated structure, once, however far apart; None for a student that reads none.
+    cell : (M, 3, 3) float, Å, optional
+        The vectors of each periodic structure, as rows; zero for an isolated one, and None where all are.
+    shifts : (E, 3) float, optional
+        How many cells away the sender's image is; None where all structures are isolated.
     """
 
     numbers: Tensor
@@ -39,6 +43,8 @@ class Batch:
     spin_multiplicity: Tensor
     edge_index: Tensor
     pairs: Tensor | None = None
+    cell: Tensor | None = None
+    shifts: Tensor | None = None
 
     @property
     def n_structures(self) -> int:
@@ -60,7 +66,17 @@ class Batch:
 
     def edge_vectors(self) -> Tensor:
         """(E, 3) Å, from the receiver to the sender."""
-        return self.positions[self.edge_index[1]] - self.positions[self.edge_index[0]]
+        receiver, sender = self.edge_index
+        vector = self.positions.index_select(0, sender) - self.positions.index_select(0, receiver)
+        if self.cell is None or self.shifts is None:
+            return vector
+        return vector + torch.einsum("ea,eab->eb", self.shifts, self.cell[self.structure[receiver]])
+
+    def _cell_or_zero(self) -> Tensor:
+        return self.positions.new_zeros(self.n_structures, 3, 3) if self.cell is None else self.cell
+
+    def _shifts_or_zero(self) -> Tensor:
+        return self.positions.new_zeros(self.edge_index.shape[1], 3) if self.shifts is None else self.shifts
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
         """The same on ``device``, with positions as ``dtype``."""
@@ -72,12 +88,13 @@ class Batch:
             self.spin_multiplicity.to(device),
             self.edge_index.to(device),
             None if self.pairs is None else self.pairs.to(device),
+            None if self.cell is None else self.cell.to(device, dtype),
+            None if self.shifts is None else self.shifts.to(device, dtype),
         )
 
     def at(self, positions: Tensor) -> Self:
         """The same graph with the atoms at ``positions`` (N, 3) Å."""
-        rest = (self.structure, self.charge, self.spin_multiplicity, self.edge_index, self.pairs)
-        return type(self)(self.numbers, positions, *rest)
+        return replace(self, positions=positions)
 
 
 def collate(
@@ -88,9 +105,9 @@ def collate(
     Parameters
     ----------
     structures : sequence of ase.Atoms
-        Isolated; total charge (e) in ``info["charge"]`` (0 where absent), 2S + 1 in ``info["spin"]`` (1 where absent).
+        Total charge (e) in ``info["charge"]`` (0 where absent), 2S + 1 in ``info["spin"]`` (1 where absent).
     cutoff : float, Å
-        Edges join atoms of one structure that are at most this far apart.
+        Edges join atoms of one structure, or their images, that are at most this far apart.
     dtype : torch.dtype
         Of the positions; neighbours are found in double precision whatever it is.
     pairs : bool
@@ -99,7 +116,7 @@ def collate(
     Raises
     ------
     ValueError
-        No structure, an empty or periodic one, or a position that is not finite.
+        No structure, an empty one, a position that is not finite, or a cell that does not repeat as the structure does.
     """
     return join([_single(index, atoms, cutoff, dtype, pairs) for index, atoms in enumerate(structures)])
 
@@ -119,6 +136,7 @@ def join(batches: Sequence[Batch]) -> Batch:
     if len(pairs) not in (0, len(batches)):
         raise ValueError(f"{len(pairs)} of {len(batches)} batches hold all pairs of atoms; collate them alike")
     owners = np.cumsum([0] + [batch.n_structures for batch in batches]).tolist()
+    periodic = any(batch.cell is not None for batch in batches)
     return Batch(
         torch.cat([batch.numbers for batch in batches]),
         torch.cat([batch.positions for batch in batches]),
@@ -127,6 +145,8 @@ def join(batches: Sequence[Batch]) -> Batch:
         torch.cat([batch.spin_multiplicity for batch in batches]),
         torch.cat([batch.edge_index + before for batch, before in zip(batches, atoms, strict=False)], dim=1),
         torch.cat(pairs, dim=1) if pairs else None,
+        torch.cat([batch._cell_or_zero() for batch in batches]) if periodic else None,
+        torch.cat([batch._shifts_or_zero() for batch in batches]) if periodic else None,
     )
 
 
@@ -134,10 +154,12 @@ def _single(index: int, atoms: Atoms, cutoff: float, dtype: torch.dtype, pairs: 
     name = f"structure {index} ({atoms.get_chemical_formula()})"
     if not len(atoms):
         raise ValueError(f"structure {index} has no atoms; leave it out")
-    if atoms.pbc.any():
-        raise ValueError(f"{name} is periodic along {atoms.pbc.tolist()}; only isolated structures are supported")
+    periodic, shifts, cell = bool(atoms.pbc.any()), None, None
     try:
-        edges = neighbour_pairs(atoms.positions, cutoff)
+        if periodic:
+            edges, shifts, cell = periodic_pairs(atoms, cutoff)
+        else:
+            edges = neighbour_pairs(atoms.positions, cutoff)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     return Batch(
@@ -147,5 +169,7 @@ def _single(index: int, atoms: Atoms, cutoff: float, dtype: torch.dtype, pairs: 
         torch.tensor([int(atoms.info.get("charge", 0))]),
         torch.tensor([int(atoms.info.get("spin", 1))]),
         torch.from_numpy(edges),
-        torch.triu_indices(len(atoms), len(atoms), offset=1) if pairs else None,
+        torch.triu_indices(*[0 if periodic else len(atoms)] * 2, offset=1) if pairs else None,
+        None if cell is None else torch.as_tensor(cell, dtype=dtype)[None],
+        None if shifts is None else torch.as_tensor(shifts, dtype=dtype),
     )

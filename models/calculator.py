@@ -1,18 +1,24 @@
-"""A trained student as an ASE calculator: one structure at a time, for whatever ASE does with it."""
+"""A trained student as an ASE calculator: one structure at a time, isolated or periodic, for what ASE does with it."""
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
+import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+from torch import Tensor
 
+from hydrogate.models.batch import Batch
 from hydrogate.models.potential import Student, energy_and_forces
 from hydrogate.models.teachers import charge_and_multiplicity
 
 
 class StudentCalculator(Calculator):
-    """Energies (eV), forces (eV/Å) and, from a student that predicts it, the dipole (e·Å) of isolated structures.
+    """Energies (eV), forces (eV/Å), of a periodic structure with a volume the stress (eV/Å³, positive where the cell
+    would shrink), of an isolated one, from a student that predicts it, the dipole (e·Å).
 
     Charge (e) and 2S + 1 are read from ``atoms.info["charge"]`` and ``atoms.info["spin"]``. Nothing is computed again
     for the same structure; whatever changes (the atoms, their charge or spin, the student's weights), no old answer is
@@ -26,11 +32,11 @@ class StudentCalculator(Calculator):
     Raises
     ------
     UnsupportedStructure, ValueError
-        On calculation: the student was not taught such a structure; it is periodic, empty, or not finite; its electrons
-        do not fit its spin.
+        On calculation: the student was not taught such a structure; it is empty, not finite, or periodic in a way that
+        the student or the cell does not allow; its electrons do not fit its spin.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces"]
+    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress"]
 
     def __init__(self, student: Student) -> None:
         super().__init__()
@@ -57,10 +63,17 @@ class StudentCalculator(Calculator):
         charge_and_multiplicity(self.atoms)
         weights = next(self.student.parameters())
         batch = self.student.collate([self.atoms], weights.dtype).to(weights.device, weights.dtype)
-        energy, forces, dipole = energy_and_forces(self._constant_student(), batch)
+        found, slope = self._constant_student(), None
+        if batch.cell is None:
+            energy, forces, dipole = energy_and_forces(found, batch)
+        else:
+            (energy, forces, slope), dipole = energy_forces_and_strain(found, batch, batch.cell), None
         self.results = {"energy": energy.item(), "free_energy": energy.item(), "forces": forces.double().cpu().numpy()}
         if dipole is not None:
             self.results["dipole"] = dipole[0].double().cpu().numpy()
+        if slope is not None and self.atoms.cell.rank == 3:
+            stress = slope[0].double().cpu().numpy() / self.atoms.cell.volume
+            self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
         self._seen = self._beside(self.atoms)
 
     def _constant_student(self) -> Student:
@@ -78,3 +91,15 @@ class StudentCalculator(Calculator):
 
     def _beside(self, atoms: Atoms) -> tuple[Any, ...]:
         return atoms.info.get("charge", 0), atoms.info.get("spin", 1), self._versions()
+
+
+def energy_forces_and_strain(student: Student, batch: Batch, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """As `energy_and_forces`, with the slope of the energies as atoms and ``cell`` are strained alike, (M, 3, 3) eV."""
+    student.support.refuse_others(batch, student.name)
+    leaf = batch.positions.detach().requires_grad_(True)
+    strain = torch.zeros_like(cell).requires_grad_(True)
+    symmetric = 0.5 * (strain + strain.mT)
+    positions = leaf + torch.einsum("na,nab->nb", leaf, symmetric[batch.structure])
+    energy = student.interaction_energy(replace(batch, positions=positions, cell=cell + cell @ symmetric))
+    gradient, slope = torch.autograd.grad(energy.sum(), (leaf, strain))
+    return energy.detach().double() + student.reference_energy(batch), -gradient, slope

@@ -41,6 +41,9 @@ def compiled_energy_and_forces(student: Student) -> EnergyAndForces:
     compiled = torch.compile(both, dynamic=True, fullgraph=True)
 
     def call(batch: Batch) -> Prediction:
+        if batch.cell is not None:
+            # The compiled graph is one of isolated structures.
+            return energy_and_forces(student, batch, create_graph=True)
         student.support.refuse_others(batch, student.name)
         energy, *rest = compiled(
             batch.numbers,

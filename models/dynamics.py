@@ -131,8 +131,13 @@ class StudentPotential:
     """
 
     def __init__(self, student: Student, structures: Sequence[Atoms], skin: float = SKIN) -> None:
-        for atoms in structures:
+        for index, atoms in enumerate(structures):
             charge_and_multiplicity(atoms)
+            if atoms.pbc.any():
+                name = f"structure {index} ({atoms.get_chemical_formula()})"
+                raise ValueError(
+                    f"{name} is periodic; only isolated molecules are moved. If it is one, set pbc to False"
+                )
         # What a step differentiates by is the positions alone.
         self.student = copy.deepcopy(student).requires_grad_(False)
         weights = next(self.student.parameters())

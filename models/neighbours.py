@@ -1,15 +1,19 @@
 """Who is near whom: directed pairs of atoms within a cutoff."""
 
 import numpy as np
+from ase import Atoms
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
+
+# Å. An atom that far from the others along a direction that does not repeat ends the process inside vesin 0.6.
+FARTHEST = 1000.0
 
 
 def neighbour_pairs(positions: NDArray[np.floating], cutoff: float) -> NDArray[np.int64]:
     """Each ordered pair of different atoms of an isolated structure that are at most ``cutoff`` apart.
 
-    A tree in double precision: memory and time grow with the pairs that exist, and rounding makes no atom its own
-    neighbour.
+    A tree in double precision: memory and time grow with the pairs that exist, however far an atom has flown, and
+    rounding makes no atom its own neighbour.
 
     Parameters
     ----------
@@ -27,10 +31,60 @@ def neighbour_pairs(positions: NDArray[np.floating], cutoff: float) -> NDArray[n
         A position is not finite.
     """
     where = np.asarray(positions, dtype=np.float64).reshape(-1, 3)
-    if not np.isfinite(where).all():
-        raise ValueError(f"atom {int(np.argwhere(~np.isfinite(where))[0, 0])} has a position that is not finite")
+    _refuse_not_finite(where)
     if len(where) < 2:
         return np.empty((2, 0), dtype=np.int64)
     pairs = KDTree(where).query_pairs(cutoff, output_type="ndarray").astype(np.int64)
     both = np.concatenate([pairs, pairs[:, ::-1]])
     return np.ascontiguousarray(both[np.lexsort((both[:, 1], both[:, 0]))].T)
+
+
+def periodic_pairs(atoms: Atoms, cutoff: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Each atom of a periodic structure with each atom or image of an atom, its own too, at most ``cutoff`` away.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+        Periodic along at least one vector of its cell.
+    cutoff : float, Å
+
+    Returns
+    -------
+    pairs : (2, E) int64
+        Receivers and senders, sorted by receiver, then sender.
+    shifts : (E, 3) int64
+        The sender is the image so many cells away.
+    cell : (3, 3), Å
+        The vectors, as rows; a direction that does not repeat has one too.
+
+    Raises
+    ------
+    ValueError
+        A position or the cell is not finite, the structure repeats along no vector, or an atom is lost in a direction
+        that does not repeat.
+    """
+    from vesin import NeighborList
+
+    where, cell = np.asarray(atoms.positions, dtype=np.float64), atoms.cell.array
+    _refuse_not_finite(where)
+    if not np.isfinite(cell).all() or np.linalg.matrix_rank(cell[atoms.pbc]) < np.count_nonzero(atoms.pbc):
+        raise ValueError(f"it is periodic along {atoms.pbc.tolist()}, where the cell {cell.tolist()} spans no volume")
+    cell = atoms.cell.complete().array
+    # Back into the cell, since an atom may have wandered over many of them.
+    home = np.where(atoms.pbc, np.floor(where @ np.linalg.inv(cell)), 0.0)
+    where = where - home @ cell
+    far = np.abs(where - where[0]).max(axis=1) - np.abs(cell[atoms.pbc]).sum()
+    if (far > FARTHEST).any():
+        raise ValueError(f"atom {int(far.argmax())} is more than {FARTHEST:g} Å away along what does not repeat")
+    found = NeighborList(cutoff=cutoff, full_list=True, n_threads=1)
+    one, two, cells = found.compute(points=where, box=cell, periodic=atoms.pbc, quantities="ijS")
+    pairs, home = np.stack([one, two]).astype(np.int64), home.astype(np.int64)
+    shifts = cells + home[pairs[0]] - home[pairs[1]]
+    order = np.lexsort((*shifts.T, pairs[1], pairs[0]))
+    return np.ascontiguousarray(pairs[:, order]), shifts[order], cell
+
+
+def _refuse_not_finite(positions: NDArray[np.float64]) -> None:
+    strange = ~np.isfinite(positions).all(axis=1)
+    if strange.any():
+        raise ValueError(f"atom {int(strange.argmax())} has a position that is not finite")

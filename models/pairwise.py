@@ -5,6 +5,7 @@ Each is smooth, with finite second derivatives, for any two atoms that are not a
 
 import math
 
+import numpy as np
 import torch
 from ase.units import Bohr, Hartree
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ from torch.nn.functional import softplus
 COULOMB = Hartree * Bohr
 # Å. Smeared charges leave near atoms to the network. Source: SO3LR, JACS 2025, 10.1021/jacs.5c09558.
 SMEARING = 4.0
+# 1/Å: waves shorter than 2π over this add less than 1e-10 of the longest ones' share to a lattice's electrostatics.
+SHORTEST_WAVE = 2.0 / SMEARING * math.sqrt(10.0 * math.log(10.0))
 # Å. The repulsion is switched off from zero distance to here. Source: SO3LR.
 REPULSION_END = 1.5
 
@@ -76,6 +79,35 @@ def electrostatics(charges: Tensor, distance: Tensor, pairs: Tensor) -> Tensor:
     """(P,) eV of each pair of smeared charges (e): ``distance`` (P,)."""
     product = charges[pairs[0]] * charges[pairs[1]] * COULOMB
     return product * torch.erf(distance * (1.0 / SMEARING)) / distance
+
+
+def lattice_electrostatics(charges: Tensor, positions: Tensor, cell: Tensor) -> Tensor:
+    """() eV of one cell of a lattice of smeared charges (e) that add up to zero, in a conductor.
+
+    The smeared interaction is what Ewald's method sums over waves, and nothing is left for the sum over pairs.
+
+    Parameters
+    ----------
+    charges : (n,), e
+    positions : (n, 3), Å
+    cell : (3, 3), Å
+        Vectors as rows.
+    """
+    exact = cell.detach().double().cpu().numpy()
+    most = np.floor(SHORTEST_WAVE * np.linalg.norm(exact, axis=1) / (2.0 * np.pi)).astype(int)
+    waves = np.stack(np.meshgrid(*(np.arange(-m, m + 1) for m in most), indexing="ij"), axis=-1).reshape(-1, 3)
+    # Of a wave and its opposite one, and not the constant, which neutral cells do not feel.
+    waves = waves[len(waves) // 2 + 1 :]
+    length = np.linalg.norm(2.0 * np.pi * waves @ np.linalg.inv(exact).T, axis=1)
+    chosen = torch.as_tensor(waves[length <= SHORTEST_WAVE], dtype=cell.dtype, device=cell.device)
+    k = 2.0 * math.pi * chosen @ torch.linalg.inv(cell).T
+    square = (k * k).sum(1)
+    phase = k @ positions.T
+    strength = (torch.cos(phase) @ charges) ** 2 + (torch.sin(phase) @ charges) ** 2
+    volume = torch.linalg.det(cell).abs()
+    summed = (torch.exp(square * (-0.25 * SMEARING**2)) / square * strength).sum() * (4.0 * math.pi) / volume
+    # A charge does not feel itself.
+    return COULOMB * (summed - (charges * charges).sum() / (SMEARING * math.sqrt(math.pi)))
 
 
 def dispersion(polarisability: Tensor, c6: Tensor, distance: Tensor, pairs: Tensor) -> Tensor:

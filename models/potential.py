@@ -111,20 +111,19 @@ class Support:
         UnsupportedStructure
             Names the structure, what it holds, what is allowed and the remedy.
         """
-        for what, values, owner, known in (
-            ("element", batch.numbers, batch.structure, self.elements),
-            ("total charge", batch.charge, None, self.charges),
-            ("spin multiplicity", batch.spin_multiplicity, None, self.spin_multiplicities),
+        for what, values, owner, known, written in (
+            ("element", batch.numbers, batch.structure, self.elements, chemical_symbols.__getitem__),
+            ("total charge", batch.charge, None, self.charges, str),
+            ("spin multiplicity", batch.spin_multiplicity, None, self.spin_multiplicities, str),
         ):
             strange = ~torch.isin(values, torch.tensor(known, device=values.device))
             if strange.any():
                 at = int(strange.nonzero()[0])
                 index = first + (at if owner is None else int(owner[at]))
-                shown = [chemical_symbols[z] for z in (int(values[at]), *known)] if owner is not None else []
-                observed, allowed = (shown[0], ", ".join(shown[1:])) if shown else (int(values[at]), list(known))
+                observed, *allowed = map(written, (int(values[at]), *known))
                 raise UnsupportedStructure(
-                    f"structure {index} has {what} {observed}; student {name!r} was taught {what} {allowed} only. "
-                    "Train it on data that hold the other, or leave the structure out"
+                    f"structure {index} has {what} {observed}; student {name!r} was taught {what} {', '.join(allowed)} "
+                    "only. Train it on data that hold the other, or leave the structure out"
                 )
 
 

@@ -25,7 +25,7 @@ HOMES = {
     "orb_models": {"models/teachers/orb.py", "models/peers/orb.py"},
     "tblite": {"models/teachers/xtb.py", "pipeline/bench_labelling.py"},
     "numba": {"checks/kernels.py"},
-    "vesin": {"checks/pairs.py"},
+    "vesin": {"checks/pairs.py", "models/neighbours.py"},
     "rdkit": {
         "checks/chemistry.py",
         "pipeline/sdf.py",

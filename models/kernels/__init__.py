@@ -5,6 +5,7 @@ function without arguments that gives a callable like ``reference`` or raises `N
 compiler asked for, before it is used.
 """
 
+import functools
 import importlib
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,7 +18,8 @@ from torch import Tensor
 
 from hydrogate.models import module_names, refuse_unknown
 
-_USABLE: dict[tuple[str, str], bool] = {}
+# By kernel and device, since the students ask many times a step.
+_CHOSEN: dict[tuple[str, str], str] = {}
 
 Kernel = Callable[..., Tensor | tuple[Tensor, ...]]
 
@@ -64,30 +66,28 @@ def fastest(kernel: str, device: str) -> str:
 
     The C++ and the Triton one take a fraction of the eager one's time (`nox -s benchmarks`), where they can run.
     """
-    name = {"cpu": "cpp", "cuda": "triton"}.get(device, "eager")
-    if name not in kernel_module(kernel).IMPLEMENTATIONS:
-        return "eager"
-    if (kernel, name) not in _USABLE:
-        _USABLE[kernel, name] = False
+    if (kernel, device) not in _CHOSEN:
+        _CHOSEN[kernel, device] = "eager"
+        name = {"cpu": "cpp", "cuda": "triton"}.get(device)
         if name in kernel_module(kernel).IMPLEMENTATIONS:
             try:
                 implementation(kernel, name)
-                _USABLE[kernel, name] = True
+                _CHOSEN[kernel, device] = name
             except NotAvailable as reason:
                 warnings.warn(f"{reason}; kernel {kernel!r} runs slower, in plain torch", stacklevel=2)
-    return name if _USABLE[kernel, name] else "eager"
+    return _CHOSEN[kernel, device]
 
 
 @contextmanager
 def in_plain_torch() -> Iterator[None]:
     """The students with the reference in place of each kernel, to compare with."""
-    usable = dict(_USABLE)
-    _USABLE.update({(kernel, name): False for kernel in kernel_names() for name in ("cpp", "triton")})
+    chosen = dict(_CHOSEN)
+    _CHOSEN.update({(kernel, device): "eager" for kernel in kernel_names() for device in ("cpu", "cuda")})
     try:
         yield
     finally:
-        _USABLE.clear()
-        _USABLE.update(usable)
+        _CHOSEN.clear()
+        _CHOSEN.update(chosen)
 
 
 def refuse_unsorted(edges: Tensor) -> None:
@@ -108,6 +108,7 @@ def refuse_unsorted(edges: Tensor) -> None:
         )
 
 
+@functools.cache
 def triton_module(kernel: str) -> ModuleType:
     """The Triton functions of ``kernel``.
 

@@ -111,7 +111,8 @@ class PaiNN(Student):
 
     def interaction_energy(self, batch: Batch) -> Tensor:
         """(M,) eV."""
-        pairs = halves(batch.edge_index, len(batch.numbers))
+        # Between two atoms of a lattice there may be many edges.
+        pairs = halves(batch.edge_index, len(batch.numbers)) if batch.cell is None else None
         # Who asks for no force, or may ask for the weights' gradient, takes the way of single operations.
         if pairs is not None and batch.positions.requires_grad and not self.embedding.weight.requires_grad:
             weights = self._weights()
@@ -127,7 +128,7 @@ class PaiNN(Student):
 
     def _by_operations(self, batch: Batch, pairs: Tensor | None) -> Tensor:
         along = batch.edge_index if pairs is None else pairs
-        unit, distance = _directions(batch.positions, along)
+        unit, distance = _directions(batch.edge_vectors() if pairs is None else _between(batch.positions, pairs))
         functions = basis(distance, self.frequencies, self.cutoff)
         s = self.embedding(self.row_of_element[batch.numbers])
         v = s.new_empty(0, 3, s.shape[1])
@@ -137,7 +138,7 @@ class PaiNN(Student):
 
     def _at_once(self, batch: Batch, pairs: Tensor, weights: list[Tensor]) -> tuple[Tensor, Tensor]:
         """(M,) eV and the gradient of their sum by the positions, (N, 3) eV/Å."""
-        unit, distance = _directions(batch.positions, pairs)
+        unit, distance = _directions(_between(batch.positions, pairs))
         radial = (distance, self.frequencies, self.cutoff)
         s = self.embedding(self.row_of_element[batch.numbers])
         atoms, gradient = _painn.energies(
@@ -149,9 +150,13 @@ class PaiNN(Student):
         return atoms.new_zeros(batch.n_structures).index_add(0, batch.structure, atoms * self.energy_scale)
 
 
-def _directions(positions: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit vectors (E, 3) from the receivers to the senders, and distances (E, 1) Å."""
-    vector = positions.index_select(0, along[1]) - positions.index_select(0, along[0])
+def _between(positions: Tensor, pairs: Tensor) -> Tensor:
+    """(B, 3) Å, from the first atoms to the second."""
+    return positions.index_select(0, pairs[1]) - positions.index_select(0, pairs[0])
+
+
+def _directions(vector: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit vectors (E, 3) and lengths (E, 1) Å of ``vector`` (E, 3)."""
     distance = torch.sqrt((vector * vector).sum(1, keepdim=True))
     return vector / distance, distance
 

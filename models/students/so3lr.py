@@ -8,16 +8,18 @@ which no teacher here gives (dispersion takes free atoms), and what provably rea
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from ase import Atoms
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from hydrogate.models.batch import Batch
 from hydrogate.models.harmonics import LARGEST_DEGREE, spherical_harmonics
 from hydrogate.models.kernels.attention import attention
-from hydrogate.models.pairwise import Repulsion, dispersion, electrostatics, free_atom_table
+from hydrogate.models.pairwise import Repulsion, dispersion, electrostatics, free_atom_table, lattice_electrostatics
 from hydrogate.models.potential import CompiledStep, Student, Support
 
 # Neighbours of an atom on average, so that sums over them stay of one size; and the decay of the radial functions in
@@ -204,6 +206,13 @@ class SO3LR(Student):
             for scores in (layer.invariant, layer.equivariant):
                 nn.init.normal_(scores.radial[0].weight, std=(math.pi * size.radial) ** 0.25)
 
+    def collate(self, structures: Sequence[Atoms], dtype: torch.dtype = torch.float32) -> Batch:
+        """See `Student.collate`; a lattice must be neutral and repeat in all directions, and takes no dispersion."""
+        for index, atoms in enumerate(structures):
+            if atoms.pbc.any():
+                _refuse_lattice(f"structure {index} ({atoms.get_chemical_formula()})", atoms, self.size)
+        return super().collate(structures, dtype)
+
     def interaction_energy(self, batch: Batch) -> Tensor:
         """(M,) eV."""
         return self.interaction_energy_and_dipole(batch)[0]
@@ -220,6 +229,8 @@ class SO3LR(Student):
         ):
             if name in parts:
                 total = total.index_add(0, owner, parts[name])
+        if batch.cell is not None:
+            total = total + self._of_lattices(batch, batch.cell, charges)
         moments = charges[:, None] * batch.positions
         return total, moments.new_zeros(batch.n_structures, 3).index_add(0, batch.structure, moments)
 
@@ -257,6 +268,14 @@ class SO3LR(Student):
             parts["dispersion"] = dispersion(free[:, 0], free[:, 1], far, pairs)
         return parts, charges
 
+    def _of_lattices(self, batch: Batch, cells: Tensor, charges: Tensor) -> Tensor:
+        """(M,) eV: electrostatics of the periodic structures, zero for the others."""
+        energies = [charges.new_zeros(()) for _ in range(batch.n_structures)]
+        for index in cells.flatten(1).any(1).nonzero()[:, 0].tolist():
+            own = batch.structure == index
+            energies[index] = lattice_electrostatics(charges[own], batch.positions[own], cells[index])
+        return torch.stack(energies)
+
     def features_of(self, batch: Batch, row: Tensor, unit: Tensor, distance: Tensor, envelope: Tensor) -> Tensor:
         """(N, F) after the last layer."""
         unpaired = batch.spin_multiplicity - 1
@@ -288,6 +307,21 @@ def _refuse(size: Size, support: Support) -> None:
     missing = [z for z in support.elements if size.dispersion and free_atom_table()[z].isnan().any()]
     if missing:
         raise ValueError(f"size of student 'so3lr': no dispersion is known for the elements {missing}; switch it off")
+
+
+def _refuse_lattice(name: str, atoms: Atoms, size: Size) -> None:
+    if not atoms.pbc.all():
+        raise ValueError(
+            f"{name} is periodic along {atoms.pbc.tolist()}; student 'so3lr' sums electrostatics over all three "
+            "directions or none. Repeat it in all, with a gap where it should not"
+        )
+    if atoms.info.get("charge", 0) != 0:
+        raise ValueError(
+            f"{name} has charge {atoms.info['charge']} in each cell, so that its electrostatic energy is infinite; add "
+            "the other ions"
+        )
+    if size.dispersion:
+        raise ValueError(f"{name} is periodic; student 'so3lr' knows dispersion of isolated structures only")
 
 
 def make(size: Size, support: Support) -> SO3LR:

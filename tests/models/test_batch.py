@@ -69,10 +69,6 @@ def test_what_cannot_be_a_batch_is_refused() -> None:
         collate([], 5.0)
     with pytest.raises(ValueError, match="structure 1 has no atoms"):
         collate([molecule("H2O"), Atoms()], 5.0)
-    periodic = molecule("H2O", vacuum=3.0)
-    periodic.pbc = (True, True, False)
-    with pytest.raises(ValueError, match=r"structure 0 \(H2O\) is periodic"):
-        collate([periodic], 5.0)
     broken = molecule("H2O")
     broken.positions[2] = np.inf
     with pytest.raises(ValueError, match=r"structure 0 \(H2O\): atom 2"):

@@ -118,7 +118,7 @@ def test_a_refusal_leaves_no_answer(atoms: Atoms) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda atoms: atoms.set_pbc(True), "is periodic"),
+        (lambda atoms: atoms.set_pbc(True), "spans no volume"),
         (lambda atoms: atoms.info.update(charge=1), "cannot have spin multiplicity 1"),
         (lambda atoms: atoms.info.update(charge=0.5), "expected a whole charge"),
         (lambda atoms: atoms.positions.__setitem__((0, 0), np.nan), "not finite"),

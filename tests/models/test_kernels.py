@@ -207,7 +207,7 @@ def test_names() -> None:
 def test_without_a_compiler_the_students_use_plain_torch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
-    monkeypatch.setattr("hydrogate.models.kernels._USABLE", {})
+    monkeypatch.setattr("hydrogate.models.kernels._CHOSEN", {})
     _native.library.cache_clear()
     with pytest.raises(NotAvailable, match=r"cannot be built here: .*no-such-compiler"):
         implementation("message", "cpp")
@@ -216,6 +216,19 @@ def test_without_a_compiler_the_students_use_plain_torch(monkeypatch: pytest.Mon
     assert fastest("message", "cpu") == "eager"
     assert fastest("exchange", "cuda") == "eager"  # there is none in Triton, and nothing to warn of
     _native.library.cache_clear()
+
+
+def test_what_is_chosen_is_asked_once_and_can_be_chosen_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = fastest("message", "cpu")
+    asked: list[str] = []
+    monkeypatch.setattr("hydrogate.models.kernels.kernel_names", lambda: asked.append("") or ["message"])
+    assert fastest("message", "cpu") == chosen
+    assert not asked
+    with in_plain_torch():
+        assert (fastest("message", "cpu"), fastest("message", "cuda")) == ("eager", "eager")
+    assert fastest("message", "cpu") == chosen
+    with pytest.raises(UnknownName, match="did you mean 'message'"):
+        fastest("mesage", "cpu")
 
 
 @pytest.mark.parametrize("name", student_names())

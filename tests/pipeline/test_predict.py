@@ -87,7 +87,7 @@ def test_it_reads_and_writes_extxyz(call, student: Student, few: Dataset, tmp_pa
         (("some.h5", "-o", "out.h5", "--student", "gone.safetensors"), "gone.safetensors: no such file"),
         (("some.h5", "-o", "out.h5", "--student", "some.h5"), "some.h5: not a student file"),
         (("none.h5", "-o", "out.h5"), "no structure to predict"),
-        (("strange.h5", "-o", "out.h5"), "has total charge -1; student 'so3lr' was taught total charge [0] only"),
+        (("strange.h5", "-o", "out.h5"), "has total charge -1; student 'so3lr' was taught total charge 0 only"),
     ],
 )
 def test_what_cannot_be_predicted_is_refused(
