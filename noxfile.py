@@ -93,12 +93,14 @@ def pymol(session: nox.Session) -> None:
 def benchmarks(session: nox.Session) -> None:
     """Speed as ratios, side by side: `-- contracts`, `-- models` or `-- labelling` alone, `-- quick` for a short look.
 
-    `-- profile` says where the time of a student's step goes instead; `-- compiled` adds the compiled training step.
+    `-- profile` says where the time of a student's step goes instead, `-- scale` what data sets of any size need
+    (docs/scale.md); `-- compiled` adds the compiled training step.
     """
     _project(session)
-    if "profile" in session.posargs:
-        _run(session, "python", "-m", "hydrogate.models.profiling", *session.posargs)
-        return
+    for word, module in {"profile": "models.profiling", "scale": "pipeline.bench_scale"}.items():
+        if word in session.posargs:
+            _run(session, "python", "-m", f"hydrogate.{module}", *session.posargs)
+            return
     modules = {"models": "models.bench", "contracts": "pipeline.bench", "labelling": "pipeline.bench_labelling"}
     how = [word for word in session.posargs if word not in modules]
     for name in [word for word in session.posargs if word in modules] or modules:

@@ -138,6 +138,12 @@ def run(data: Dataset, params: Label, root: Path = PROGRESS, compute: Compute | 
         return _assembled(data, keys, store, lost, identity, dipoles)
 
 
+def chunk_size(structures: int) -> int:
+    """How many of ``structures`` a task holds, where the teacher takes them one by one."""
+    least, most = STRUCTURES_PER_CHUNK
+    return min(most, max(least, structures // CHUNKS))
+
+
 def _answers(
     data: Dataset,
     todo: dict[str, int],
@@ -146,8 +152,7 @@ def _answers(
     compute: Compute,
 ) -> Iterator[list[_Answer]]:
     """The teacher's answers for the rows of ``todo``, as they come; structures are made as there is room for them."""
-    least, most = STRUCTURES_PER_CHUNK
-    size = max(teacher.batch, min(most, max(least, len(todo) // CHUNKS)))
+    size = max(teacher.batch, chunk_size(len(todo)))
     jobs = (_Job(key, data.to_atoms(row)) for key, row in todo.items())
     chunks = iter(lambda: list(islice(jobs, size)), [])
     label = partial(_label_chunk, params.model_dump_json(), _plain(teacher.identity()))

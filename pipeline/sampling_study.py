@@ -7,12 +7,16 @@ Each setting makes the same number of geometries of the same molecules; each stu
 All of a split are asked about the same geometries of its held-out molecules: rattled as training data are by default,
 and distorted, which are labelled apart and in nobody's training data. Labels and results are kept as they come, in
 ``.studies/sampling/`` and in the report: a study that was interrupted goes on where it was.
+
+``-- --geometries`` prints how far each sampling goes, at which forces and cost, and ``-- --teacher`` what the noise of
+GFN2-xTB is (:mod:`hydrogate.pipeline.teacher_study`); both write nothing.
 """
 
 import argparse
 import json
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -20,11 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase.build import minimize_rotation_and_translation
 
 from hydrogate.checks.comparison import Comparison
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.metrics import measure
-from hydrogate.pipeline import fit, label, regenerate
+from hydrogate.checks.pairs import geometry
+from hydrogate.pipeline import fit, label, regenerate, teacher_study
 from hydrogate.pipeline.hdf5 import written_whole
 from hydrogate.pipeline.params import Params, load_params
 from hydrogate.pipeline.records import raw_records, resolve_input
@@ -49,6 +55,12 @@ TESTS: dict[str, dict[str, Any]] = {
     "rattled by 0.1 Å": {"method": "rattle", "sigma": 0.1},
     "rattled by 0.15 Å": {"method": "rattle", "sigma": 0.15},
     "MD at 600 K": {"method": "md", "temperature": 600.0},
+}
+# What --geometries looks at.
+MADE: dict[str, dict[str, Any]] = {
+    "none": {"method": "none"},
+    **{name: SETTINGS[name] for name in ("rattle-0.05", "rattle-0.1", "rattle-relax-0.15", "md-300")},
+    "md-600": {"method": "md", "temperature": 600.0},
 }
 OTHER_SEED = 1000  # of the test geometries: none of them is a training geometry of another setting
 
@@ -157,16 +169,59 @@ def table(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {setting} | {' | '.join(cells)} |"
 
 
+def geometries(study: Study) -> Iterator[str]:
+    """Lines of Markdown: what each sampling makes of the molecules, their own geometries included."""
+    yield "| method | RMS displacement, Å | RMS force, eV/Å | s. d. of C-H, Å | CPU, ms a molecule |"
+    yield "| --- | --- | --- | --- | --- |"
+    study.geometries(MADE["none"], "molecule")  # what is loaded once
+    without = 0.0
+    for name, sampling in MADE.items():
+        start = time.process_time()
+        data = study.geometries(sampling, "molecule")
+        seconds = time.process_time() - start
+        without = without or seconds
+        squares = [_displacement_squares(data, row) for row in range(len(data)) if data.parent[row] != row]
+        moved = np.sqrt(np.concatenate(squares).mean()) if squares else 0.0
+        forces = study.labelled(data).forces
+        assert forces is not None
+        shape = geometry(data)
+        stretched = shape.length[data.numbers[shape.partner] == 6].std()
+        cost = 1e3 * (seconds - without) / study.molecules
+        yield f"| {name} | {moved:.2f} | {np.sqrt((forces**2).mean()):.2f} | {stretched:.3f} | {cost:.0f} |"
+
+
+def _displacement_squares(data: Dataset, row: int) -> Any:
+    """(n,) Å² by which the atoms are elsewhere than in the molecule's own geometry, rotated onto it."""
+    own, further = data.to_atoms(int(data.parent[row])), data.to_atoms(row)
+    minimize_rotation_and_translation(own, further)  # type: ignore[no-untyped-call]
+    return ((further.positions - own.positions) ** 2).sum(axis=1)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study; 0 when done, 2 where the input or the parameters cannot be used."""
     parser = argparse.ArgumentParser(prog="nox -s sampling --", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--molecules", type=int, default=400)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--geometries", action="store_true", help="what each sampling makes, and its cost")
+    what.add_argument("--teacher", action="store_true", help="the noise of GFN2-xTB, and what warm starts would do")
+    parser.add_argument("--molecules", type=int, help="400; 40 for --geometries, 25 for --teacher")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--splits", nargs="+", default=SPLITS, choices=SPLITS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     options = parser.parse_args(argv)
-    report = run(Study(load_params(), options.molecules, options.epochs), options.splits, options.seeds)
-    print("\n".join(table(report)))
+    few = 40 if options.geometries else 25 if options.teacher else 400
+    study = Study(load_params(), options.molecules or few, options.epochs)
+    if options.geometries:
+        lines = geometries(study)
+    elif options.teacher:
+        data = study.geometries(SETTINGS["rattle-0.05"], "molecule")
+        roots = np.unique(data.parent)
+        lines = teacher_study.tables(
+            [[data.to_atoms(row) for row in np.flatnonzero(data.parent == root)] for root in roots]
+        )
+    else:
+        lines = table(run(study, options.splits, options.seeds))
+    for line in lines:
+        print(line, flush=True)
     return 0
 
 

@@ -1,6 +1,7 @@
 """The study of the samplings: equal labels, one test set for all, nothing measured twice."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from hydrogate.checks.dataset import Dataset
 from hydrogate.pipeline import sampling_study
 from hydrogate.pipeline.params import load_params
-from hydrogate.pipeline.sampling_study import SETTINGS, TESTS, Study, run, table
+from hydrogate.pipeline.sampling_study import MADE, SETTINGS, TESTS, Study, geometries, run, table
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,3 +67,33 @@ def test_an_interrupted_study_goes_on(study: Study, monkeypatch: pytest.MonkeyPa
     assert lines[2].count("not run") == len(TESTS)
     study.epochs = 2
     assert len(run(study, ["molecule"], [1])["runs"]) == len(SETTINGS)
+
+
+def test_what_each_sampling_makes(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    def labelled(data: Dataset) -> Dataset:
+        return replace(data, forces=np.full((len(data.numbers), 3), 2.0, np.float32))
+
+    monkeypatch.setattr(study, "labelled", labelled)
+    study = Study(study.params, molecules=2, epochs=1)
+    rows = {line.split(" | ")[0][2:]: line.split(" | ")[1:] for line in list(geometries(study))[2:]}
+    assert list(rows) == list(MADE)
+    assert rows["none"][:2] == ["0.00", "2.00"]
+    # The RMS of a Gaussian in three coordinates, less what rotating a molecule back takes away.
+    assert float(rows["rattle-0.05"][0]) == pytest.approx(np.sqrt(3) * 0.05, abs=0.012)
+    assert float(rows["rattle-0.1"][2]) > float(rows["rattle-0.05"][2]) > float(rows["none"][2])
+    assert float(rows["md-600"][0]) > float(rows["rattle-0.1"][0])
+
+
+@pytest.mark.parametrize(("option", "heading"), [("--geometries", "made"), ("--teacher", "noise")])
+def test_the_tables_are_options_of_the_session(
+    option: str, heading: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    declared = load_params(ROOT / "params.yaml")
+    sample = declared.regenerate.model_copy(update={"input": str(ROOT / "samples/sample-1000-0.sdf.gz")})
+    monkeypatch.setattr(sampling_study, "load_params", lambda: declared.model_copy(update={"regenerate": sample}))
+    monkeypatch.setattr(sampling_study, "geometries", lambda study: [f"made of {study.molecules}"])
+    monkeypatch.setattr(sampling_study.teacher_study, "tables", lambda molecules: [f"noise of {len(molecules)}"])
+    assert sampling_study.main([option, "--molecules", "2"]) == 0
+    assert capsys.readouterr().out == f"{heading} of 2\n"
+    assert not sampling_study.REPORT.exists()
