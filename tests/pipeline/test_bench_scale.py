@@ -1,4 +1,4 @@
-"""The benchmark behind docs/scale.md: its structures, of which no two are equal, and its arithmetic; no time is judged."""
+"""The benchmark behind docs/scale.md: no two of its structures are equal; its arithmetic; no time is judged."""
 
 import json
 from pathlib import Path

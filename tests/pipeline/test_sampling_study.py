@@ -73,8 +73,8 @@ def test_what_each_sampling_makes(study: Study, monkeypatch: pytest.MonkeyPatch)
     def labelled(data: Dataset) -> Dataset:
         return replace(data, forces=np.full((len(data.numbers), 3), 2.0, np.float32))
 
-    monkeypatch.setattr(study, "labelled", labelled)
     study = Study(study.params, molecules=2, epochs=1)
+    monkeypatch.setattr(study, "labelled", labelled)
     rows = {line.split(" | ")[0][2:]: line.split(" | ")[1:] for line in list(geometries(study))[2:]}
     assert list(rows) == list(MADE)
     assert rows["none"][:2] == ["0.00", "2.00"]
