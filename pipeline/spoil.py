@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hydrogate.checks.accidents import ACCIDENTS, NotApplicable, hurt, struck
+from hydrogate.checks.accidents import ACCIDENTS, Accident, NotApplicable, hurt, struck
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.declared import BadParams, did_you_mean
 
@@ -26,12 +26,16 @@ def spoilt(data: Dataset, accident: str, share: float, seed: int = 0) -> tuple[D
     """
     if accident not in ACCIDENTS:
         raise BadParams(f"--accident {accident}: no such accident{did_you_mean(accident, ACCIDENTS)}")
-    chosen = ACCIDENTS[accident]
+    return after(ACCIDENTS[accident], data, share, seed)
+
+
+def after(accident: Accident, data: Dataset, share: float, seed: int = 0) -> tuple[Dataset, int]:
+    """As :func:`spoilt`, of an accident that need not have a name there."""
     try:
-        order = struck(chosen, data, seed)
+        order = struck(accident, data, seed)
     except NotApplicable as error:
-        raise BadParams(f"--accident {accident} cannot happen to {data!r}: {error}") from error
+        raise BadParams(f"--accident {accident.name} cannot happen to {data!r}: {error}") from error
     if not len(order):
-        raise BadParams(f"--accident {accident} would change nothing in {data!r}")
-    rows = np.sort(order[: max(1, round(min(share, chosen.largest_share) * len(data)))])
-    return hurt(chosen, data, rows, seed), len(rows)
+        raise BadParams(f"--accident {accident.name} would change nothing in {data!r}")
+    rows = np.sort(order[: max(1, round(min(share, accident.largest_share) * len(data)))])
+    return hurt(accident, data, rows, seed), len(rows)

@@ -21,7 +21,11 @@ FORBIDDEN = {
     "pipeline": set(),
 }
 HOMES = {
-    "great_expectations": {"checks/distributions.py", "pipeline/bench.py"},
+    "great_expectations": {
+        "checks/distributions.py",
+        "pipeline/bench.py",
+        "pipeline/validators/great_expectations_ranges.py",
+    },
     "orb_models": {"models/teachers/orb.py", "models/peers/orb.py"},
     "tblite": {"models/teachers/xtb.py", "pipeline/bench_labelling.py"},
     "numba": {"checks/kernels.py"},
@@ -32,6 +36,8 @@ HOMES = {
         "pipeline/sample.py",
         "pipeline/regenerate.py",
         "pipeline/split.py",
+        "pipeline/validators/openff_submission.py",
+        "pipeline/validators/rdkit_reading.py",
     },
 }
 
