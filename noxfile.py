@@ -91,7 +91,8 @@ def pymol(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def benchmarks(session: nox.Session) -> None:
-    """Speed as ratios, side by side: `-- contracts`, `-- models` or `-- labelling` alone, `-- quick` for a short look.
+    """Speed as ratios, side by side: `-- student` (the trained one beside its teacher, for two gates), `-- models`,
+    `-- contracts` or `-- labelling` alone, `-- quick` for a short look.
 
     `-- profile` says where the time of a student's step goes instead, `-- scale` what data sets of any size need
     (docs/scale.md); `-- compiled` adds the compiled training step.
@@ -101,7 +102,8 @@ def benchmarks(session: nox.Session) -> None:
         if word in session.posargs:
             _run(session, "python", "-m", f"hydrogate.{module}", *session.posargs)
             return
-    modules = {"models": "models.bench", "contracts": "pipeline.bench", "labelling": "pipeline.bench_labelling"}
+    modules = {"student": "pipeline.bench_student", "models": "models.bench", "contracts": "pipeline.bench"}
+    modules["labelling"] = "pipeline.bench_labelling"
     how = [word for word in session.posargs if word not in modules]
     for name in [word for word in session.posargs if word in modules] or modules:
         _run(session, "python", "-m", f"hydrogate.{modules[name]}", *how)
@@ -126,6 +128,16 @@ def sampling(session: nox.Session) -> None:
     """What each sampling of geometries teaches (docs/sampling.md); `-- --molecules 100 --seeds 0` for a short look."""
     _project(session)
     _run(session, "python", "-m", "hydrogate.pipeline.sampling_study", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def atlas(session: nox.Session) -> None:
+    """Which data accidents cost how much, and who sees them (docs/atlas.md); resumable; `-- quick` for a short look.
+
+    `-- detection` or `-- damage` alone; `-- publish` writes the page from what has been measured.
+    """
+    _project(session)
+    _run(session, "python", "-m", "hydrogate.pipeline.atlas", *session.posargs)
 
 
 @nox.session(venv_backend="none")

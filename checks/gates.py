@@ -28,8 +28,8 @@ from hydrogate.checks.metrics import metric_names
 MEASURED_ELSEWHERE = {
     "convergence": "stage train writes it to metrics/training.json",
     "force_gradient_error": "stage validate writes it to metrics/validation.json",
-    "speedup_over_teacher": "no stage of this pipeline measures it yet",
-    "kernel_speedup": "it needs a CUDA device and the benchmarks",
+    "speedup_over_teacher": "`python3 -m nox -s benchmarks -- student` measures it",
+    "kernel_speedup": "`python3 -m nox -s benchmarks -- student` measures it, on a CUDA device",
     "md_stability": "stage dynamics writes it to metrics/md.json",
     "md_drift": "stage dynamics writes it to metrics/md.json",
     "md_temperature": "stage dynamics writes it to metrics/md.json",

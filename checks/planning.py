@@ -133,6 +133,8 @@ def _of_gate(item: Judgement, held_out: int) -> Need:
             note = "undefined"
         elif not gate.confidence:
             note = "judged by its value alone"
+        elif not gate.of_split:
+            note = "n counts no molecules"
         elif molecules is None:
             note = "the value lies on the edge, or has no interval"
     return Need(item.name, str(item.verdict), gate.required, n, molecules, note)

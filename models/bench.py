@@ -25,7 +25,6 @@ from hydrogate.models.batch import Batch
 from hydrogate.models.compiled import CompiledRefused, verified_energy_and_forces
 from hydrogate.models.potential import EnergyAndForces, Student, Support, energy_and_forces
 from hydrogate.models.students import make_student, student_names
-from hydrogate.models.teachers import make_teacher
 
 Contestants = dict[str, Callable[[], object]]
 
@@ -124,7 +123,7 @@ def _training(student: Student, function: EnergyAndForces, batch: Batch) -> Call
 
 
 def bench_student(name: str, batch_size: int, rounds: int, device: str, compiled: bool, gigaflops: float) -> list[Row]:
-    """Eager kernels, the fastest kernels, the compiled path and the teacher: inference and training."""
+    """Eager kernels, the fastest kernels and the compiled path: inference and training."""
     some = structures(batch_size)
     student = make_student(name, {}, Support.of(some)).to(device)
     batch = student.collate(some).to(device, torch.float32)
@@ -152,12 +151,10 @@ def bench_student(name: str, batch_size: int, rounds: int, device: str, compiled
             contests["training"]["compiled"] = _training(student, function, batch)
         except CompiledRefused as refusal:
             print(f"{name}: {refusal}")
-    teacher = make_teacher("xtb")
-    contests["inference"]["teacher xtb"] = lambda: teacher.label(some[:1])
     label = f"{name}, {device}, {torch.get_num_threads()} threads, batch {batch_size}"
     rows = []
     for what, contestants in contests.items():
-        atoms = dict.fromkeys(contestants, sum(map(len, some))) | {"teacher xtb": len(some[0])}
+        atoms = dict.fromkeys(contestants, sum(map(len, some)))
         rows += interleaved(f"{label}, {what}", contestants, atoms, rounds, gigaflops)
     return rows
 
@@ -220,19 +217,6 @@ def _arguments(name: str, batch_size: int, device: str) -> tuple[list[Any], int]
     return [distance, student.frequencies.to(device), numbers(3 * f, student.size.radial), numbers(3 * f), 5.0], n
 
 
-def ratios(rows: Sequence[Row]) -> dict[str, float]:
-    """What gates may read: ``speedup_over_teacher`` and ``kernel_speedup`` of each student at the last batch."""
-    found = {}
-    for name in student_names():
-        own = [row for row in rows if row.group.startswith(f"{name},") and row.group.endswith("inference")]
-        kernel = [row for row in own if row.name == "kernels"]
-        teacher = [row for row in own if row.name == "teacher xtb"]
-        if kernel and teacher:
-            found[f"speedup_over_teacher_{name}"] = kernel[-1].ratio / teacher[-1].ratio
-            found[f"kernel_speedup_{name}"] = kernel[-1].ratio
-    return found
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, and write ``reports/benchmarks.json`` and a plot."""
     from rich.console import Console
@@ -267,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(reason, markup=False)
     folder = Path("reports")
     folder.mkdir(exist_ok=True)
-    content = {"rows": [row._asdict() for row in rows], "not_run": list(dict.fromkeys(absent)), "ratios": ratios(rows)}
+    content = {"rows": [row._asdict() for row in rows], "not_run": list(dict.fromkeys(absent))}
     (folder / "benchmarks.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     plot(rows, folder / "benchmarks.png")
     return 0
@@ -277,7 +261,7 @@ def plot(rows: Sequence[Row], path: Path, ratio: str = "speed over eager") -> No
     """Ratios of all that is no baseline, with their extremes, as bars; ``ratio`` says what they are."""
     from matplotlib.figure import Figure
 
-    shown = [row for row in rows if row.ratio != 1.0 and not row.name.startswith("teacher")]
+    shown = [row for row in rows if row.ratio != 1.0]
     figure = Figure(figsize=(8, 1 + 0.25 * len(shown)), layout="constrained")
     axes = figure.subplots()
     spread = [[row.ratio - row.least for row in shown], [row.greatest - row.ratio for row in shown]]

@@ -11,6 +11,7 @@ from hydrogate.checks.metrics import error_names
 from hydrogate.checks.milestones import Blocker
 from hydrogate.checks.regression import worst
 from hydrogate.pipeline.params import Params
+from hydrogate.pipeline.speed import MEASURE, NO_CUDA, SPEEDS, stale
 
 REPRO = "python3 -m nox -s repro"
 
@@ -22,7 +23,7 @@ def read_metrics(root: Path) -> tuple[dict[str, dict[str, Any]], list[Blocker]]:
     """The metrics files under ``root``, and what is wrong with the others."""
     contents: dict[str, dict[str, Any]] = {}
     blockers = []
-    for name in ("structures", "labels", "training", "validation", "predictions", "md"):
+    for name in ("structures", "labels", "training", "validation", "predictions", "md", "benchmarks"):
         path = root / "metrics" / f"{name}.json"
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -59,6 +60,31 @@ def ratios(metrics: Metrics) -> tuple[dict[str, Metric], list[Blocker]]:
     return _read(block, "validation.json: regression")
 
 
+def speeds(params: Params, metrics: Metrics) -> tuple[dict[str, Metric], dict[str, str], list[Blocker]]:
+    """The speeds that gates judge, what belongs to each or why it was not measured, and what is unreadable.
+
+    Those of another student, teacher or code are not measured.
+    """
+    content = metrics.get("benchmarks")
+    if content is None:
+        return {}, dict.fromkeys(SPEEDS, f"{MEASURE} measures it"), []
+    reason = stale(params, content, metrics.get("training", {}).get("student_fingerprint"))
+    if reason:
+        return {}, dict.fromkeys(SPEEDS, reason), []
+    device, held, notes = str(content.get("device")), {}, {}
+    for name in SPEEDS:
+        figure = content.get(name, f"metrics/benchmarks.json does not hold it; {MEASURE} measures it")
+        if not isinstance(figure, Mapping):
+            notes[name] = str(figure).removeprefix("not_run: ")
+        elif name == "kernel_speedup" and not device.startswith("cuda"):
+            notes[name] = NO_CUDA
+        else:
+            held[name] = figure
+            notes[name] = f"{content.get('student')} on {device}, batch {content.get('batch')}"
+    found, blockers = _read(held, "benchmarks.json")
+    return found, notes, blockers
+
+
 def _read(content: Mapping[str, Any], where: str) -> tuple[dict[str, Metric], list[Blocker]]:
     found, blockers = {}, []
     for name, block in content.items():
@@ -77,14 +103,16 @@ def judged(params: Params, metrics: Metrics) -> tuple[dict[str, Metric], list[Ju
     to_baseline, more = ratios(metrics)
     regression, note = _regression(params, metrics, to_baseline)
     figures = found | ({"regression": regression} if regression else {})
-    notes = {"regression": note, "md_stability": str(metrics.get("md", {}).get("note", ""))}
+    fast, notes, still_more = speeds(params, metrics)
+    figures |= fast
+    notes |= {"regression": note, "md_stability": str(metrics.get("md", {}).get("note", ""))}
     count = found.get("n_structures")
     held_out = count.n if count else 0
     judgements = [
         judge(name, gate, figures.get(gate.metric), notes.get(gate.metric, ""), held_out)
         for name, gate in params.gates.items()
     ]
-    return found, judgements, blockers + more
+    return found, judgements, blockers + more + still_more
 
 
 def regression_names(gates: Mapping[str, Gate]) -> list[str]:

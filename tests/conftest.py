@@ -1,6 +1,5 @@
 """A good data set, made once a run: small molecules, two rattled geometries each, labelled by GFN2-xTB."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
@@ -90,19 +89,9 @@ def orb_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
     def saved(method: str) -> Path:
         import torch
 
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=DeprecationWarning)
-            from orb_models.forcefield import pretrained
-            from orb_models.forcefield.atomic_system import SystemConfig
+        from hydrogate.models.teachers.orb import save_random_weights
 
-            kind = "v2" if method == "orb-v2" else "v3_direct" if "direct" in method else "v3_conservative"
-            omol = {"has_charge_spin_cond": True, "has_stress": False} if method.endswith("omol") else {}
-            neighbours = 20 if kind == "v2" or "-20-" in method else 120
-            torch.manual_seed(0)
-            build = getattr(pretrained, f"orb_{kind}_architecture")
-            model = build(device="cpu", system_config=SystemConfig(6.0, neighbours), **omol)
-        path = folder / f"{method}.pt"
-        torch.save(model.state_dict(), path)
-        return path
+        torch.manual_seed(0)
+        return save_random_weights(method, folder)
 
     return saved

@@ -239,6 +239,25 @@ def make(method: str, weights: str | Path | None, settings: Mapping[str, Any]) -
     return Orb(method, path, settings["precision"], settings["device"])
 
 
+def save_random_weights(method: str | None, folder: Path) -> Path:
+    """A file of random weights for ``method`` (None: the default), of its real size: for what takes time alone."""
+    import torch
+
+    chosen = METHODS[0] if method is None else SHORT.get(method, method)
+    refuse_unknown("method of teacher 'orb':", chosen, METHODS)
+    kind = "v2" if chosen == "orb-v2" else "v3_direct" if "direct" in chosen else "v3_conservative"
+    omol = {"has_charge_spin_cond": True, "has_stress": False} if chosen.endswith("omol") else {}
+    with _defaults_set("float32-highest"):
+        from orb_models.forcefield import pretrained
+        from orb_models.forcefield.atomic_system import SystemConfig
+
+        system = SystemConfig(radius=6.0, max_num_neighbors=20 if kind == "v2" or "-20-" in chosen else 120)
+        model = getattr(pretrained, f"orb_{kind}_architecture")(device="cpu", system_config=system, **omol)
+    path = folder / f"{chosen}.pt"
+    torch.save(model.state_dict(), path)
+    return path
+
+
 def _in_the_cache(method: str) -> Path:
     """The file that orb-models fetched for ``method`` at some time; without a look at the network, unlike its own."""
     from cached_path import find_latest_cached

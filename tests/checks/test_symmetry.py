@@ -111,6 +111,16 @@ def test_charge_and_spin_go_along():
     assert all(info["charge"] == 1 and info["spin"] == 2 for info in seen)
 
 
+def test_a_cell_turns_with_its_atoms():
+    def along_the_cell(structures):
+        """A pull on the first atom along the first vector of the cell."""
+        pulled = [np.outer(np.arange(len(atoms)) == 0, atoms.cell[0]) for atoms in structures]
+        return [(-float((pull * a.positions).sum()), pull) for pull, a in zip(pulled, structures, strict=True)]
+
+    water = molecule("H2O", vacuum=3.0)
+    assert max(rotation_error(along_the_cell, [water] * 3)) < 1e-9
+
+
 def test_the_seed_decides():
     bent = broken(forces=lambda atoms, f: f + 0.1 * atoms.positions)
     assert force_gradient_error(bent, STRUCTURES, seed=1) == force_gradient_error(bent, STRUCTURES, seed=1)

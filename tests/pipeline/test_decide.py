@@ -18,7 +18,9 @@ from hydrogate.checks.render.decision import decision_text
 from hydrogate.pipeline import decide
 from hydrogate.pipeline.decide import Stale
 from hydrogate.pipeline.hdf5 import write_dataset
+from hydrogate.pipeline.params import load_params
 from hydrogate.pipeline.records import digest_of
+from hydrogate.pipeline.speed import identity
 
 # DVC calls pygtrie in a way that pygtrie deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
@@ -129,9 +131,21 @@ def test_gates_that_are_not_required_are_reported_and_do_not_decide(project):
     gates = written["gates"]
     assert gates["oxygen_over_carbon"]["verdict"] == "undecided"
     assert gates["oxygen_over_carbon"]["molecules_needed"] == 223  # 200 of which nine in ten hold oxygen
-    for name in ("kernel_speedup", "regression"):
+    for name in ("speedup_over_teacher", "kernel_speedup", "regression"):
         assert gates[name]["verdict"] == "not_run"
         assert "was not measured" in gates[name]["message"]
+
+
+@pytest.mark.parametrize(("student", "verdict"), [("S", "fail"), ("another", "not_run")])
+def test_speeds_are_judged_where_they_are_this_student_s_and_block_nothing(project, student, verdict):
+    content = identity(load_params(project / "params.yaml"), student) | {"device": "cpu", "batch": 32}
+    content["speedup_over_teacher"] = {"value": 3.0, "unit": "times", "n": 9, "low": 2.9, "high": 3.1}
+    write(project, "benchmarks", content)
+    decision, written = decided(project)
+    assert decision.milestone == "m4_cuda_optimization"
+    assert written["gates"]["speedup_over_teacher"]["verdict"] == verdict
+    assert written["gates"]["speedup_over_teacher"].get("value") == (3.0 if verdict == "fail" else None)
+    assert written["gates"]["kernel_speedup"]["verdict"] == "not_run"
 
 
 def test_the_held_out_split_is_judged_and_not_what_the_training_measured(project):
