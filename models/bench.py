@@ -42,8 +42,7 @@ class Row(NamedTuple):
     ratio, least, greatest : float
         Speed over the baseline's in the same round: median and extremes.
     ceiling : float, optional
-        Share of the floating-point rate of a matrix product on the same device in the same run, counting matrix
-        products alone.
+        Share of what the device could do at most, by the ceilings measured in the same run; see `roofline`.
     peak_mib : float, optional
         Memory of the device at the peak, beyond what was there before; on a GPU alone.
     """
@@ -65,19 +64,17 @@ def structures(count: int) -> list[Atoms]:
 
 
 def interleaved(
-    group: str, contestants: Contestants, atoms: dict[str, int], rounds: int, gigaflops: float | None = None
+    group: str, contestants: Contestants, atoms: dict[str, int], rounds: int, most: float | None = None
 ) -> list[Row]:
-    """Each contestant once a round; the first is the baseline of the ratios."""
+    """Each contestant once a round; the first is the baseline of the ratios. ``most`` runs a second are possible."""
     cuda = torch.cuda.is_available()
     speeds: dict[str, list[float]] = {name: [] for name in contestants}
-    products, peaks = {}, {}
+    peaks = {}
     for name, run in contestants.items():
         if cuda:
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()
-        # A compiled graph shows none, and none runs inside the counter.
         run()
-        products[name] = 0 if name == "compiled" else _products(run)
         peaks[name] = (torch.cuda.max_memory_allocated() - before) / 2**20 if cuda else None
     for _ in range(rounds):
         for name, run in contestants.items():
@@ -87,7 +84,7 @@ def interleaved(
     for name, of in speeds.items():
         ratios = [own / base for own, base in zip(of, baseline, strict=True)]
         speed = statistics.median(of)
-        ceiling = products[name] * speed / atoms[name] / gigaflops / 1e9 if gigaflops and products[name] else None
+        ceiling = speed / atoms[name] / most if most else None
         rows.append(Row(group, name, speed, statistics.median(ratios), min(ratios), max(ratios), ceiling, peaks[name]))
     return rows
 
@@ -100,13 +97,19 @@ def _seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _products(run: Callable[[], object]) -> int:
-    """Floating-point operations of the matrix products."""
+def roofline(run: Callable[[], object], limits: dict[str, float], tensors: Sequence[Tensor] = ()) -> float:
+    """Runs a second at most: by the matrix products of ``run``, the baseline, and by moving ``tensors`` once.
+
+    Products that a faster way spares count all the same, and caches are faster than memory, so that a share of this can
+    exceed one.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
         run()
-    return int(counter.get_total_flops())
+    products, moved = counter.get_total_flops(), sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    slowest = max(products / limits["GF/s"], moved / limits["GB/s"]) / 1e9
+    return 1.0 / slowest
 
 
 def _inference(function: EnergyAndForces, batch: Batch) -> Callable[[], object]:
@@ -122,7 +125,9 @@ def _training(student: Student, function: EnergyAndForces, batch: Batch) -> Call
     return step
 
 
-def bench_student(name: str, batch_size: int, rounds: int, device: str, compiled: bool, gigaflops: float) -> list[Row]:
+def bench_student(
+    name: str, batch_size: int, rounds: int, device: str, compiled: bool, limits: dict[str, float]
+) -> list[Row]:
     """Eager kernels, the fastest kernels and the compiled path: inference and training."""
     some = structures(batch_size)
     student = make_student(name, {}, Support.of(some)).to(device)
@@ -151,15 +156,17 @@ def bench_student(name: str, batch_size: int, rounds: int, device: str, compiled
             contests["training"]["compiled"] = _training(student, function, batch)
         except CompiledRefused as refusal:
             print(f"{name}: {refusal}")
-    label = f"{name}, {device}, {torch.get_num_threads()} threads, batch {batch_size}"
+    label = f"{name}, {_where(device)}, batch {batch_size}"
     rows = []
     for what, contestants in contests.items():
         atoms = dict.fromkeys(contestants, sum(map(len, some)))
-        rows += interleaved(f"{label}, {what}", contestants, atoms, rounds, gigaflops)
+        rows += interleaved(f"{label}, {what}", contestants, atoms, rounds, roofline(contestants["eager"], limits))
     return rows
 
 
-def bench_kernel(name: str, batch_size: int, rounds: int, device: str, compiled: bool) -> tuple[list[Row], list[str]]:
+def bench_kernel(
+    name: str, batch_size: int, rounds: int, device: str, compiled: bool, limits: dict[str, float]
+) -> tuple[list[Row], list[str]]:
     """Every implementation of a kernel, forward and with both derivatives, and those that cannot run here."""
     given, atoms = _arguments(name, batch_size, device)
     leaves = [tensor for tensor in given if isinstance(tensor, Tensor) and tensor.requires_grad]
@@ -185,9 +192,17 @@ def bench_kernel(name: str, batch_size: int, rounds: int, device: str, compiled:
         forward[how] = lambda kernel=kernel: kernel(*given)
         if how != "compiled":
             both[how] = lambda kernel=kernel: twice(kernel)
-    label = f"kernel {name}, {device}, {torch.get_num_threads()} threads, batch {batch_size}"
-    rows = interleaved(f"{label}, forward", forward, dict.fromkeys(forward, atoms), rounds)
+    label = f"kernel {name}, {_where(device)}, batch {batch_size}"
+    made = kernels.kernel_module(name).reference(*given)
+    tensors = [one for one in (*given, *(made if isinstance(made, tuple) else (made,))) if isinstance(one, Tensor)]
+    most = roofline(forward["eager"], limits, tensors)
+    rows = interleaved(f"{label}, forward", forward, dict.fromkeys(forward, atoms), rounds, most)
     return rows + interleaved(f"{label}, both derivatives", both, dict.fromkeys(both, atoms), rounds), absent
+
+
+def _where(device: str) -> str:
+    threads = torch.get_num_threads()
+    return f"{device}, {threads} thread{'s' * (threads > 1)}"
 
 
 def _arguments(name: str, batch_size: int, device: str) -> tuple[list[Any], int]:
@@ -232,15 +247,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         absent.append("cuda: not_run: no CUDA device")
     for device, count in [("cpu", n) for n in threads] + [("cuda", 1)] * torch.cuda.is_available():
         torch.set_num_threads(count)
-        gigaflops = ceilings(device)["GF/s"]
+        limits = ceilings(device)
         for size in sizes:
             for kernel in kernels.kernel_names():
-                found, without = bench_kernel(kernel, size, rounds, device, compiled)
+                found, without = bench_kernel(kernel, size, rounds, device, compiled, limits)
                 rows, absent = rows + found, absent + without
             for student in student_names():
-                rows += bench_student(student, size, rounds, device, compiled, gigaflops)
+                rows += bench_student(student, size, rounds, device, compiled, limits)
     table = Table(title=f"torch {torch.__version__}, float32")
-    for heading in ("what", "contestant", "atoms/s", "ratio", "least", "greatest", "of GEMM", "MiB"):
+    for heading in ("what", "contestant", "atoms/s", "ratio", "least", "greatest", "of ceiling", "MiB"):
         table.add_column(heading)
     for row in rows:
         ceiling, peak = (("" if value is None else value) for value in (row.ceiling, row.peak_mib))

@@ -21,6 +21,13 @@ def test_interleaved_ratios_are_taken_round_by_round(monkeypatch: pytest.MonkeyP
     assert fast.atoms_per_second == 12.0
 
 
+def test_the_ceiling_is_the_slower_of_products_and_memory() -> None:
+    a, b = torch.randn(2, 8, 8)
+    limits = {"GF/s": 1.0, "GB/s": 1.0}
+    assert bench.roofline(lambda: a @ b, limits, [a, b]) == pytest.approx(1e9 / (2 * 8**3))
+    assert bench.roofline(lambda: a @ b, limits | {"GB/s": 0.1}, [a, b]) == pytest.approx(1e8 / (2 * 8 * 8 * 4))
+
+
 def test_what_cannot_run_is_said_and_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if torch.cuda.is_available():
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -34,7 +41,7 @@ def test_what_cannot_run_is_said_and_not_counted(tmp_path: Path, monkeypatch: py
     assert "cuda: not_run: no CUDA device" in written["not_run"]
     assert not any(row["name"] == "triton" for row in written["rows"])
     for name in ("painn", "so3lr"):
-        rows = [row for row in written["rows"] if row["group"].startswith(f"{name}, cpu, 1 threads, batch 8")]
+        rows = [row for row in written["rows"] if row["group"].startswith(f"{name}, cpu, 1 thread, batch 8")]
         assert [row["name"] for row in rows] == ["eager", "kernels"] * 2
         assert all(row["least"] <= row["ratio"] <= row["greatest"] and row["ceiling"] > 0 for row in rows)
     assert Path("reports/benchmarks.png").stat().st_size > 1000
