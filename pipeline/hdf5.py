@@ -55,7 +55,12 @@ _STRUCTURES = {
     "dipole": np.float64,
     "partner": np.int64,
 }
+_TEXT = {"utf8": np.uint8, "ends": np.int64}
 _OPTIONAL = ("forces", "energy", "cell", "pbc", "heavy_atoms_moved", "dipole", "charges", "partner")
+
+
+# Gzip makes constants a thousand times as small; coordinates, which are most of a file, hardly half.
+_LARGEST_EXPANSION = 200
 
 
 class UnreadableFile(UnreadableData):
@@ -212,6 +217,22 @@ def parts(path: Path, atoms: int = 1_000_000) -> list[Part]:
     return [Part(path, one, two, int(offset[two] - offset[one])) for one, two in pairwise(ends)]
 
 
+def refuse_foreign(path: Path, item: h5py.Dataset) -> None:
+    """Refuse an array that lies in another file than ``path``, or says that it is far larger than the file.
+
+    Raises
+    ------
+    UnreadableFile
+    """
+    if item.is_virtual or item.external or item.file.filename != str(path):
+        raise UnreadableFile(f"{path}: {item.name} lies in another file, which is not followed; copy it in (h5repack)")
+    if item.nbytes > (most := _LARGEST_EXPANSION * path.stat().st_size):
+        raise UnreadableFile(
+            f"{path}: {item.name} says that it is {item.nbytes} bytes, allowed at most {most}, {_LARGEST_EXPANSION} "
+            "times the file; make the file again"
+        )
+
+
 @contextmanager
 def _opened(path: Path, mapped: bool = False) -> Iterator["_Stored"]:
     if not path.exists():
@@ -221,7 +242,7 @@ def _opened(path: Path, mapped: bool = False) -> Iterator["_Stored"]:
             yield _Stored(file, path, mapped)
     except UnreadableFile:
         raise
-    except (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError, MemoryError) as error:
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError, IndexError, MemoryError) as error:
         raise UnreadableFile(
             f"{path}: not a readable hydrogate data set ({error}); make it again or restore it"
         ) from error
@@ -248,6 +269,21 @@ class _Stored:
         self.columns: dict[str, Any] = {
             name: group[name] for group, of in groups for name in of if name not in _OPTIONAL or name in group
         }
+        for name, item in self.columns.items():
+            self._refuse_unusable(item, {**_ATOMS, **_STRUCTURES}[name])
+        for name, kind in (("source", object), ("source_index", np.int64), ("reason", object)):
+            self._refuse_unusable(file["quarantine"][name], kind)
+
+    def _refuse_unusable(self, item: Any, kind: Any) -> None:
+        if kind is object and isinstance(item, h5py.Group):
+            for part, of_part in _TEXT.items():
+                self._refuse_unusable(item[part], of_part)
+            return
+        refuse_foreign(self.path, item)
+        if not item.ndim or not np.can_cast(item.dtype, kind, "same_kind"):
+            raise UnreadableFile(
+                f"{self.path}: {item.name} is {item.dtype} of shape {item.shape}, expected an array of {kind.__name__}"
+            )
 
     def shape_of(self, name: str) -> tuple[int, ...]:
         item = self.columns[name]

@@ -13,7 +13,7 @@ from hydrogate.checks.dataset import Dataset, UnreadableData
 from hydrogate.checks.declared import BadParams
 from hydrogate.checks.keys import KeyChoice, ReadOptions
 from hydrogate.pipeline.formats.options import reader
-from hydrogate.pipeline.hdf5 import UnreadableFile
+from hydrogate.pipeline.hdf5 import UnreadableFile, refuse_foreign
 
 UNITS = "hartree,bohr"
 # Source: downloader/downloader.py of the repository openmm/spice-dataset.
@@ -48,6 +48,8 @@ def read_spice(path: Path, options: ReadOptions) -> Dataset:
                 if not isinstance(item, h5py.Group):
                     raise UnreadableFile(f"{path}: {group!r} is no group of a molecule, as SPICE has them")
                 found = {name: values for name, values in item.items() if isinstance(values, h5py.Dataset)}
+                for values in found.values():
+                    refuse_foreign(path, values)
                 if options.units is None:
                     _refuse_other_units(path, group, found)
                 _add_molecule(path, group, found, choice, columns)
