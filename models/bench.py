@@ -30,7 +30,8 @@ Contestants = dict[str, Callable[[], object]]
 
 
 class Row(NamedTuple):
-    """A measurement: atoms a second, median over the rounds, and the ratio to the baseline with its extremes.
+    """A measurement: atoms a second (a CPU-second with one thread), median over the rounds, and the ratio to the
+    baseline with its extremes.
 
     Parameters
     ----------
@@ -78,7 +79,7 @@ def interleaved(
         peaks[name] = (torch.cuda.max_memory_allocated() - before) / 2**20 if cuda else None
     for _ in range(rounds):
         for name, run in contestants.items():
-            speeds[name].append(atoms[name] / _seconds(run))
+            speeds[name].append(atoms[name] / seconds(run))
     baseline = speeds[next(iter(contestants))]
     rows = []
     for name, of in speeds.items():
@@ -89,12 +90,15 @@ def interleaved(
     return rows
 
 
-def _seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def seconds(run: Callable[[], object]) -> float:
+    """CPU-seconds where one thread works, whatever else this machine does; seconds of the clock elsewhere."""
+    cuda = torch.cuda.is_available()
+    clock = time.process_time if torch.get_num_threads() == 1 and not cuda else time.perf_counter
+    start = clock()
     run()
-    if torch.cuda.is_available():
+    if cuda:
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def roofline(run: Callable[[], object], limits: dict[str, float], tensors: Sequence[Tensor] = ()) -> float:
@@ -273,7 +277,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def plot(rows: Sequence[Row], path: Path, ratio: str = "speed over eager") -> None:
-    """Ratios of all that is no baseline, with their extremes, as bars; ``ratio`` says what they are."""
+    """Ratios of all that is no baseline, with their extremes; ``ratio`` says what they are."""
     from matplotlib.figure import Figure
 
     shown = [row for row in rows if row.ratio != 1.0]
@@ -281,11 +285,14 @@ def plot(rows: Sequence[Row], path: Path, ratio: str = "speed over eager") -> No
     axes = figure.subplots()
     spread = [[row.ratio - row.least for row in shown], [row.greatest - row.ratio for row in shown]]
     labels = [f"{row.group}: {row.name}" for row in shown]
-    axes.barh(labels, [row.ratio for row in shown], xerr=spread, color="tab:blue", ecolor="black")
+    axes.errorbar([row.ratio for row in shown], labels, xerr=spread, fmt="o", color="tab:blue", ecolor="0.6")
     axes.axvline(1.0, color="black", linewidth=0.8)
+    axes.grid(axis="x", color="0.9")
+    axes.margins(y=0.5 / max(len(shown), 1))
     axes.invert_yaxis()
-    axes.set_xscale("log")
-    axes.set_xlabel(f"{ratio}, in the same round: median and extremes")
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel(f"{ratio},\nin the same round: median and extremes")
     figure.savefig(path, dpi=100)
 
 

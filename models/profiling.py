@@ -7,7 +7,6 @@ traffic, are measured on this machine in the same run. Bytes are those of an ope
 import copy
 import json
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 
 from hydrogate.models.batch import Batch
-from hydrogate.models.bench import structures
+from hydrogate.models.bench import seconds, structures
 from hydrogate.models.potential import Student, Support, energy_and_forces
 from hydrogate.models.students import make_student, student_names
 
@@ -59,25 +58,14 @@ class Share(NamedTuple):
     of_ceiling: float
 
 
-def _best(run: Callable[[], object], repeats: int = 5) -> float:
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
 def ceilings(device: str) -> dict[str, float]:
     """GF/s of a float32 matrix product and GB/s of a sum of two long vectors, the best of five."""
     a = torch.randn(1024, 1024, device=device)
     x, y = torch.randn(2, 2**24, device=device)
     total = torch.empty_like(x)
     a @ a
-    product = _best(lambda: a @ a)
-    addition = _best(lambda: torch.add(x, y, out=total))
+    product = min(seconds(lambda: a @ a) for _ in range(5))
+    addition = min(seconds(lambda: torch.add(x, y, out=total)) for _ in range(5))
     return {"GF/s": 2 * 1024**3 / product / 1e9, "GB/s": 3 * 4 * 2**24 / addition / 1e9}
 
 
@@ -117,13 +105,13 @@ def shares(step: Callable[[], object], edges: int, limits: dict[str, float], rep
         entry[1] += float(event.flops or 0)
         # What only arranges (a view, autograd's own bookkeeping) moves nothing.
         entry[2] += _bytes(event) if own > 5e-6 else 0
-    total = sum(seconds for seconds, _, _ in sums.values())
+    total = sum(spent for spent, _, _ in sums.values())
     found = []
-    for group, (seconds, flops, moved) in sums.items():
+    for group, (spent, flops, moved) in sums.items():
         products = group == "matrix products"
-        rate = (flops if products else moved) / seconds / 1e9 if seconds else 0.0
+        rate = (flops if products else moved) / spent / 1e9 if spent else 0.0
         found.append(
-            Share(group, 1e3 * seconds / repeats, seconds / total, rate, rate / limits["GF/s" if products else "GB/s"])
+            Share(group, 1e3 * spent / repeats, spent / total, rate, rate / limits["GF/s" if products else "GB/s"])
         )
     return sorted(found, key=lambda one: -one.share)
 

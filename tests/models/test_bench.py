@@ -12,7 +12,7 @@ from hydrogate.models import bench, profiling
 def test_interleaved_ratios_are_taken_round_by_round(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     seconds = iter([1.0, 0.5, 4.0, 1.0])
-    monkeypatch.setattr(bench, "_seconds", lambda run: (run(), next(seconds))[1])
+    monkeypatch.setattr(bench, "seconds", lambda run: (run(), next(seconds))[1])
     contestants = {"base": lambda: calls.append("base"), "fast": lambda: calls.append("fast")}
     base, fast = bench.interleaved("group", contestants, {"base": 8, "fast": 8}, rounds=2)
     assert calls[-4:] == ["base", "fast", "base", "fast"]
