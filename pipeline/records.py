@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import io
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +15,8 @@ from hydrogate.pipeline.hdf5 import UnreadableFile
 SUFFIXES = (".sdf", ".sdf.gz")
 # A record of 999 atoms is 0.1 MB; what goes on without `$$$$` is no SDF file and would fill the memory.
 LONGEST_RECORD = 20_000_000
+# Gzip makes SDF files 3 to 20 times as small; a thousand times is a gzip bomb.
+LARGEST_EXPANSION = 200
 
 
 class InputFiles(NamedTuple):
@@ -81,13 +84,18 @@ def raw_records(path: Path) -> Iterator[str]:
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
-    looks_like_sdf = False
+    looks_like_sdf, length = False, 0
     try:
         with path.open("rb") as plain:
             compressed = plain.read(2) == b"\x1f\x8b"
-        opener = gzip.open if compressed else open
-        with opener(path, "rt", encoding="utf-8", errors="replace") as file:
+            plain.seek(0)
+            file = io.TextIOWrapper(gzip.GzipFile(fileobj=plain) if compressed else plain, "utf-8", errors="replace")
             for text in _records(iter(lambda: file.readline(LONGEST_RECORD), ""), path):
+                length += len(text)
+                if compressed and length > LARGEST_EXPANSION * plain.tell():
+                    raise UnreadableFile(
+                        f"{path}: more than {LARGEST_EXPANSION} times as large as its gzip file, which no SDF file is"
+                    )
                 looks_like_sdf = looks_like_sdf or "M  END" in text or "V2000" in text or "V3000" in text
                 yield text
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 # Å: what a drawing's z coordinates differ by.
 FLAT = 1e-3
+# RDKit's time and memory grow as the product of the two; 20,000 atoms, or 1,700 rings of 60, end the process.
+MOST_ATOMS, MOST_RINGS = 2500, 250
+_COUNTS = re.compile(r"^(?:M  V30 COUNTS +(\d+) +(\d+)|([ \d]{3})([ \d]{3}).*V2000)", re.MULTILINE)
 _LOG_STAMP = re.compile(r"^\[\d\d:\d\d:\d\d\] ?")
 
 
@@ -113,8 +116,11 @@ def read_record(text: str, source: str, index: int, elements: frozenset[str] | N
         return aside("readable", source, index, "empty record")
     if "M  END" not in text:
         return aside("readable", source, index, "truncated record: it ends before `M  END`")
+    if size := _too_large(text):
+        return aside("readable", source, index, size)
     with rdkit_log() as log:
-        mol = Chem.MolFromMolBlock(text, sanitize=False, removeHs=False)
+        # RDKit counts columns in bytes, and no name is taken from here.
+        mol = Chem.MolFromMolBlock(text.encode("ascii", "replace").decode(), sanitize=False, removeHs=False)
         if mol is None:
             return aside("readable", source, index, "unparsable record: " + ("; ".join(log) or "RDKit gives no reason"))
         if not mol.GetNumAtoms():
@@ -143,6 +149,16 @@ def read_record(text: str, source: str, index: int, elements: frozenset[str] | N
         smiles=smiles,
         inchikey=inchikey,
     )
+
+
+def _too_large(text: str) -> str:
+    """Why RDKit is not asked about a record, by the atoms and bonds that it declares; empty where it is."""
+    for found in _COUNTS.findall(text.replace("-\nM  V30 ", "")):
+        atoms, bonds = (int(count.strip() or 0) for count in (found[:2] if found[0] else found[2:]))
+        if atoms > MOST_ATOMS or bonds - atoms >= MOST_RINGS:
+            most = f"at most {MOST_ATOMS} atoms and {MOST_RINGS} rings are read"
+            return f"a record of {atoms} atoms and {bonds} bonds; {most}"
+    return ""
 
 
 @contextmanager

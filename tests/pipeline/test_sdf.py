@@ -2,11 +2,14 @@
 
 import gzip
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rdkit import Chem
 from rdkit.Chem import AllChem
 
@@ -215,6 +218,69 @@ def test_a_file_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     path.write_text("M  END\n" * 1000)
     with pytest.raises(UnreadableFile, match=r"long\.sdf: .* without a record's end"):
         list(raw_records(path))
+
+
+@pytest.mark.parametrize("unit", [b"\n" * 1000 + b"$$$$\n", ETHANOL.encode()], ids=["empty", "ethanol"])
+def test_a_gzip_bomb_is_refused_before_it_is_all_unpacked(tmp_path: Path, unit: bytes) -> None:
+    path = tmp_path / "bomb.sdf.gz"
+    path.write_bytes(gzip.compress(unit * (40_000_000 // len(unit))))
+    read = 0
+    with pytest.raises(UnreadableFile, match=r"bomb\.sdf\.gz: more than 200 times as large as its gzip file"):
+        for record in raw_records(path):
+            read += len(record)
+    assert read < 28_000_000
+
+
+def ctab(atoms: int, bonds: Iterable[tuple[int, int]], split: str = " ") -> str:
+    """A V3000 record of carbon atoms, its counts over two lines where ``split`` says so."""
+    lines = [f"{i} 1 {one} {two}" for i, (one, two) in enumerate(bonds, 1)]
+    body = [f"COUNTS {atoms}{split}{len(lines)} 0 0 0", "BEGIN ATOM"]
+    body += [f"{i} C {i} {i % 7} {i % 5} 0" for i in range(1, atoms + 1)]
+    body += ["END ATOM", "BEGIN BOND", *lines, "END BOND", "END CTAB"]
+    return "\n\n\n  0  0  0     0  0            999 V3000\n" + "".join(
+        f"M  V30 {line}\n" for line in ["BEGIN CTAB", *body]
+    ) + "M  END\n"  # fmt: skip
+
+
+@pytest.mark.parametrize("split", [" ", " -\nM  V30 "])
+@pytest.mark.parametrize(
+    ("atoms", "bonds"),
+    [(20_000, list(pairwise(range(1, 20_001)))), (100, list(combinations(range(1, 101), 2)))],
+    ids=["chain", "complete graph"],
+)
+def test_what_would_end_the_process_in_rdkit_is_set_aside(atoms: int, bonds: list[tuple[int, int]], split: str) -> None:
+    said = reason(read_record(ctab(atoms, bonds, split), "x.sdf", 0), "readable")
+    assert said.startswith(f"a record of {atoms} atoms and {len(bonds)} bonds; at most 2500 atoms and 250 rings")
+
+
+def test_a_record_as_large_as_may_be_is_read() -> None:
+    chain = only(read_record(ctab(2500, pairwise(range(1, 2501))), "x.sdf", 0))
+    assert chain.mol.GetNumAtoms() == 2500
+
+
+@pytest.mark.parametrize("line", [4, 5, 8])
+def test_letters_of_other_alphabets_where_numbers_belong(line: int) -> None:
+    """RDKit cuts columns out of UTF-8 in the middle of a letter, and its own log cannot be read then."""
+    text = edited(ETHANOL, line - 1, "  3\ufffdä" + ETHANOL.split("\n")[line - 1][5:])
+    assert "unparsable record" in reason(read_record(text, "x.sdf", 0), "readable")
+
+
+def test_a_name_of_another_alphabet_is_no_fault() -> None:
+    assert only(read_record("Säure \u202e \ufffd" + ETHANOL, "x.sdf", 0)).smiles == "CCO"
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(st.data())
+def test_a_spoilt_record_is_read_or_set_aside(data: st.DataObject) -> None:
+    text = ETHANOL
+    for _ in range(data.draw(st.integers(1, 4))):
+        where = data.draw(st.integers(0, len(text)))
+        put = data.draw(
+            st.sampled_from(["", "\n", "-1", "999", "nan", "*", "\x00", "ä", "M  CHG  1   1  -9\n", "M  END\n"])
+        )
+        text = text[:where] + put + text[where + data.draw(st.integers(0, 40)) :]
+    record = read_record(text, "x.sdf", 0)
+    assert isinstance(record, Molecule) or record.check in SETTING_ASIDE
 
 
 def test_a_file_of_drawings_alone_is_refused_with_the_reason(sdf: Callable[..., Path]) -> None:
