@@ -1,5 +1,6 @@
 """Labelling through kill -9, a full disk, lost workers, a second start: nothing lost or asked twice, same bytes."""
 
+import json
 import os
 import random
 import shutil
@@ -7,9 +8,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,9 @@ from ase import Atoms
 from distributed import LocalCluster
 
 from hydrogate.checks.dataset import Dataset, concatenate
+from hydrogate.pipeline import label
 from hydrogate.pipeline.hdf5 import UnreadableFile, read_dataset, write_dataset
+from hydrogate.pipeline.params import load_params
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = 320
@@ -34,7 +38,7 @@ import os, signal, time
 from pathlib import Path
 import numpy as np
 from hydrogate.models.teachers import Labels
-from hydrogate.pipeline import label
+from hydrogate.pipeline import compute, label
 
 class Fake:
     dipoles, batch = False, 1
@@ -59,46 +63,54 @@ class Fake:
 os.chdir("FOLDER")
 label._teacher = lambda params: Fake()
 label.STRUCTURES_PER_CHUNK = (2, 2)
+compute.PATIENCE = 300  # a worker that died takes a busy machine long to replace
 """
 
-# Imports once, then labels in a child for each line that it is given: the largest file that the child may write.
+# Imports once, then labels in a child whenever it is told, with what the child finds in its environment and the largest
+# file that it may write; or waits for such a child.
 DRIVER = """
-import os, resource, sys
+import json, os, resource, sys
 import fake, distributed, h5py
 from hydrogate.pipeline import label
 from hydrogate.pipeline.stage import stage_exit_status
 
 for line in sys.stdin:
+    told = json.loads(line)
+    if "wait" in told:
+        print(os.waitstatus_to_exitcode(os.waitpid(told["wait"], 0)[1]), flush=True)
+        continue
     if (pid := os.fork()) == 0:
         with open("said", "w") as said:
             os.dup2(said.fileno(), 1)
             os.dup2(said.fileno(), 2)
-        if int(line):
-            resource.setrlimit(resource.RLIMIT_FSIZE, (int(line), resource.RLIM_INFINITY))
+        os.environ.update(told["environment"])
+        if told["largest_file"]:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (told["largest_file"], resource.RLIM_INFINITY))
         status = stage_exit_status(label.main)
         sys.stdout.flush()
         os._exit(status)
     print(pid, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 
 
-def driver(folder: Path, **environment: str) -> Any:
-    return subprocess.Popen(
-        [sys.executable, "driver.py"],
-        cwd=folder,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | environment,
-    )
+def mounting() -> list[str] | None:
+    """What to put before ``mount``, so that it mounts; None where nothing does."""
+    for how in ([], ["sudo", "-n"]):
+        with tempfile.TemporaryDirectory() as place, suppress(FileNotFoundError):
+            if not subprocess.run([*how, "mount", "-t", "tmpfs", "none", place], capture_output=True).returncode:
+                subprocess.run([*how, "umount", place], check=True)
+                return how
+    return None
+
+
+AS_ROOT = mounting()
 
 
 class Labelling:
     """A folder with structures to label, workers, and a process that starts the stage as often as it is told."""
 
     def __init__(self, folder: Path, scheduler: str, started: Any) -> None:
-        self.folder, self.driver = folder, started
+        self.folder, self.driver, self.largest_file = folder, started, 0
         rows = range(COUNT)
         atoms = [Atoms("H2", [[row, 0, 0], [row, 0, 0.74 + 0.001 * (row % 50)]]) for row in rows]
         self.data = replace(concatenate(atoms, source=["made"] * COUNT, source_index=list(rows)), n_read=COUNT)
@@ -109,16 +121,18 @@ class Labelling:
         params["compute"]["scheduler"] = scheduler
         (folder / "params.yaml").write_text(yaml.safe_dump(params))
 
-    def start(self, largest_file: int = 0) -> int:
-        print(largest_file, file=self.driver.stdin, flush=True)
+    def _told(self, **what: object) -> int:
+        print(json.dumps(what), file=self.driver.stdin, flush=True)
         return int(self.driver.stdout.readline())
 
-    def ended(self) -> int:
-        return int(self.driver.stdout.readline())
+    def start(self, **environment: str) -> int:
+        return self._told(largest_file=self.largest_file, environment=environment)
 
-    def run(self, largest_file: int = 0) -> tuple[int, str]:
-        self.start(largest_file)
-        return self.ended(), (self.folder / "said").read_text()
+    def ended(self, pid: int) -> int:
+        return self._told(wait=pid)
+
+    def run(self, **environment: str) -> tuple[int, str]:
+        return self.ended(self.start(**environment)), (self.folder / "said").read_text()
 
     def asked(self) -> list[int]:
         path = self.folder / "asked"
@@ -161,7 +175,9 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, st
             preload=str(folder / "fake.py"),
         ) as cluster,
     ):
-        started = driver(folder)
+        started = subprocess.Popen(
+            [sys.executable, "driver.py"], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         yield folder, cluster.scheduler_address, started
         started.communicate()
 
@@ -182,14 +198,17 @@ def test_killed_at_20_random_moments_nothing_is_lost_and_nothing_asked_twice(lab
     for _ in range(20):
         before, asked = labelling.stored(), len(labelling.asked())
         pid = labelling.start()
-        # After so many more answers, and some milliseconds: by the clock alone a slow machine would never get far.
-        wanted, deadline = random_.randrange(16), time.monotonic() + 60
-        while len(labelling.asked()) < min(asked + wanted, COUNT) and time.monotonic() < deadline:
+        # After so many more answers, half of the time one of them stored, and some milliseconds: by the clock alone a
+        # slow machine would never get far.
+        wanted, deadline = min(asked + random_.randrange(16), COUNT), time.monotonic() + 60
+        least = len(before) + (random_.random() < 0.5 and len(before) < COUNT)
+        while len(labelling.asked()) < wanted or len(labelling.stored()) < least:
+            assert time.monotonic() < deadline
             time.sleep(0.001)
         time.sleep(random_.uniform(0, 0.03))
         with suppress(ProcessLookupError):  # a fast machine is done
             os.kill(pid, signal.SIGKILL)
-        status = labelling.ended()
+        status = labelling.ended(pid)
         assert status in (0, -signal.SIGKILL)
         killed += status != 0
         assert not before & set(labelling.asked()[asked:]), "asked again"
@@ -217,8 +236,33 @@ def test_killed_while_it_writes_its_output(labelling: Labelling) -> None:
     assert len(labelling.asked()) == asked == COUNT
 
 
-def test_a_full_disk_is_said_and_costs_nothing(labelling: Labelling) -> None:
-    status, said = labelling.run(largest_file=40_000)
+@contextmanager
+def short_of_room(labelling: Labelling, name: str, room: int, disk: str) -> Iterator[None]:
+    """``room`` bytes more for the files in the folder ``name``: each of them, or all on a small disk."""
+    if disk == "largest file":
+        labelling.largest_file = room
+        yield
+        labelling.largest_file = 0
+        return
+    folder, kept = labelling.folder / name, labelling.folder / f"{name}.kept"
+    folder.mkdir(exist_ok=True)
+    shutil.copytree(folder, kept)
+    size = room + sum(-(-path.stat().st_size // 4096) * 4096 for path in kept.iterdir())
+    subprocess.run([*AS_ROOT, "mount", "-t", "tmpfs", "-o", f"size={size},mode=777", "none", folder], check=True)
+    try:
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
+        yield
+        shutil.copytree(folder, kept, dirs_exist_ok=True)
+    finally:
+        subprocess.run([*AS_ROOT, "umount", folder], check=True)
+    shutil.copytree(kept, folder, dirs_exist_ok=True)
+    shutil.rmtree(kept)
+
+
+@pytest.mark.parametrize("disk", ["largest file", *(["small tmpfs"] if AS_ROOT is not None else [])])
+def test_a_full_disk_is_said_and_costs_nothing(labelling: Labelling, disk: str) -> None:
+    with short_of_room(labelling, ".progress", 40_000, disk):
+        status, said = labelling.run()
     assert status == 2, said
     assert "labels.sqlite: " in said
     assert "kept: make room" in said
@@ -231,7 +275,8 @@ def test_a_full_disk_is_said_and_costs_nothing(labelling: Labelling) -> None:
     # No room for the output: the old one stays as it is.
     output = labelling.folder / "data/labelled.h5"
     written, asked = output.read_bytes(), len(labelling.asked())
-    status, said = labelling.run(largest_file=20_000)
+    with short_of_room(labelling, "data", 20_000, disk):
+        status, said = labelling.run()
     assert status == 2, said
     assert "data/labelled.h5: " in said
     assert "the labels are kept: make room" in said
@@ -246,25 +291,23 @@ def test_a_second_process_is_refused_and_does_not_disturb_the_first(labelling: L
     while not labelling.asked():
         time.sleep(0.001)
     os.kill(pid, signal.SIGSTOP)
-    second = driver(labelling.folder)
-    print(0, file=second.stdin, flush=True)
-    out, _ = second.communicate()
-    assert out.split()[1:] == ["2"]
-    assert "another process is already at work on 'label'" in (labelling.folder / "said").read_text()
+    status, said = labelling.run()
+    assert status == 2
+    assert "another process is already at work on 'label'" in said
     os.kill(pid, signal.SIGCONT)
-    assert labelling.ended() == 0
+    assert labelling.ended(pid) == 0
     labelling.assert_as_if_undisturbed()
 
 
 def test_a_worker_that_dies_costs_what_had_not_arrived(labelling: Labelling) -> None:
     for row in (100, 201):
         (labelling.folder / f"once-{row}").touch()
-    labelling.start()
+    pid = labelling.start()
     seen: list[tuple[set[int], int]] = []
     while len(labelling.asked()) < COUNT:
         seen.append((labelling.stored(), len(labelling.asked())))
         time.sleep(0.1)
-    assert labelling.ended() == 0, (labelling.folder / "said").read_text()
+    assert labelling.ended(pid) == 0, (labelling.folder / "said").read_text()
     labelling.assert_as_if_undisturbed()
     asked = labelling.asked()
     assert len(asked) > COUNT
@@ -283,17 +326,15 @@ def test_a_structure_that_kills_its_workers_is_set_aside_and_tried_again_the_nex
     np.testing.assert_array_equal(result.forces, labelling.expected(without=31).forces)
     deadly.unlink()
     asked = len(labelling.asked())
-    assert labelling.run()[0] == 0
+    status, said = labelling.run()
+    assert status == 0, said
     assert labelling.asked()[asked:] == [31]
     labelling.assert_as_if_undisturbed()
 
 
 def test_a_worker_with_another_version_of_the_teacher_is_named(labelling: Labelling) -> None:
-    newer = driver(labelling.folder, FAKE_VERSION="2")
-    print(0, file=newer.stdin, flush=True)
-    out, _ = newer.communicate()
-    said = (labelling.folder / "said").read_text()
-    assert out.split()[1:] == ["2"], said
+    status, said = labelling.run(FAKE_VERSION="2")
+    assert status == 2, said
     assert "worker tcp://127.0.0.1" in said
     assert "version '1' instead of '2'; install the same" in said
     assert labelling.asked() == []
@@ -362,7 +403,8 @@ def test_xtb_in_processes_of_its_own_killed_alone_and_with_them(
         assert kept < stored_labels(store) < len(structures), "killed too late to say anything"
         kept = stored_labels(store)
     assert not (tmp_path / "out.h5").exists()
-    subprocess.run(command, cwd=tmp_path, check=True)
+    params = load_params(ROOT / "params.yaml").label.model_copy(update={"workers": 1})
+    write_dataset(label.run(structures, params, store.parent), tmp_path / "out.h5")
     # The stage labels structures, no isolated atoms.
     write_dataset(replace(labelled, isolated_atom_energies=None), tmp_path / "whole.h5")
     assert (tmp_path / "out.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
