@@ -120,10 +120,10 @@ def bench(count: int, chunks: int) -> dict[str, float]:
     figures["memory of the stage, MB before any"] = (
         ran[1]["memory"] - count * figures["memory of the stage, bytes"]
     ) / 1e6
-    for size in label.STRUCTURES_PER_CHUNK:
-        passed = passing(many(size), chunks)
+    for size, sent in zip(label.STRUCTURES_PER_CHUNK, (chunks, chunks // 10), strict=True):
+        passed = passing(many(size), sent)
         figures[f"driver and scheduler, ms a chunk of {size}"] = passed["CPU, ms"]
-        figures[f"memory of {chunks} chunks of {size}, MB"] = passed["memory, MB"]
+        figures[f"memory of {sent} chunks of {size}, MB"] = passed["memory, MB"]
     few, more = (bench_labelling.measured("1", number) for number in (bench_labelling.FEW, 100))
     figures["labelling by one process, ms"] = 1e3 * (more.cpu - few.cpu) / (100 - bench_labelling.FEW)
     if TRAINING.exists():
