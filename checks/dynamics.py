@@ -273,7 +273,7 @@ def _finding(name: str, check: _Check, judged: Sequence[Judged], limits: Stabili
         check=name,
         verdict=verdict,
         severity=check.severity,
-        message=f"{count}{same[0] if same else 'no molecule'}",
+        message=f"{count}{same[0] if same else 'no molecule'}{'.' * (verdict is Verdict.FAIL)}",
         remedy=check.remedy,
         n=len(rows),
         n_bad=sum(said.verdict is Verdict.FAIL for said, _ in rows),
