@@ -1,0 +1,356 @@
+"""``nox -s atlas``: which data accidents cost how much, and who would have seen them.
+
+In:  ``data/labelled.h5`` and ``params.yaml``.
+Out: ``reports/studies/atlas.json``, what was found so far; with ``publish`` the page: ``docs/atlas.{json,svg,md}``.
+
+Each accident at each strength is done to a sample of the data: every validator looks at it (``detection``), and a
+student is trained on it and asked about molecules that the sample does not hold (``damage``). An accident that strikes
+before the labels are made is followed by the teacher, who labels what it changed. All is kept as it comes, in the
+report and in ``.studies/atlas/``: a study that was interrupted goes on where it was, and what has not changed is not
+computed again.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hydrogate.checks.accidents import ACCIDENTS, Accident, NotApplicable, changed_structures
+from hydrogate.checks.accidents.catalogue import Rows, atoms_of, changed, labels, spin_of_electrons, with_values
+from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.declared import BadParams, did_you_mean
+from hydrogate.checks.trajectory import MdProtocol
+from hydrogate.pipeline import atlas_page, label
+from hydrogate.pipeline.compute import connected, over_workers
+from hydrogate.pipeline.hdf5 import read_dataset, written_whole
+from hydrogate.pipeline.params import Compute, Label, Params, load_params
+from hydrogate.pipeline.progress import LabelStore, Stored
+from hydrogate.pipeline.spoil import after
+from hydrogate.pipeline.stage import progress_bar, stage_exit_status
+from hydrogate.pipeline.validators import load_validator, validator_names
+
+REPORT = Path("reports/studies/atlas.json")
+QUICK = Path("reports/studies/atlas-quick.json")
+WORK = Path(".studies/atlas")
+STRENGTHS = {"20 %": 0.2, "100 %": 1.0, "5 %": 0.05, "1 %": 0.01}  # in the order in which they are run
+CLEAN = "clean"
+OTHER_METHOD = "GFN1-xTB"
+EXAMPLES = 3
+MOST_WORKERS = 64
+WHAT = ("detection", "damage", "publish")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every student gets, and what it is asked.
+
+    Parameters
+    ----------
+    molecules, held_out : int
+        In the sample, and beside it; with all of their geometries.
+    epochs : int
+        On the clean sample; on one of another size so many that the steps are as many as can be.
+    md_molecules : int
+    md_ps : float
+        At constant energy, after a warm-up of half of it.
+    clean_sets : int
+        Into which the molecules that are in neither are divided, for false alarms.
+    """
+
+    molecules: int = 350
+    held_out: int = 100
+    epochs: int = 12
+    md_molecules: int = 6
+    md_ps: float = 0.1
+    clean_sets: int = 20
+
+
+class Case(NamedTuple):
+    """A data set that an accident left; ``unusable`` says why there is none."""
+
+    accident: str
+    strength: str
+    structures: int
+    data: Dataset | None
+    unusable: str = ""
+
+
+class Atlas:
+    """The sample of one study, and what was found of it."""
+
+    def __init__(self, params: Params, data: Dataset, budget: Budget, report: Path) -> None:
+        self.params, self.budget, self.path = params, budget, report
+        self.sample, self.test, self.rest = _parts(data, budget)
+        self.labels = params.label.model_copy(update={"workers": 0})
+        head = {
+            "sample": self.sample.fingerprint(),
+            "test": self.test.fingerprint(),
+            "budget": asdict(budget),
+            "student": {"name": params.train.student, **params.train.size},
+            "train": params.train.model_dump(mode="json", exclude={"student", "sizes", "epochs", "seed", "compile"}),
+        }
+        kept = json.loads(report.read_text("utf-8")) if report.exists() else {}
+        self.report: dict[str, Any] = kept if kept.get("head") == head else {"head": head}
+        self.report["structures"] = {"sample": len(self.sample), "test": len(self.test), "rest": len(self.rest)}
+        for part in ("validators", "accidents", "detection", "false_alarms", "cases", "runs"):
+            self.report.setdefault(part, {})
+        WORK.mkdir(parents=True, exist_ok=True)
+        self._keep_labels(self.sample, self.labels)
+
+    def accidents(self) -> dict[str, Accident]:
+        """Those that have a name everywhere, and the one that takes another teacher."""
+        two = Accident(
+            "two_methods",
+            ("labels",),
+            "https://github.com/choderalab/modelforge/issues/33",
+            0.5,
+            False,
+            self._two_methods,
+        )
+        return dict(sorted({**ACCIDENTS, two.name: two}.items()))
+
+    def case(self, accident: Accident, strength: str) -> Case:
+        """``accident`` done to the sample."""
+        try:
+            spoiled, struck = after(accident, self.sample, STRENGTHS[strength])
+        except BadParams as absent:
+            return Case(accident.name, strength, 0, None, str(absent.__cause__ or absent))
+        if accident.before_labelling:
+            rows = changed_structures(self.sample, spoiled)
+            spin = changed(spoiled.spin_multiplicity, rows, spin_of_electrons(spoiled, rows))
+            try:
+                spoiled = label.run(with_values(spoiled, spin_multiplicity=spin), self.labels, WORK)
+            except ValueError as refused:
+                return Case(accident.name, strength, struck, None, str(refused))
+        return Case(accident.name, strength, struck, spoiled)
+
+    def detection(self, names: Sequence[str], strengths: Sequence[str], validators: Sequence[str]) -> None:
+        """What each validator says of each case and of clean sets, where the code or the data have changed since."""
+        code = _code()
+        known = {name: load_validator(name) for name in validators}
+        for name, validator in known.items():
+            self.report["validators"][name] = {"says": validator.says, "source": validator.source}
+            done = self.report["false_alarms"].get(name, {})
+            if done.get("code") != code:
+                self.report["false_alarms"][name] = {"code": code, **self._false_alarms(name)}
+                self.save()
+        before = {name: set(validator.complaints(self.sample)) for name, validator in known.items()}
+        with progress_bar("detection", total=len(names) * len(strengths), unit="cases") as advance:
+            for case in self._cases(names, strengths):
+                entry = self.report["detection"].setdefault(case.accident, {}).setdefault(case.strength, {})
+                content = case.data.fingerprint() if case.data is not None else case.unusable
+                for name in known:
+                    of = f"{code} {content}"
+                    if entry.get(name, {}).get("of") == of:
+                        continue
+                    new = sorted(set(known[name].complaints(case.data)) - before[name]) if case.data is not None else []
+                    entry[name] = {"of": of, "complaints": len(new), "examples": new[:EXAMPLES]}
+                self.save()
+                advance(1)
+
+    def damage(self, names: Sequence[str], strengths: Sequence[str], seeds: Sequence[int], workers: int) -> None:
+        """Train and ask what the report does not hold, a seed after the other."""
+        other = max(seeds) + 1000
+        clean = [(self._key(self.sample, seed), self.sample, seed) for seed in (*seeds, other)]
+        spoiled = ((self._key(data, seed), data, seed) for seed in seeds for data in self._teaching(names, strengths))
+        self._train(chain(clean, spoiled), workers)
+        self.report["cases"][CLEAN] = {"all": {"content": _teaches(self.sample), "seeds": list(seeds), "other": other}}
+        self.save()
+
+    def save(self) -> None:
+        """Keep the report as it is."""
+        with written_whole(self.path) as temporary:
+            content = json.dumps(self.report, indent=1, ensure_ascii=False, allow_nan=False)
+            temporary.write_text(content + "\n", encoding="utf-8")
+
+    def _cases(self, names: Sequence[str], strengths: Sequence[str]) -> Iterator[Case]:
+        accidents = self.accidents()
+        for strength in strengths:
+            for name in names:
+                case, accident = self.case(accidents[name], strength), accidents[name]
+                self.report["accidents"][name] = {
+                    "says": accident.says,
+                    "source": accident.source,
+                    "labelled_again": accident.before_labelling,
+                    "largest_share": accident.largest_share,
+                }
+                at = self.report["cases"].setdefault(name, {}).setdefault(strength, {})
+                at |= {"structures": case.structures, "unusable": case.unusable}
+                if case.data is not None:
+                    at |= {"content": _teaches(case.data), "left": len(case.data)}
+                yield case
+
+    def _teaching(self, names: Sequence[str], strengths: Sequence[str]) -> Iterator[Dataset]:
+        for case in self._cases(names, strengths):
+            if case.data is not None:
+                yield case.data
+
+    def _key(self, data: Dataset, seed: int) -> str:
+        return f"{_teaches(data)}-{seed}"
+
+    def _train(self, todo: Iterable[tuple[str, Dataset, int]], workers: int) -> None:
+        """Each of ``todo`` (key, data, seed) whose result is not there, over processes."""
+        from hydrogate.pipeline.atlas_damage import Task, run
+
+        done = set(self.report["runs"])
+
+        def tasks() -> Iterator[list[Task]]:
+            for key, data, seed in todo:
+                if key in done:
+                    continue
+                done.add(key)
+                steps = max(1, int((self.sample.split == "train").sum()))
+                epochs = round(self.budget.epochs * steps / max(1, int((data.split == "train").sum())))
+                train = self.params.train.model_copy(
+                    update={"epochs": max(1, epochs), "seed": seed, "processes": 1, "compile": "never"}
+                )
+                yield [Task(key, data, self.test, train, self._dynamics(), self.params.validate_.angular_floor, WORK)]
+
+        waiting = tasks()
+        if (first := next(waiting, None)) is None:
+            return
+        with connected(Compute(), workers, tasks=workers or MOST_WORKERS) as client:
+            for results in over_workers(client, run, chain([first], waiting)):
+                for _, answers in results:
+                    for answer in answers:
+                        self.report["runs"][answer.pop("key")] = answer
+                        self.save()
+
+    def _dynamics(self) -> MdProtocol:
+        ps = self.budget.md_ps
+        changes = {"count": self.budget.md_molecules, "warm_up_ps": ps / 2, "nve_ps": ps, "relax_steps": 50}
+        return self.params.dynamics.model_copy(update=changes)
+
+    def _false_alarms(self, name: str) -> dict[str, Any]:
+        """What the validator says of clean sets: parts of the data that are in no sample."""
+        validator, said = load_validator(name), []
+        molecules = np.unique(self.rest.source_index)
+        for some in np.array_split(molecules, min(self.budget.clean_sets, len(molecules))):
+            part = self.rest.subset(np.flatnonzero(np.isin(self.rest.source_index, some)))
+            said.append(validator.complaints(part))
+        examples = sorted({complaint for complaints in said for complaint in complaints})[:EXAMPLES]
+        return {"sets": len(said), "alarmed": sum(map(bool, said)), "examples": examples}
+
+    def _keep_labels(self, data: Dataset, params: Label) -> None:
+        """What the sample is labelled with is not asked for again."""
+        if data.energy is None or data.forces is None:
+            raise BadParams("data/labelled.h5 carries no energies and forces: python -m nox -s repro")
+        teacher = label._teacher(params)
+        if dict(data.teacher or {}) != teacher.identity():
+            raise BadParams("data/labelled.h5 is of another teacher than params.yaml: python -m nox -s repro")
+        with LabelStore(WORK / "labels.sqlite", teacher.identity()) as store:
+            known = store.known(charges=data.charges is not None)
+            answers = []
+            for row in range(len(data)):
+                own, key = data.atoms_of(row), data.structure_fingerprint(row)
+                if key not in known:
+                    dipole = None if data.dipole is None else data.dipole[row]
+                    charges = None if data.charges is None else data.charges[own]
+                    answers.append((key, Stored(float(data.energy[row]), data.forces[own], "", dipole, charges)))
+            store.add(answers)
+
+    def _two_methods(self, data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
+        """One part of the data set is labelled at another level of theory, GFN1-xTB."""
+        energy, forces = labels(data)
+        if (data.teacher or {}).get("name") != "xtb":
+            raise NotApplicable("the teacher has no second method here")
+        other = label.run(
+            data.subset(rows), self.labels.model_copy(update={"method": OTHER_METHOD}), WORK / OTHER_METHOD
+        )
+        if other.energy is None or other.forces is None or len(other) != len(rows):
+            raise NotApplicable("the other method labelled a part alone")
+        theirs = changed(forces, atoms_of(data, rows), other.forces)
+        return with_values(data, energy=changed(energy, rows, other.energy), forces=theirs)
+
+
+def _parts(data: Dataset, budget: Budget) -> tuple[Dataset, Dataset, Dataset]:
+    """The sample, of splits train and valid; molecules of split test; what is in neither. Each geometry has a name."""
+    named = replace(data, source=np.array([f"geometry {row}" for row in range(len(data))], dtype=object), _cache={})
+    rng = np.random.default_rng(0)
+
+    def taken(rows: Any, count: int) -> Any:
+        molecules = np.unique(data.source_index[rows])
+        if len(molecules) < count:
+            raise BadParams(f"data/labelled.h5 has {len(molecules)} molecules where {count} are asked for")
+        return np.isin(data.source_index, rng.permutation(molecules)[:count]) & np.isin(np.arange(len(data)), rows)
+
+    sample = taken(np.flatnonzero(data.split != "test"), budget.molecules)
+    test = taken(np.flatnonzero(data.split == "test"), budget.held_out)
+    return tuple(named.subset(np.flatnonzero(which)) for which in (sample, test, ~sample & ~test))  # type: ignore[return-value]
+
+
+def _teaches(data: Dataset) -> str:
+    """A key of what a student learns from: not of names and SMILES."""
+    digest = hashlib.sha256("\n".join(data.split.tolist()).encode())
+    for values in (data.numbers, data.positions, data.offset, data.charge, data.spin_multiplicity, data.parent):
+        digest.update(values.tobytes())
+    for values in (data.energy, data.forces):
+        digest.update(b"" if values is None else values.tobytes())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def _code() -> str:
+    """A key of the checks and the validators: what a detection depends on beside the data."""
+    root, digest = Path(__file__).parents[1], hashlib.sha256()
+    folders = (root / "checks", root / "pipeline" / "validators")
+    for path in sorted(path for folder in folders for path in folder.rglob("*") if path.suffix in (".py", ".yaml")):
+        if "render" not in path.parts:
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _known(names: Sequence[str], known: Mapping[str, Any] | Sequence[str], what: str) -> list[str]:
+    for name in names:
+        if name not in known:
+            raise BadParams(f"{what} {name!r} is unknown{did_you_mean(name, known)}")
+    return list(names) or list(known)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the study, or parts of it; 0 when done, 2 where the data or the parameters cannot be used."""
+    parser = argparse.ArgumentParser(prog="nox -s atlas --", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("what", nargs="*", metavar="WHAT", help=f"{', '.join(WHAT)}, quick; default: all")
+    parser.add_argument("--accidents", nargs="+", default=[])
+    parser.add_argument("--strengths", nargs="+", default=[], help=", ".join(STRENGTHS).replace("%", "%%"))
+    parser.add_argument("--validators", nargs="+", default=[])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--workers", type=int, default=0, help="processes that train; 0 is one a core")
+    for name, default in asdict(Budget()).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default))
+    options = parser.parse_args(argv)
+    quick = "quick" in options.what
+    what = _known([word for word in options.what if word != "quick"], WHAT[:2] if quick else WHAT, "part")
+    given = {name: value for name in asdict(Budget()) if (value := getattr(options, name)) is not None}
+    small = (
+        {"molecules": 40, "held_out": 20, "epochs": 1, "md_molecules": 2, "md_ps": 0.02, "clean_sets": 2}
+        if quick
+        else {}
+    )
+    atlas = Atlas(
+        load_params(), read_dataset(Path("data/labelled.h5")), Budget(**{**small, **given}), QUICK if quick else REPORT
+    )
+    few = ("energies_shifted", "gradients_for_forces", "hydrogens_stripped") if quick else ()
+    names = _known(options.accidents or few, atlas.accidents(), "accident")
+    strengths = _known(options.strengths or (("20 %", "100 %") if quick else ()), STRENGTHS, "strength")
+    if "detection" in what:
+        atlas.detection(names, strengths, _known(options.validators, validator_names(), "validator"))
+    if "damage" in what:
+        atlas.damage(names, strengths, options.seeds, options.workers)
+    table = atlas_page.table_of(atlas.report, WORK)
+    if "publish" in what:
+        atlas_page.publish(table)
+    print("\n".join(atlas_page.lines(table)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(stage_exit_status(main))

@@ -1,0 +1,162 @@
+"""The accident atlas on a handful of molecules: what is run, what is kept, what is not run again."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hydrogate.checks import Dataset
+from hydrogate.pipeline import atlas, atlas_damage
+from hydrogate.pipeline.atlas import Atlas, Budget
+from hydrogate.pipeline.atlas_damage import Task
+from hydrogate.pipeline.hdf5 import write_dataset
+from hydrogate.pipeline.params import Params, load_params
+
+ROOT = Path(__file__).resolve().parents[2]
+BUDGET = Budget(molecules=20, held_out=4, epochs=1, md_molecules=2, md_ps=0.005, clean_sets=2)
+
+
+@pytest.fixture
+def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    monkeypatch.chdir(tmp_path)
+    params = load_params(ROOT / "params.yaml")
+    size = {**params.train.size, "features": 16, "layers": 1}
+    train = params.train.model_copy(update={"sizes": {params.train.student: size}})
+    return params.model_copy(update={"train": train, "label": params.label.model_copy(update={"workers": 1})})
+
+
+@pytest.fixture
+def small(params: Params, labelled: Dataset) -> Atlas:
+    return Atlas(params, labelled, BUDGET, Path("atlas.json"))
+
+
+def task(study: Atlas, data: Dataset, key: str) -> Task:
+    train = study.params.train.model_copy(update={"epochs": 1, "processes": 1, "compile": "never"})
+    return Task(key, data, study.test, train, study._dynamics(), 0.5, atlas.WORK)
+
+
+def test_the_sample_and_what_it_is_tested_on_share_no_molecule(small: Atlas, labelled: Dataset) -> None:
+    molecules = [set(part.source_index.tolist()) for part in (small.sample, small.test, small.rest)]
+    assert [len(some) for some in molecules[:2]] == [20, 4]
+    assert sum(map(len, molecules)) == len(set.union(*molecules)) == 36
+    assert set(small.sample.split) == {"train", "valid"}
+    assert set(small.test.split) == {"test"}
+    assert len(set(small.sample.source.tolist())) == len(small.sample)
+
+
+def test_an_accident_before_labelling_is_labelled_again_and_others_are_not(small: Atlas) -> None:
+    accidents = small.accidents()
+    rounded = small.case(accidents["positions_rounded"], "100 %").data
+    assert rounded is not None
+    np.testing.assert_array_equal(rounded.forces, small.sample.forces)
+    ions = small.case(accidents["charges_lost"], "100 %").data
+    assert ions is not None
+    struck = np.flatnonzero(ions.spin_multiplicity == 2)
+    assert len(struck)
+    assert len(ions) == len(small.sample)
+    assert np.isfinite(ions.forces).all()
+    assert (np.abs(ions.energy[struck] - small.sample.energy[struck]) > 1.0).all()
+
+
+def test_the_other_method_labels_its_part(small: Atlas) -> None:
+    mixed = small.case(small.accidents()["two_methods"], "20 %")
+    assert mixed.data is not None
+    differs = np.flatnonzero(mixed.data.energy != small.sample.energy)
+    assert len(differs) == mixed.structures == round(0.2 * len(small.sample))
+
+
+def test_an_accident_that_cannot_happen_is_no_case(params: Params, labelled: Dataset) -> None:
+    alone = replace(labelled, smiles=np.full(len(labelled), "", dtype=object), _cache={})
+    case = Atlas(params, alone, BUDGET, Path("atlas.json")).case(atlas.ACCIDENTS["smiles_of_another"], "5 %")
+    assert case.data is None
+    assert "no SMILES" in case.unusable
+
+
+def test_detection_is_kept_and_not_repeated(small: Atlas, labelled: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    names, strengths, validators = ["gradients_for_forces", "nan_in_one_atom"], ["100 %"], ["hydrogate", "ase_reading"]
+    small.detection(names, strengths, validators)
+    found = json.loads(small.path.read_text())
+    seen = {name: entry["100 %"] for name, entry in found["detection"].items()}
+    assert {name: one["hydrogate"]["complaints"] > 0 for name, one in seen.items()} == dict.fromkeys(names, True)
+    assert seen["gradients_for_forces"]["ase_reading"]["complaints"] == 0
+    assert "labels: restoring_forces" in seen["gradients_for_forces"]["hydrogate"]["examples"]
+    assert found["false_alarms"]["ase_reading"]["sets"] == 2
+    asked: list[str] = []
+    monkeypatch.setattr(atlas, "load_validator", lambda name: counting(name, asked))
+    Atlas(small.params, labelled, BUDGET, small.path).detection(names, strengths, validators)
+    assert asked == ["hydrogate", "ase_reading"]  # of the clean sample alone
+
+
+def counting(name: str, asked: list[str]) -> atlas.Any:
+    from hydrogate.pipeline.validators import load_validator
+
+    real = load_validator(name)
+
+    def complaints(data: Dataset) -> list[str]:
+        asked.append(name)
+        return real.complaints(data)
+
+    return real._replace(complaints=complaints)
+
+
+def test_a_student_of_spoiled_data_is_worse(small: Atlas) -> None:
+    wrong = replace(small.sample, forces=-small.sample.forces, _cache={})
+    clean, spoiled = atlas_damage.run([task(small, small.sample, "clean"), task(small, wrong, "wrong")])
+    assert clean["force_rmse"]["value"] < spoiled["force_rmse"]["value"]
+    assert clean["steps"] == spoiled["steps"]
+    found = atlas_damage.ratios(atlas.WORK, "wrong", "clean")
+    assert found["force_rmse"].value == pytest.approx(spoiled["force_rmse"]["value"] / clean["force_rmse"]["value"])
+    assert found["force_rmse"].low > 1.0
+    assert set(found) >= {"force_rmse", "force_rmse_H", "energy_mae_per_atom"}
+    assert not list(atlas.WORK.glob("*.work"))
+
+
+def test_data_that_teach_nothing_of_hydrogen_are_a_result(small: Atlas) -> None:
+    bare = small.case(small.accidents()["nan_in_one_atom"], "100 %").data
+    heavy = small.sample.subset([])
+    for key, data in (("nan", bare), ("empty", heavy)):
+        (found,) = atlas_damage.run([task(small, data, key)])
+        assert found["key"] == key
+        assert found["no_student"]
+
+
+def test_the_study_goes_on_where_it_was_and_prints_a_table(
+    params: Params, labelled: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("data").mkdir()
+    write_dataset(labelled, Path("data/labelled.h5"))
+    monkeypatch.setattr(atlas, "load_params", lambda: params)
+    words = ["--accidents", "gradients_for_forces", "--strengths", "100 %", "--validators", "hydrogate", "--workers"]
+    small = ["--molecules", "20", "--held-out", "4", "--epochs", "1", "--md-molecules", "1", "--md-ps", "0.005"]
+    command = [*words, "1", *small, "--clean-sets", "2"]
+    assert atlas.main(["damage", "detection", *command]) == 0
+    said = capsys.readouterr().out
+    assert "| [`gradients_for_forces`](https://github.com/openmm/spice-dataset/issues/94)" in said
+    assert "1 of 1 spoiled samples have been learned from" in said
+    kept = json.loads(atlas.REPORT.read_text())
+    assert len(kept["runs"]) == 3  # clean, clean of another seed, spoiled
+    monkeypatch.setattr(atlas, "over_workers", lambda *_: pytest.fail("trained again"))
+    assert atlas.main(["damage", *command]) == 0
+    assert json.loads(atlas.REPORT.read_text())["runs"] == kept["runs"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["detecton"], "part 'detecton' is unknown; did you mean 'detection'"),
+        (["--accidents", "forces_permutd"], "did you mean 'forces_permuted'"),
+        (["--strengths", "7 %"], "strength '7 %' is unknown"),
+        (["--molecules", "5000"], "28 molecules where 5000 are asked for"),
+    ],
+)
+def test_what_there_is_not_is_refused(
+    words: list[str], message: str, params: Params, labelled: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("data").mkdir()
+    write_dataset(labelled, Path("data/labelled.h5"))
+    monkeypatch.setattr(atlas, "load_params", lambda: params)
+    small = [] if "--molecules" in words else ["--molecules", "20"]
+    with pytest.raises(atlas.BadParams, match=message):
+        atlas.main([*words, *small, "--held-out", "4"])
