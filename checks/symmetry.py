@@ -74,7 +74,7 @@ def rotation_error(potential: Potential, structures: Sequence[Atoms], *, seed: i
     turns[1::2] *= -1.0
     turned = [_at(atoms, atoms.positions @ turn.T) for atoms, turn in zip(structures, turns, strict=True)]
     for atoms, turn in zip(turned, turns, strict=True):
-        atoms.set_cell(atoms.cell.array @ turn.T)
+        atoms.cell = atoms.cell.array @ turn.T
     back = [(energy, forces @ turn) for (energy, forces), turn in zip(potential(turned), turns, strict=True)]
     return _worst(potential(structures), back)
 
