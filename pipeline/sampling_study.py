@@ -216,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         data = study.geometries(SETTINGS["rattle-0.05"], "molecule")
         roots = np.unique(data.parent)
         lines = teacher_study.tables(
-            [[data.to_atoms(row) for row in np.flatnonzero(data.parent == root)] for root in roots]
+            [[data.to_atoms(row) for row in np.flatnonzero(data.parent == root).tolist()] for root in roots]
         )
     else:
         lines = table(run(study, options.splits, options.seeds))

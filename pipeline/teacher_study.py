@@ -118,7 +118,7 @@ def mixing(atoms: Atoms) -> str:
             teacher._calculator(atoms, {"max-iter": CYCLES, **memory}).singlepoint()
         except RuntimeError:
             took.append(time.thread_time() - start)
-    return f"{CYCLES} cycles of {atoms.get_chemical_formula()}: {took[0]:.2f} s, {took[1]:.2f} s remembering 20 of them"
+    return f"{CYCLES} cycles of {atoms.symbols}: {took[0]:.2f} s, {took[1]:.2f} s remembering 20 of them"
 
 
 def tables(molecules: Sequence[Sequence[Atoms]]) -> Iterator[str]:
