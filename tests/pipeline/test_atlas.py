@@ -160,3 +160,17 @@ def test_what_there_is_not_is_refused(
     small = [] if "--molecules" in words else ["--molecules", "20"]
     with pytest.raises(atlas.BadParams, match=message):
         atlas.main([*words, *small, "--held-out", "4"])
+
+
+def test_where_the_teacher_labels_nothing_there_is_a_case_and_no_student(
+    small: Atlas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object) -> Dataset:
+        raise ValueError("the teacher xtb labelled none of 60 structures")
+
+    monkeypatch.setattr(atlas.label, "run", refuses)
+    data = small.case(small.accidents()["hydrogens_at_origin"], "100 %").data
+    assert data is not None
+    assert data.forces is None
+    (found,) = atlas_damage.run([task(small, data, "none")])
+    assert "no labels to train with" in found["no_student"]
