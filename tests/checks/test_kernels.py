@@ -109,6 +109,24 @@ def test_neighbours_through_faces_are_ases() -> None:
             assert np.isinf(shape.length[row]) or np.linalg.norm(along) == pytest.approx(shape.length[row], abs=1e-9)
 
 
+@pytest.mark.parametrize("far", [30.0, 1e6, 1e30, -1e30])
+@pytest.mark.parametrize("lost", [0, 2])
+def test_an_atom_that_is_lost_across_what_does_not_repeat_leaves_the_others_their_neighbours(
+    far: float, lost: int
+) -> None:
+    slab = molecule("H2O") + molecule("H2O")
+    slab.positions[3:] += [1.0, 2.0, 3.0]
+    slab.set_cell([[6.0, 0.0, 0.0], [1.0, 6.0, 0.0], [2.0, 1.0, 9.0]])
+    slab.pbc = (True, True, False)
+    whole = geometry(concatenate([slab]))
+    slab.positions[lost, 2] = far
+    shape = geometry(concatenate([slab]))
+    kept = (whole.hydrogen != lost) & (whole.partner != lost)
+    assert kept.sum() == (2 if lost == 0 else 3)
+    assert np.allclose(shape.length[kept], whole.length[kept], atol=1e-12)
+    assert np.array_equal(shape.partner[kept], whole.partner[kept])
+
+
 def test_bonds(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     formula = bonds(data)
     monkeypatch.setattr(pairs, "COMPILED_FROM", 1)
