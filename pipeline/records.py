@@ -10,13 +10,11 @@ from glob import glob
 from pathlib import Path
 from typing import NamedTuple
 
-from hydrogate.pipeline.hdf5 import UnreadableFile
+from hydrogate.pipeline.hdf5 import LARGEST_EXPANSION, UnreadableFile
 
 SUFFIXES = (".sdf", ".sdf.gz")
 # A record of 999 atoms is 0.1 MB; what goes on without `$$$$` is no SDF file and would fill the memory.
 LONGEST_RECORD = 20_000_000
-# Gzip makes SDF files 3 to 20 times as small; a thousand times is a gzip bomb.
-LARGEST_EXPANSION = 200
 
 
 class InputFiles(NamedTuple):

@@ -42,7 +42,7 @@ def stage_exit_status(main: Callable[[], int]) -> int:
         remedy = f"pip install 'hydrogate[{EXTRAS.get(name, 'all')}]' (torch first, see the README)"
         print(f"{name} is not installed: the bare install checks data; for this, {remedy}", file=sys.stderr)
         return UNUSABLE
-    except (BadParams, ValueError, OSError, RuntimeError) as error:
+    except (BadParams, ValueError, OSError, RuntimeError, MemoryError) as error:
         from hydrogate.checks.render.text import printable
 
         print(printable(f"{type(error).__name__}: {error}"), file=sys.stderr)

@@ -20,7 +20,7 @@ from hydrogate.checks.declared import BadParams
 from hydrogate.checks.frames import Frame, dataset_of_frames, frame_of
 from hydrogate.checks.keys import NONE, ReadOptions
 from hydrogate.pipeline.formats.options import reader
-from hydrogate.pipeline.hdf5 import UnreadableFile
+from hydrogate.pipeline.hdf5 import LARGEST_EXPANSION, UnreadableFile
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 UNITS = "eV,angstrom"
 ASE = "ASE's convention"
+# ASE makes room for all of them before it looks at an atom.
+_MANY_COLUMNS = re.compile(rb"Properties\s*=\s*\S*?:(\d{4,})")
 
 
 @reader(".extxyz", ".xyz", units=UNITS, convention=ASE)
@@ -109,7 +111,9 @@ def _refuse_impossible_counts(path: Path) -> None:
             count = int(head)
             if count > size - file.tell():
                 raise UnreadableFile(f"{path}: a frame claims {count} atoms, more than the rest of the file can hold")
-            for _ in range(count + 1):
+            if columns := _MANY_COLUMNS.search(file.readline()):
+                raise UnreadableFile(f"{path}: a frame declares {columns[1].decode()} columns an atom, which none has")
+            for _ in range(count):
                 file.readline()
 
 
@@ -176,7 +180,11 @@ def _lmdb_rows(path: Path) -> "Iterator[AtomsRow]":
         raise UnreadableFile(f"{path}: .aselmdb needs the package lmdb: pip install 'hydrogate[formats]'") from error
 
     def decoded(stored: bytes) -> Any:
-        return decode(zlib.decompress(stored).decode())  # type: ignore[no-untyped-call]
+        unpacker, most = zlib.decompressobj(), LARGEST_EXPANSION * (len(stored) + 1000)
+        text = unpacker.decompress(stored, most)
+        if not unpacker.eof:
+            raise UnreadableFile(f"{path}: a row that is cut, or unpacks to more than {most} bytes")
+        return decode(text.decode())  # type: ignore[no-untyped-call]
 
     with lmdb.open(str(path), subdir=False, readonly=True, lock=False) as database:
         # A page beyond the end of a mapped file is no error that could be caught: it kills the process.

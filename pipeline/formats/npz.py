@@ -1,7 +1,5 @@
 """The npz files of rMD17, MD17 and sGDML: many geometries of one molecule, kcal/mol and Å."""
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ from hydrogate.checks.declared import BadParams
 from hydrogate.checks.keys import KeyChoice, ReadOptions
 from hydrogate.checks.units import UNIT_SYSTEMS
 from hydrogate.pipeline.formats.options import reader
-from hydrogate.pipeline.hdf5 import UnreadableFile
+from hydrogate.pipeline.hdf5 import LARGEST_EXPANSION, UnreadableFile
 
 UNITS = "kcal/mol,angstrom"
 # rMD17's names, then those of MD17 and sGDML.
@@ -39,12 +37,22 @@ def read_npz(path: Path, options: ReadOptions) -> Dataset:
             file = np.load(stored, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise UnreadableFile(f"{path}: one array and no npz")
+            _refuse_bomb(path, file.zip)
             return _read(path, file, options, Columns(path.name, units))
     except (BadParams, UnreadableData):
         raise
-    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    # A header is read as Python's literals: beside errors of ZIP and NumPy, SyntaxError, TokenError, OverflowError, …
+    except Exception as error:
         pickled = "its arrays are pickled, which is refused" if "pickle" in str(error) else "not readable as npz"
         raise UnreadableFile(f"{path}: {pickled}: {type(error).__name__}: {error}") from error
+
+
+def _refuse_bomb(path: Path, file: Any) -> None:
+    size, most = sum(item.file_size for item in file.infolist()), LARGEST_EXPANSION * path.stat().st_size
+    if size > most:
+        raise UnreadableFile(
+            f"{path}: says that it unpacks to {size} bytes, allowed at most {most}, {LARGEST_EXPANSION} times the file"
+        )
 
 
 def _read(path: Path, file: Any, options: ReadOptions, columns: Columns) -> Dataset:

@@ -4,6 +4,8 @@ import builtins
 import json
 import pickle
 import sqlite3
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -269,4 +271,50 @@ def test_hdf5_of_another_kind(tmp_path: Path) -> None:
         file["a/atomic_numbers"], file["a/conformations"] = np.array([1, 1]), np.zeros((1, 2, 3))
         file["b"] = np.zeros(3)
     with pytest.raises(UnreadableData, match="'b' is no group of a molecule"):
+        read(path)
+
+
+def npy(header: str) -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000, 9, 3), }\n",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (100000000000000000000, 9, 3), }\n",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (-1, 9, 3), }\n",
+        "((((((((",
+        "__import__('pathlib').Path('exploded').touch()\n",
+    ],
+)
+def test_headers_of_npz_that_were_made_to_harm(header: str, one: Dataset, written: Written) -> None:
+    path = written(one, ".npz")
+    with np.load(path) as file:
+        arrays = {key: file[key] for key in file if key != "coords"}
+    np.savez(path, **arrays)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("coords.npy", npy(header))
+    with pytest.raises(UnreadableData, match=r"data\.npz: not readable as npz"):
+        read(path)
+    assert not Path("exploded").exists()
+
+
+def test_bombs_of_zip_and_zlib(one: Dataset, written: Written) -> None:
+    path = written(one, ".npz")
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("more.npy", bytes(20_000_000))
+    with pytest.raises(UnreadableData, match=r"data\.npz: says that it unpacks to 200\d+ bytes, allowed at most"):
+        read(path)
+    path = written(one, ".aselmdb")
+    with lmdb.open(str(path), subdir=False, lock=False) as database, database.begin(write=True) as put:
+        put.put(b"2", zlib.compress(bytes(20_000_000)))
+    with pytest.raises(UnreadableData, match=r"data\.aselmdb: a row that is cut, or unpacks to more than \d+ bytes"):
+        read(path)
+
+
+def test_more_columns_than_memory(tmp_path: Path) -> None:
+    path = tmp_path / "wide.extxyz"
+    path.write_text("2\nProperties=species:S:1:pos:R:3:x:R:99999999\nH 0 0 0\nH 0 0 1\n")
+    with pytest.raises(UnreadableData, match=r"wide\.extxyz: a frame declares 99999999 columns an atom"):
         read(path)
