@@ -63,11 +63,11 @@ class StudentCalculator(Calculator):
         charge_and_multiplicity(self.atoms)
         weights = next(self.student.parameters())
         batch = self.student.collate([self.atoms], weights.dtype).to(weights.device, weights.dtype)
-        found, slope = self._constant_student(), None
+        student, slope = self._constant_student(), None
         if batch.cell is None:
-            energy, forces, dipole = energy_and_forces(found, batch)
+            energy, forces, dipole = energy_and_forces(student, batch)
         else:
-            (energy, forces, slope), dipole = energy_forces_and_strain(found, batch, batch.cell), None
+            (energy, forces, slope), dipole = energy_forces_and_strain(student, batch, batch.cell), None
         self.results = {"energy": energy.item(), "free_energy": energy.item(), "forces": forces.double().cpu().numpy()}
         if dipole is not None:
             self.results["dipole"] = dipole[0].double().cpu().numpy()
