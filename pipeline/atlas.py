@@ -290,9 +290,8 @@ def _parts(data: Dataset, budget: Budget) -> tuple[Dataset, Dataset, Dataset]:
 def _teaches(data: Dataset) -> str:
     """A key of what a student learns from: not of names and SMILES."""
     digest = hashlib.sha256("\n".join(data.split.tolist()).encode())
-    for values in (data.numbers, data.positions, data.offset, data.charge, data.spin_multiplicity, data.parent):
-        digest.update(values.tobytes())
-    for values in (data.energy, data.forces):
+    what = ("numbers", "positions", "offset", "charge", "spin_multiplicity", "parent", "energy", "forces")
+    for values in (getattr(data, name) for name in what):
         digest.update(b"" if values is None else values.tobytes())
     return digest.hexdigest()[:16]
 

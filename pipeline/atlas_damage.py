@@ -93,7 +93,7 @@ def _run(task: Task) -> dict[str, Any]:
 
 def ratios(place: Path, key: str, clean: str) -> dict[str, Metric]:
     """The errors of student ``key`` over those of the one that learned the clean sample, with paired intervals."""
-    found = {}
+    found: dict[str, Metric] = {}
     for part, names in (("held_out", ERRORS), ("moved", ("force_rmse",))):
         ours, theirs = _kept(place / f"{key}.npz", part), _kept(place / f"{clean}.npz", part)
         if not len(ours.numbers) or ours.molecules != theirs.molecules:

@@ -28,7 +28,7 @@ def complaints(data: Dataset) -> list[str]:
             suite.add_expectation(gxe.ExpectColumnValuesToBeBetween(column=name, min_value=low, max_value=high))
         definition = context.validation_definitions.add(gx.ValidationDefinition(name=table, data=batch, suite=suite))
         for item in definition.run(batch_parameters={"dataframe": columns}).results:
-            if not item.success:
-                config = item.expectation_config
+            config = item.expectation_config
+            if not item.success and config is not None:
                 found.append(f"{table}: {config.kwargs['column']}: {config.type}")
     return found

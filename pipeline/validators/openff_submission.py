@@ -38,7 +38,7 @@ def complaints(data: Dataset) -> list[str]:
             rows.setdefault(rule, []).append(row)
     found = [complaint for rule, those in rows.items() for complaint in of_rows(data, those, rule)]
     if data.energy is not None and data.forces is not None:
-        finite = per_structure(np.isfinite(data.forces).all(axis=1), data, np.minimum).astype(bool)
+        finite = per_structure(np.all(np.isfinite(data.forces), axis=1).astype(np.int8), data, np.minimum) > 0
         incomplete = np.flatnonzero(~(finite & np.isfinite(data.energy)))
         found += of_rows(data, incomplete.tolist(), "the record is not complete (RecordStatusFilter)")
     return found + [f"{record.source}: the record is not complete" for record in data.quarantine]
