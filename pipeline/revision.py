@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from hydrogate.checks.changes import Declaration
-from hydrogate.checks.declared import BadParams
+from hydrogate.checks.declared import BadParams, parse_yaml
 
 DEFAULTS, PARAMS, PIPELINE = "checks/defaults.yaml", "params.yaml", "dvc.yaml"
 # Where rules live that no declaration shows: a branch that changes them changes what a verdict means.
@@ -138,8 +138,8 @@ def _declaration(texts: Mapping[str, str | None], where: str, shipped: str) -> D
 
 def _mapping(text: str, where: str) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+        content = parse_yaml(text)
+    except yaml.YAMLError as error:
         raise BadParams(f"{where}: not readable as YAML: {error}") from error
     if not isinstance(content, dict | None):
         raise BadParams(f"{where}: holds a {type(content).__name__}, expected a mapping of sections")
