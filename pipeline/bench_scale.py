@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -65,10 +66,15 @@ def passing(data: Dataset, chunks: int) -> dict[str, float]:
                 pass
 
         send(100)
-        start, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        start, before = time.process_time(), client.run_on_scheduler(_memory)
         send(chunks)
-        spent, after = time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"CPU, ms": 1e3 * spent / chunks, "memory, MB": KIB * (after - before) / 1e6}
+        spent, after = time.process_time() - start, client.run_on_scheduler(_memory)
+    return {"CPU, ms": 1e3 * spent / chunks, "memory, MB": (after - before) / 1e6}
+
+
+def _memory(dask_scheduler: Any) -> float:
+    """Bytes of the process that the scheduler is in, which is the driver's."""
+    return float(dask_scheduler.monitor.update()["memory"])
 
 
 def stored(data: Dataset, folder: Path) -> dict[str, float]:

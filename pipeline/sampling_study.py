@@ -26,11 +26,14 @@ from typing import Any
 import numpy as np
 from ase.build import minimize_rotation_and_translation
 
+from hydrogate.checks import check
 from hydrogate.checks.comparison import Comparison
 from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.findings import Severity, Verdict
 from hydrogate.checks.metrics import measure
 from hydrogate.checks.pairs import geometry
 from hydrogate.pipeline import fit, label, regenerate, teacher_study
+from hydrogate.pipeline.check import overrides_of
 from hydrogate.pipeline.hdf5 import written_whole
 from hydrogate.pipeline.params import Params, load_params
 from hydrogate.pipeline.records import raw_records, resolve_input
@@ -171,8 +174,8 @@ def table(report: Mapping[str, Any]) -> Iterator[str]:
 
 def geometries(study: Study) -> Iterator[str]:
     """Lines of Markdown: what each sampling makes of the molecules, their own geometries included."""
-    yield "| method | RMS displacement, Å | RMS force, eV/Å | s. d. of C-H, Å | CPU, ms a molecule |"
-    yield "| --- | --- | --- | --- | --- |"
+    yield "| method | RMS displacement, Å | RMS force, eV/Å | s. d. of C-H, Å | CPU, ms a molecule | refused by |"
+    yield "| --- | --- | --- | --- | --- | --- |"
     study.geometries(MADE["none"], "molecule")  # what is loaded once
     without = 0.0
     for name, sampling in MADE.items():
@@ -182,12 +185,20 @@ def geometries(study: Study) -> Iterator[str]:
         without = without or seconds
         squares = [_displacement_squares(data, row) for row in range(len(data)) if data.parent[row] != row]
         moved = np.sqrt(np.concatenate(squares).mean()) if squares else 0.0
-        forces = study.labelled(data).forces
+        labelled = study.labelled(data)
+        forces = labelled.forces
         assert forces is not None
+        refused = [
+            finding.check
+            for contract in ("structures", "labels")
+            for finding in check(labelled, contract, overrides=overrides_of(study.params)).findings
+            if finding.severity is Severity.ERROR and finding.verdict is Verdict.FAIL
+        ]
         shape = geometry(data)
         stretched = shape.length[data.numbers[shape.partner] == 6].std()
         cost = 1e3 * (seconds - without) / study.molecules
-        yield f"| {name} | {moved:.2f} | {np.sqrt((forces**2).mean()):.2f} | {stretched:.3f} | {cost:.0f} |"
+        figures = (f"{moved:.2f}", f"{np.sqrt((forces**2).mean()):.2f}", f"{stretched:.3f}", f"{cost:.0f}")
+        yield f"| {name} | {' | '.join(figures)} | {', '.join(refused)} |"
 
 
 def _displacement_squares(data: Dataset, row: int) -> Any:
@@ -203,12 +214,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--geometries", action="store_true", help="what each sampling makes, and its cost")
     what.add_argument("--teacher", action="store_true", help="the noise of GFN2-xTB, and what warm starts would do")
-    parser.add_argument("--molecules", type=int, help="400; 40 for --geometries, 25 for --teacher")
+    parser.add_argument("--molecules", type=int, help="400; 100 for --geometries, 25 for --teacher")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--splits", nargs="+", default=SPLITS, choices=SPLITS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     options = parser.parse_args(argv)
-    few = 40 if options.geometries else 25 if options.teacher else 400
+    few = 100 if options.geometries else 25 if options.teacher else 400
     study = Study(load_params(), options.molecules or few, options.epochs)
     if options.geometries:
         lines = geometries(study)

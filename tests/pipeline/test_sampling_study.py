@@ -71,7 +71,8 @@ def test_an_interrupted_study_goes_on(study: Study, monkeypatch: pytest.MonkeyPa
 
 def test_what_each_sampling_makes(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     def labelled(data: Dataset) -> Dataset:
-        return replace(data, forces=np.full((len(data.numbers), 3), 2.0, np.float32))
+        energy = np.zeros(len(data))
+        return replace(data, energy=energy, forces=np.full((len(data.numbers), 3), 2.0, np.float32), _cache={})
 
     study = Study(study.params, molecules=2, epochs=1)
     monkeypatch.setattr(study, "labelled", labelled)
@@ -81,6 +82,8 @@ def test_what_each_sampling_makes(study: Study, monkeypatch: pytest.MonkeyPatch)
     # The RMS of a Gaussian in three coordinates, less what rotating a molecule back takes away.
     assert float(rows["rattle-0.05"][0]) == pytest.approx(np.sqrt(3) * 0.05, abs=0.012)
     assert float(rows["rattle-0.1"][2]) > float(rows["rattle-0.05"][2]) > float(rows["none"][2])
+    # Equal forces on all atoms push the whole molecule.
+    assert all("net_force" in row[4] for row in rows.values())
     assert float(rows["md-600"][0]) > float(rows["rattle-0.1"][0])
 
 
