@@ -81,3 +81,19 @@ def fingerprint_of(content: Iterable[tuple[str, Any]]) -> str:
 
 def _hashed(array: NDArray[Any], rows: int, start: int) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(array[start : start + rows]).data).digest()
+
+
+def fingerprint_of_schema_1(content: Iterable[tuple[str, Any]]) -> str:
+    """The fingerprint as the first version of the project's file had it."""
+    digest = hashlib.sha256()
+    for name, value in content:
+        if value is None and name in _LATER:
+            continue
+        digest.update(name.encode())
+        if isinstance(value, np.ndarray):
+            digest.update(f"{value.dtype}{value.shape}".encode() + value.tobytes())
+        else:
+            texts = isinstance(value, Text)
+            plain = value.decoded().tolist() if texts else dict(value) if isinstance(value, Mapping) else value
+            digest.update(json.dumps(plain, sort_keys=not texts).encode())
+    return digest.hexdigest()

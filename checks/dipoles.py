@@ -39,9 +39,13 @@ def partial_charges(part: Part, bounds: Bounds) -> Rows:
     data, charges = part.data, part.data.charges
     if charges is None:
         raise NotGiven("the data set carries no partial charges")
-    given = _given(per_structure(np.isnan(charges), data) == data.sizes, "partial charges")
     with np.errstate(invalid="ignore"):
-        total = per_structure(charges, data)[given]
+        total = per_structure(charges, data)
+        lacking = data.sizes == 0
+        if np.isnan(total).any():
+            lacking = per_structure(np.isnan(charges), data) == data.sizes
+        given = _given(lacking, "partial charges")
+        total = total[given]
         excess = np.abs(total - data.charge[given])
     return Rows(
         excess,

@@ -290,6 +290,15 @@ def bond_moments(numbers, positions, forces, hydrogen, partner, length, count, m
 
 
 @_compiled
+def present(numbers):  # type: ignore[no-untyped-def]
+    """Whether each of the atomic numbers 0 to 255 occurs."""
+    found = np.zeros(256, np.bool_)
+    for a in range(len(numbers)):
+        found[numbers[a]] = True
+    return found
+
+
+@_compiled
 def compositions(numbers, offset, column, counts):  # type: ignore[no-untyped-def]
     """Atoms of each element of each structure, added to ``counts`` at the ``column`` of the element."""
     for m in range(len(offset) - 1):
@@ -298,26 +307,35 @@ def compositions(numbers, offset, column, counts):  # type: ignore[no-untyped-de
 
 
 @_compiled
-def histogram(values, chosen, shift):  # type: ignore[no-untyped-def]
-    """Of the ``chosen`` values: counts by the leading bits of a float32 and the first of them; NaN; least, greatest."""
-    undefined = 0
-    least, greatest = np.inf, -np.inf
+def sums(values, offset, total):  # type: ignore[no-untyped-def]
+    """Σ of the values of each structure's atoms, written to ``total``."""
+    for m in range(len(offset) - 1):
+        of_structure = 0.0
+        for a in range(offset[m], offset[m + 1]):
+            of_structure += np.float64(values[a])
+        total[m] = of_structure
+
+
+@_compiled
+def histograms(values, kind, shift):  # type: ignore[no-untyped-def]
+    """Of values of two kinds: counts by the leading bits of a float32 and the first of them; NaN; least, greatest."""
+    undefined = np.zeros(2, np.int64)
+    least, greatest = np.full(2, np.inf), np.full(2, -np.inf)
     for a in range(len(values)):
-        if chosen[a]:
-            value = values[a]
-            if np.isnan(value):
-                undefined += 1
-            least = value if value < least else least
-            greatest = value if value > greatest else greatest
+        own, value = np.int64(kind[a]), values[a]
+        if np.isnan(value):
+            undefined[own] += 1
+        elif value < least[own] or value > greatest[own]:
+            least[own], greatest[own] = min(value, least[own]), max(value, greatest[own])
     pattern = np.empty(2, np.float32)
     bits = pattern.view(np.int32)
-    pattern[0], pattern[1] = np.float32(least), np.float32(greatest)
+    pattern[0], pattern[1] = np.float32(least.min()), np.float32(greatest.max())
     lowest = (bits[0] if bits[0] >= 0 else bits[0] ^ 0x7FFFFFFF) >> shift
     highest = (bits[1] if bits[1] >= 0 else bits[1] ^ 0x7FFFFFFF) >> shift
-    counts = np.zeros(max(highest - lowest + 1, 0), np.int64)
+    counts = np.zeros((2, max(highest - lowest + 1, 0)), np.int64)
     for a in range(len(values)):
-        if chosen[a] and not np.isnan(values[a]):
+        if not np.isnan(values[a]):
             pattern[0] = np.float32(values[a])
             place = bits[0] if bits[0] >= 0 else bits[0] ^ 0x7FFFFFFF
-            counts[(place >> shift) - lowest] += 1
+            counts[np.int64(kind[a]), (place >> shift) - lowest] += 1
     return counts, lowest, undefined, least, greatest

@@ -58,15 +58,14 @@ def complete(subject: Subject, bounds: Bounds) -> Asking:
 def _unlabelled(part: Part) -> int:
     data, energy, forces = labels_of(part)
     absent = ~np.isfinite(energy)
-    if np.isnan(forces).any():
+    if np.isnan(force_sums(data).total).any():
         absent |= per_structure(np.any(np.isnan(forces), axis=1), data) > 0
     return int(np.count_nonzero(absent))
 
 
 def force_histograms(part: Part) -> dict[bool, Histogram]:
     """|F| of the heavy atoms (False) and of the hydrogens (True), eV/Å."""
-    hydrogen = labels_of(part).data.numbers == 1
-    return {of: Histogram.of_chosen(part.force_norms, hydrogen == of) for of in (False, True)}
+    return Histogram.of_kinds(part.force_norms, labels_of(part).data.numbers == 1)
 
 
 @rule("labels", unit="eV/Å", remedy=_UNITS)
@@ -293,7 +292,8 @@ def _label_keys(part: Part, structures: Ints, atoms: Ints) -> tuple[int, Keys, K
     # A second place along some line tells geometries apart.
     along = force_sums(data).centroid @ np.sqrt([2.0, 3.0, 5.0])
     own = part.own_atoms(atoms)
-    x, y, z = (forces[own[several[data.structure_of_atom[own]]]] + 0.0).view(np.uint32).T
+    owner = np.searchsorted(data.offset, own, side="right") - 1
+    x, y, z = (forces[own[several[owner]]] + 0.0).view(np.uint32).T
     return (
         int(np.count_nonzero(several)),
         scattered((energy[rows] + 0.0).view(np.uint64)),

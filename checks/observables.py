@@ -34,6 +34,7 @@ __all__ = [
     "Geometry",
     "Ints",
     "SiblingWork",
+    "are_finite",
     "blocks",
     "bond_forces",
     "bond_moments",
@@ -55,6 +56,11 @@ __all__ = [
 def per_structure(values: NDArray[np.generic], data: Dataset, how: np.ufunc = np.add) -> Floats:
     """``values`` (N, …) reduced over the atoms of each structure by ``how``; 0 for a structure without atoms."""
     result = np.zeros((len(data), *values.shape[1:]))
+    if how is np.add and values.dtype == np.float32 and values.ndim == 1 and is_large(data):
+        from hydrogate.checks.kernels import sums
+
+        sums(*read_only(values, data.offset), result)
+        return result
     occupied = data.sizes > 0
     if occupied.any():
         result[occupied] = how.reduceat(values.astype(np.float64), data.offset[:-1][occupied], axis=0)
@@ -114,6 +120,14 @@ def force_squares(data: Dataset) -> Floats:
 def force_norms(data: Dataset) -> Floats:
     """(N,) |F| of each atom, eV/Å."""
     return force_sums(data).norm
+
+
+def are_finite(data: Dataset) -> bool:
+    """Whether all positions and forces are, by sums that there are: finite where each term of float32 is."""
+    if data.forces is None:
+        return bool(np.isfinite(data.positions).all())
+    sums = force_sums(data)
+    return bool(np.isfinite(sums.centroid).all() and np.isfinite(sums.total).all())
 
 
 def net_force(data: Dataset) -> Floats:
@@ -279,10 +293,12 @@ def _compositions(data: Dataset) -> Compositions:
     if is_large(data):
         from hydrogate.checks import kernels
 
-        counts = np.zeros((len(data), int(data.numbers.max()) + 1), dtype=np.int64)
-        kernels.compositions(*read_only(data.numbers, data.offset), column, counts)
-        elements = np.flatnonzero(counts.any(axis=0))
-        return Compositions(elements, counts[:, elements])
+        numbers, offset = read_only(data.numbers, data.offset)
+        elements = np.flatnonzero(kernels.present(numbers))
+        column[elements] = np.arange(len(elements))
+        counts = np.zeros((len(data), len(elements)), dtype=np.int64)
+        kernels.compositions(numbers, offset, column, counts)
+        return Compositions(elements, counts)
     elements = np.flatnonzero(np.bincount(data.numbers, minlength=1))
     column[elements] = np.arange(len(elements))
     cell = data.structure_of_atom * len(elements) + column[data.numbers]

@@ -40,12 +40,17 @@ def structure_table(rows: Mapping[str, Rows], limits: Mapping[str, Limits], n_st
     for name, measured in rows.items():
         values = np.asarray(measured.values, dtype=np.float64)
         owner = np.arange(len(values)) if measured.structure is None else measured.structure
-        first = runs(owner)
+        first = owner if measured.structure is None else runs(owner)
         for side, reduce, bound in (("min", np.minimum, limits[name].min), ("max", np.maximum, limits[name].max)):
             if bound is None:
                 continue
-            empty = pl.Series(f"{name}_{side}", [None], dtype=pl.Float64).new_from_index(0, height)
-            columns[empty.name] = empty.scatter(owner[first], reduce.reduceat(values, first))
+            of_each = values if len(first) == len(values) else reduce.reduceat(values, first)
+            column = pl.Series(f"{name}_{side}", of_each)
+            if len(first) < height:
+                column = (
+                    pl.Series(column.name, [None], pl.Float64).new_from_index(0, height).scatter(owner[first], column)
+                )
+            columns[column.name] = column
     return pl.DataFrame(columns)
 
 
@@ -62,12 +67,11 @@ def failing_checks(table: pl.DataFrame, limits: Mapping[str, Limits]) -> set[str
 
 def failing_atoms(data: Dataset) -> set[str]:
     """What pandera refuses of the atoms: ``numbers`` of no element, ``positions`` or ``forces`` that are not finite."""
-    flat = {name: values.reshape(-1) for name in ("positions", "forces") if (values := getattr(data, name)) is not None}
+    vectors = {name: values for name in ("positions", "forces") if (values := getattr(data, name)) is not None}
     # To polars NaN is greater than infinity; is_finite takes four times as long.
-    finite = {name: pl.col(name).abs() < np.inf for name in flat}
-    return _refused(pl.DataFrame(flat), finite) | _refused(
-        pl.DataFrame({"numbers": data.numbers}), {"numbers": pl.col("numbers").is_between(1, 118)}
-    )
+    holds = {name: pl.col(name).reshape((-1,)).abs() < np.inf for name in vectors}
+    holds["numbers"] = pl.col("numbers").is_between(1, 118)
+    return _refused(pl.DataFrame({"numbers": data.numbers, **vectors}), holds)
 
 
 def _refused(table: pl.DataFrame, holds: Mapping[str, pl.Expr]) -> set[str]:

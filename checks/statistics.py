@@ -103,28 +103,34 @@ class Histogram:
         with np.errstate(over="ignore", under="ignore"):
             pattern = values.astype(np.float32).view(np.int32)
         # The patterns of negative numbers count down.
-        place = np.where(pattern < 0, pattern ^ np.int32(0x7FFFFFFF), pattern) >> _SHIFT
-        lowest = int(place.min())
-        counts = np.bincount(place - lowest)
-        filled = np.flatnonzero(counts)
-        return cls((filled + lowest).astype(np.int32), counts[filled], undefined, Extremes.of(values))
+        place = np.sort(np.where(pattern < 0, pattern ^ np.int32(0x7FFFFFFF), pattern) >> _SHIFT)
+        first = runs(place)
+        return cls(place[first], np.diff(first, append=len(place)), undefined, Extremes.of(values))
 
     @classmethod
-    def of_chosen(cls, values: NDArray[Any], chosen: NDArray[np.bool_]) -> Self:
-        """The histogram of those of ``values`` (K,) that are ``chosen`` (K,)."""
+    def of_kinds(cls, values: NDArray[Any], kind: NDArray[np.bool_]) -> dict[bool, Self]:
+        """The histograms of those of ``values`` (K,) of which ``kind`` (K,) is false, and of the others."""
         if len(values) < COMPILED_FROM:
-            return cls.of(values[chosen])
-        from hydrogate.checks.kernels import histogram
+            return {of: cls.of(values[kind == of]) for of in (False, True)}
+        from hydrogate.checks.kernels import histograms
 
-        counts, lowest, undefined, least, greatest = histogram(values, chosen, _SHIFT)
-        filled = np.flatnonzero(counts)
-        return cls((filled + lowest).astype(np.int32), counts[filled], undefined, Extremes(least, greatest))
+        counts, lowest, undefined, least, greatest = histograms(values, kind, _SHIFT)
+        found: dict[bool, Self] = {}
+        for of in (False, True):
+            filled = np.flatnonzero(counts[int(of)])
+            extremes = Extremes(float(least[int(of)]), float(greatest[int(of)]))
+            bins = (filled + lowest).astype(np.int32)
+            found[of] = cls(bins, counts[int(of), filled], int(undefined[int(of)]), extremes)
+        return found
 
     def merge(self, other: Self) -> Self:
-        bins, place = np.unique(np.concatenate([self.bins, other.bins]), return_inverse=True)
-        counts = np.zeros(len(bins), dtype=np.int64)
-        np.add.at(counts, place, np.concatenate([self.counts, other.counts]))
-        return type(self)(bins, counts, self.undefined + other.undefined, self.extremes.merge(other.extremes))
+        bins, counts = np.concatenate([self.bins, other.bins]), np.concatenate([self.counts, other.counts])
+        order = np.argsort(bins, kind="stable")
+        first = runs(bins[order])
+        counts = np.add.reduceat(counts[order], first) if len(first) else counts
+        return type(self)(
+            bins[order][first], counts, self.undefined + other.undefined, self.extremes.merge(other.extremes)
+        )
 
     @property
     def n(self) -> int:

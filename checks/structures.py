@@ -10,7 +10,7 @@ from hydrogate.checks.bounds import Bounds
 from hydrogate.checks.chemistry import expected_hydrogens_of_smiles, perceives
 from hydrogate.checks.dataset import UNKNOWN_HYDROGENS, Dataset
 from hydrogate.checks.hashes import Distinct, Keys, keys_of_text, scattered
-from hydrogate.checks.observables import per_structure
+from hydrogate.checks.observables import are_finite, per_structure
 from hydrogate.checks.parts import Part
 from hydrogate.checks.rules import Asking, NotRun, Quantities, Subject, row_rule, rule
 from hydrogate.checks.statistics import Moments
@@ -24,12 +24,11 @@ def finite(part: Part, bounds: Bounds) -> Rows:
     """No NaN or infinity, every atomic number an element's, every structure with atoms."""
     data = part.data
     bad = (data.sizes < 1).astype(np.float64)
-    for values in (data.positions, data.forces):
-        if values is not None and not np.isfinite(values).all():
+    for values in () if are_finite(data) else (data.positions, data.forces):
+        if values is not None:
             bad += per_structure((~np.isfinite(values)).sum(axis=1), data)
-    strange = (data.numbers == 0) | (data.numbers > 118)
-    if strange.any():
-        bad += per_structure(strange, data)
+    if len(data.numbers) and not 1 <= data.numbers.min() <= data.numbers.max() <= 118:
+        bad += per_structure((data.numbers == 0) | (data.numbers > 118), data)
     if data.energy is not None:
         bad += ~np.isfinite(data.energy)
     if data.cell is not None:
@@ -218,11 +217,14 @@ def hydrogen_bond_lengths(part: Part, bounds: Bounds) -> Rows:
     """Distance of each hydrogen to its nearest heavy atom over the sum of covalent radii; no H alone."""
     data, shape = part.data, part.geometry
     refuse_absent_hydrogen(data, bounds)
-    structure = data.structure_of_atom[shape.hydrogen]
-    judged = np.flatnonzero((data.sizes[structure] > 1) | (not bounds.settings["may_be_alone"]))
+    hydrogens = part.compositions[:, part.elements == 1].sum(axis=1)
+    structure = np.repeat(np.arange(len(data)), hydrogens)
+    alone = (data.sizes == 1) & bounds.settings["may_be_alone"]
+    # Where none is left out, none is copied.
+    judged = ~alone[structure] if alone.any() else slice(None)
 
     def describe(row: int) -> str:
-        bond = judged[row]
+        bond = np.arange(len(structure))[judged][row]
         atom = int(shape.hydrogen[bond] - data.offset[structure[bond]])
         return (
             f"{part.name(int(structure[bond]))} has H atom {atom} at {shape.length[bond]:.3f} Å from its nearest heavy "

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -118,7 +119,9 @@ class Tally:
     ) -> Self:
         """Count ``rows`` of ``data``; ``holds`` is pandera's verdict on them."""
         values = np.asarray(rows.values, dtype=np.float64)
-        finite = values if np.isfinite(values).all() else values[np.isfinite(values)]
+        finite = values
+        if len(values) and not np.isfinite([values.min(), values.max()]).all():
+            finite = values[np.isfinite(values)]
         bad = _beyond(rows, values, limits)
         counted = cls(
             n=len(values),
@@ -166,25 +169,24 @@ class Tally:
 
 
 def _beyond(rows: Rows, values: NDArray[np.float64], limits: Limits) -> Beyond:
-    out = outside(values, limits)
-    order = _worst_first(values, limits)
-    return Beyond(
-        int(np.count_nonzero(out)),
-        tuple(
-            Example(float(excess), float(values[row]), rows.describe(int(row)) if out[row] else "")
-            for row, excess in order
-        ),
-    )
+    found = []
+    for row, excess in _worst_first(values, limits):
+        out = bool(outside(values[row : row + 1], limits)[0])
+        found.append((out, Example(excess, float(values[row]), rows.describe(row) if out else "")))
+    # Where the worst is within, all are.
+    n = int(np.count_nonzero(outside(values, limits))) if any(out for out, _ in found) else 0
+    return Beyond(n, tuple(example for _, example in found))
 
 
 def _worst_first(values: NDArray[np.float64], limits: Limits) -> list[tuple[int, float]]:
     """The few rows farthest beyond (or nearest to) a bound, worst first, of equal ones the first; and how far each."""
     if not len(values):
         return []
-    low = np.full(len(values), -np.inf) if limits.min is None else limits.min - values
-    high = np.full(len(values), -np.inf) if limits.max is None else values - limits.max
-    excess = np.maximum(low, high)
-    excess[np.isnan(excess)] = np.inf
+    ends = [] if limits.min is None else [limits.min - values]
+    ends += [] if limits.max is None else [values - limits.max]
+    excess: NDArray[np.float64] = reduce(np.maximum, ends) if ends else np.where(np.isnan(values), np.nan, -np.inf)
+    if np.isnan(excess.max()):
+        excess[np.isnan(excess)] = np.inf
     shown = min(EXAMPLES, len(values))
     rows = _candidates(excess, shown)
     least = np.partition(excess[rows], len(rows) - shown)[len(rows) - shown]

@@ -7,14 +7,13 @@ one behind the other, and ``ends``. Each array carries its ``unit``; the file ca
 a fingerprint of its content.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from functools import lru_cache
 from itertools import pairwise, starmap
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,8 +21,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from hydrogate.checks.content import Text, fingerprint_of
-from hydrogate.checks.dataset import TEXT, Dataset, Quarantined, UnreadableData
+from hydrogate.checks.content import Text, fingerprint_of, fingerprint_of_schema_1
+from hydrogate.checks.dataset import TEXT, Dataset, Quarantined
+from hydrogate.pipeline.mapped import LARGEST_EXPANSION as LARGEST_EXPANSION
+from hydrogate.pipeline.mapped import Column, refuse_unusable
+from hydrogate.pipeline.mapped import UnreadableFile as UnreadableFile
+from hydrogate.pipeline.mapped import refuse_foreign as refuse_foreign
 
 SCHEMA_VERSION = 2
 UNITS = {
@@ -56,15 +59,8 @@ _STRUCTURES = {
     "partner": np.int64,
 }
 _TEXT = {"utf8": np.uint8, "ends": np.int64}
+_QUARANTINE = {"source": object, "source_index": np.int64, "reason": object}
 _OPTIONAL = ("forces", "energy", "cell", "pbc", "heavy_atoms_moved", "dipole", "charges", "partner")
-
-
-# What a file may hold over its size. Gzip makes SDF files 3 to 20 times as small, HDF5 twice; a constant, a thousand.
-LARGEST_EXPANSION = 200
-
-
-class UnreadableFile(UnreadableData):
-    """A file that cannot be used as what it was taken for; the message names the file and the remedy."""
 
 
 @contextmanager
@@ -153,7 +149,7 @@ def read_dataset(path: Path) -> Dataset:
     with _opened(path) as stored:
         stored.refuse_disagreement()
         data = stored.read(0, stored.shape_of("charge")[0])
-        fingerprint = _fingerprint_of_schema_1(data) if stored.version == 1 else fingerprint_of(data.content())
+        fingerprint = (fingerprint_of_schema_1 if stored.version == 1 else fingerprint_of)(data.content())
         stored.refuse_another(fingerprint)
     return data.stored(fingerprint)
 
@@ -166,7 +162,7 @@ def verify(path: Path) -> str:
     FileNotFoundError, UnreadableFile
         As :func:`read_dataset`.
     """
-    with _opened(path) as stored:
+    with _opened(path, mapped=True) as stored:
         stored.refuse_disagreement()
         if stored.version == 1:
             return read_dataset(path).fingerprint()
@@ -205,7 +201,7 @@ def parts(path: Path, atoms: int = 1_000_000) -> list[Part]:
     FileNotFoundError, UnreadableFile
         As :func:`read_dataset`; a fingerprint that does not match is not noticed here.
     """
-    with _opened(path) as stored:
+    with _opened(path, mapped=True) as stored:
         stored.refuse_disagreement()
         offset, parent = stored.array("offset"), stored.array("parent")
     count = len(offset) - 1
@@ -217,27 +213,16 @@ def parts(path: Path, atoms: int = 1_000_000) -> list[Part]:
     return [Part(path, one, two, int(offset[two] - offset[one])) for one, two in pairwise(ends)]
 
 
-def refuse_foreign(path: Path, item: h5py.Dataset) -> None:
-    """Refuse an array that lies in another file than ``path``, or says that it is far larger than the file.
-
-    Raises
-    ------
-    UnreadableFile
-    """
-    if item.is_virtual or item.external or item.file.filename != str(path):
-        raise UnreadableFile(f"{path}: {item.name} lies in another file, which is not followed; copy it in (h5repack)")
-    if item.nbytes > (most := LARGEST_EXPANSION * path.stat().st_size):
-        raise UnreadableFile(
-            f"{path}: {item.name} says that it is {item.nbytes} bytes, allowed at most {most}, {LARGEST_EXPANSION} "
-            "times the file; make the file again"
-        )
-
-
 @contextmanager
 def _opened(path: Path, mapped: bool = False) -> Iterator["_Stored"]:
+    """``path``, open; where it is ``mapped``, its arrays are used where they lie in it, and it need not stay open."""
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     try:
+        state = path.stat()
+        if mapped and (known := _mapped(path, state.st_ino, state.st_mtime_ns, state.st_size)):
+            yield known
+            return
         with h5py.File(path, "r") as file:
             yield _Stored(file, path, mapped)
     except UnreadableFile:
@@ -248,56 +233,51 @@ def _opened(path: Path, mapped: bool = False) -> Iterator["_Stored"]:
         ) from error
 
 
-class _Stored:
-    """An open file: its columns, read in slices.
+@lru_cache(maxsize=32)
+def _mapped(path: Path, *state: int) -> "_Stored | None":
+    """The file of that ``state``, looked into once for all its parts; None where HDF5 must read some of it."""
+    with h5py.File(path, "r") as file:
+        stored = _Stored(file, path, mapped=True)
+    items = [item for column in stored.columns.values() for item in (column if isinstance(column, Text) else (column,))]
+    return stored if all(isinstance(item, Column) for item in items) else None
 
-    Where it is ``mapped`` into memory, an array that lies there as it is used is read when it is looked at, without a
-    copy, and stays readable when the file is closed.
-    """
+
+class _Stored:
+    """A file: its columns, read in slices, and what else it holds."""
 
     def __init__(self, file: h5py.File, path: Path, mapped: bool) -> None:
-        self.file, self.path = file, path
-        plain = mapped and file.driver == "sec2" and not file.userblock_size
-        self.memory = mmap(file.id.get_vfd_handle(), 0, access=ACCESS_READ) if plain else None
+        self.path = path
         self.version = file.attrs.get("schema_version")
         if file.attrs.get("format") != "hydrogate" or self.version not in (1, SCHEMA_VERSION):
             raise UnreadableFile(
                 f"{path}: an HDF5 file of another kind (format {file.attrs.get('format')!r}, schema {self.version!r}; "
                 f"expected 'hydrogate', {SCHEMA_VERSION})"
             )
-        groups = ((file["atoms"], _ATOMS), (file["structures"], _STRUCTURES))
-        self.columns: dict[str, Any] = {
-            name: group[name] for group, of in groups for name in of if name not in _OPTIONAL or name in group
-        }
-        for name, item in self.columns.items():
-            self._refuse_unusable(item, {**_ATOMS, **_STRUCTURES}[name])
-        for name, kind in (("source", object), ("source_index", np.int64), ("reason", object)):
-            self._refuse_unusable(file["quarantine"][name], kind)
+        flat = mapped and file.driver == "sec2" and not file.userblock_size
 
-    def _refuse_unusable(self, item: Any, kind: Any) -> None:
-        if kind is object and isinstance(item, h5py.Group):
-            for part, of_part in _TEXT.items():
-                self._refuse_unusable(item[part], of_part)
-            return
-        refuse_foreign(self.path, item)
-        if not item.ndim or not np.can_cast(item.dtype, kind, "same_kind"):
-            raise UnreadableFile(
-                f"{self.path}: {item.name} is {item.dtype} of shape {item.shape}, expected an array of {kind.__name__}"
-            )
+        def column(item: Any, kind: Any) -> Any:
+            if kind is object and isinstance(item, h5py.Group):
+                return Text(*(column(item[part], of_part) for part, of_part in _TEXT.items()))
+            refuse_unusable(path, item, kind)
+            found = Column.of(item, path) if flat else None
+            return item if found is None else found
+
+        self.columns: dict[str, Any] = {
+            name: column(file[group][name], kind)
+            for group, of in (("atoms", _ATOMS), ("structures", _STRUCTURES))
+            for name, kind in of.items()
+            if name not in _OPTIONAL or name in file[group]
+        }
+        quarantine = {name: column(file["quarantine"][name], kind) for name, kind in _QUARANTINE.items()}
+        self.fingerprint = file.attrs["fingerprint"]
+        self.plain = self._plain(file.attrs, **quarantine)
 
     def shape_of(self, name: str) -> tuple[int, ...]:
         item = self.columns[name]
-        return (item["ends"] if isinstance(item, h5py.Group) else item).shape  # type: ignore[no-any-return]
+        return (item.ends if isinstance(item, Text) else item).shape  # type: ignore[no-any-return]
 
     def array(self, name: str, first: int = 0, last: int | None = None) -> NDArray[Any]:
-        return self.rows(self.columns[name], first, last).astype({**_ATOMS, **_STRUCTURES}[name], copy=False)
-
-    def rows(self, item: h5py.Dataset, first: int = 0, last: int | None = None) -> NDArray[Any]:
-        kind, start = item.dtype, item.id.get_offset()
-        if self.memory is None or start is None or start % kind.alignment:
-            return item[first:last]  # type: ignore[no-any-return]
-        shape = (len(range(*slice(first, last).indices(len(item)))), *item.shape[1:])
-        return np.ndarray(shape, kind, self.memory, start + first * int(np.prod(shape[1:])) * kind.itemsize)
+        return self.columns[name][first:last].astype({**_ATOMS, **_STRUCTURES}[name], copy=False)  # type: ignore[no-any-return]
 
     def refuse_disagreement(self) -> None:
         atoms, structures = self.shape_of("numbers")[0], self.shape_of("charge")[0]
@@ -313,7 +293,7 @@ class _Stored:
             raise UnreadableFile(f"{self.path}: offset must run from 0 to the {atoms} atoms of the file")
 
     def refuse_another(self, fingerprint: str) -> None:
-        if fingerprint != self.file.attrs["fingerprint"]:
+        if fingerprint != self.fingerprint:
             raise UnreadableFile(
                 f"{self.path}: its content does not match its fingerprint: damaged or edited; make it again"
             )
@@ -329,21 +309,20 @@ class _Stored:
             arrays[name] = np.where((moved < 0) | (moved >= last - first), own, moved)
         arrays["offset"] = offset - offset[0]
         texts = {name: self.text(self.columns[name], first, last) for name in TEXT}
-        return Dataset(**arrays, **texts, **self.plain(), first=first)
+        return Dataset(**arrays, **texts, **self.plain, first=first)
 
     def text(self, item: Any, first: int, last: int) -> Any:
-        if isinstance(item, h5py.Dataset):  # schema 1
+        if not isinstance(item, Text):  # schema 1
             return item.asstr()[first:last]
         before = min(first, 1)
-        ends = self.rows(item["ends"], first - before, last)
+        ends = item.ends[first - before : last]
         start, ends = ends[0] if before else 0, ends[before:]
-        return Text(self.rows(item["utf8"], start, ends[-1] if len(ends) else start), ends - start)
+        return Text(item.utf8[start : ends[-1] if len(ends) else start], ends - start)
 
-    def plain(self) -> dict[str, Any]:
+    def _plain(self, attributes: h5py.AttributeManager, source: Any, source_index: Any, reason: Any) -> dict[str, Any]:
         """What a data set holds beside its columns."""
-        attributes, quarantine = self.file.attrs, self.file["quarantine"]
-        indices = quarantine["source_index"][...].tolist()
-        sources, reasons = (self.text(quarantine[name], 0, len(indices)) for name in ("source", "reason"))
+        indices = source_index[:].tolist()
+        sources, reasons = (self.text(item, 0, len(indices)) for item in (source, reason))
         if self.version != 1:
             sources, reasons = sources.decoded(), reasons.decoded()
         mappings = {name: attributes.get(name) for name in ("teacher", "isolated_atom_energies")}
@@ -355,36 +334,9 @@ class _Stored:
 
     def content(self) -> Iterator[tuple[str, Any]]:
         """As :meth:`Dataset.content`, the columns not read."""
-        plain = self.plain()
         for item in fields(Dataset):
-            if item.name in TEXT:
-                column = self.columns[item.name]
-                yield item.name, Text(column["utf8"], column["ends"])
-            elif item.name not in ("first", "_cache"):
-                yield item.name, plain[item.name] if item.name in plain else self.columns.get(item.name)
-
-
-def _fingerprint_of_schema_1(data: Dataset) -> str:
-    """The fingerprint as the first version of the layout had it."""
-    digest = hashlib.sha256()
-    later = ("cell", "pbc", "isolated_atom_energies", "heavy_atoms_moved", "dipole", "charges", "partner")
-    for item in fields(data):
-        value = getattr(data, item.name)
-        if item.name in ("first", "_cache") or (item.name in later and value is None):
-            continue
-        digest.update(item.name.encode())
-        if isinstance(value, np.ndarray) and value.dtype != object:
-            digest.update(str(value.dtype).encode() + str(value.shape).encode() + value.tobytes())
-        else:
-            plain = (
-                value.tolist()
-                if isinstance(value, np.ndarray)
-                else dict(value)
-                if item.name == "teacher" and value
-                else value
-            )
-            digest.update(json.dumps(plain, sort_keys=not isinstance(value, np.ndarray)).encode())
-    return digest.hexdigest()
+            if item.name not in ("first", "_cache"):
+                yield item.name, self.plain[item.name] if item.name in self.plain else self.columns.get(item.name)
 
 
 def without_labels(data: Dataset) -> Dataset:

@@ -191,13 +191,14 @@ def test_histograms(spoil: float | None, monkeypatch: pytest.MonkeyPatch) -> Non
     if spoil is not None:
         values[::9] = spoil
     for chosen in (rng.random(len(values)) < 0.5, values > 0, np.isnan(values), np.zeros(len(values), dtype=bool)):
-        formula = Histogram.of_chosen(values, chosen)
+        formula = Histogram.of_kinds(values, chosen)
         with monkeypatch.context() as patch:
             patch.setattr(statistics, "COMPILED_FROM", 1)
-            compiled = Histogram.of_chosen(values, chosen)
-        for name in ("bins", "counts", "undefined", "extremes"):
-            np.testing.assert_equal(getattr(compiled, name), getattr(formula, name), err_msg=name)
-        np.testing.assert_equal(compiled.quantile(0.3), formula.quantile(0.3))
+            compiled = Histogram.of_kinds(values, chosen)
+        for of in (False, True):
+            for name in ("bins", "counts", "undefined", "extremes"):
+                np.testing.assert_equal(getattr(compiled[of], name), getattr(formula[of], name), err_msg=name)
+            np.testing.assert_equal(compiled[of].quantile(0.3), formula[of].quantile(0.3))
 
 
 def test_rows_that_repeat_are_one_problem() -> None:
