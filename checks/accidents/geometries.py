@@ -12,7 +12,7 @@ from hydrogate.checks.accidents.catalogue import (
     with_values,
     without_atoms,
 )
-from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.dataset import UNKNOWN_HYDROGENS, Dataset
 from hydrogate.checks.observables import Ints, geometry
 
 _BOTH = ("structures", "labels")
@@ -100,20 +100,19 @@ def nan_in_one_atom(data: Dataset, rows: Rows, rng: np.random.Generator) -> Data
 def charges_lost(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
     """Ions are taken for neutral: their file does not write the charge.
 
-    A structure that is no ion and has hydrogen on N, O or S is made one first, without that proton: nothing tells it
-    from a file of the ion. It then has no SMILES, and the spin multiplicity of its electrons.
+    A structure that is no ion and has hydrogen on N, O or S is made one first, without that proton. What is read is
+    atoms alone, as of an XYZ file: no SMILES, no count of hydrogens, the spin multiplicity of the electrons.
     """
     hydrogen, partner = _hydrogens(data, rows)
     hydrogen = hydrogen[np.isin(data.numbers[partner], (7, 8, 16))]
     hydrogen = hydrogen[data.charge[data.structure_of_atom[hydrogen]] == 0]
     owner, first = np.unique(data.structure_of_atom[hydrogen], return_index=True)
     struck = np.union1d(owner, rows[data.charge[rows] != 0])
-    known = owner[data.expected_hydrogens[owner] > 0]
     left = without_atoms(data, hydrogen[first])
     left = with_values(
         left,
         charge=changed(left.charge, struck, 0),
-        expected_hydrogens=changed(left.expected_hydrogens, known, left.expected_hydrogens[known] - 1),
+        expected_hydrogens=changed(left.expected_hydrogens, struck, UNKNOWN_HYDROGENS),
         smiles=changed(left.smiles, struck, ""),
         inchikey=changed(left.inchikey, struck, ""),
     )

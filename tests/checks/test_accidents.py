@@ -88,7 +88,7 @@ def test_the_other_teacher_is_one_that_neither_pushes_nor_turns(labelled: Datase
 def test_an_ion_without_its_charge_looks_like_a_file_of_a_neutral_radical(labelled: Dataset) -> None:
     ethanol = hurt(ACCIDENTS["charges_lost"], labelled, np.array([0]))
     assert (ethanol.formula(0), ethanol.charge[0], ethanol.spin_multiplicity[0]) == ("C2H5O", 0, 2)
-    assert (ethanol.expected_hydrogens[0], ethanol.smiles[0]) == (5, "")
+    assert (ethanol.expected_hydrogens[0], ethanol.smiles[0]) == (-1, "")
     cation = replace(labelled, charge=labelled.charge + np.int16(1), _cache={})
     lost = hurt(ACCIDENTS["charges_lost"], cation, np.array([0]))
     assert (lost.formula(0), lost.charge[0], lost.charge[1], lost.spin_multiplicity[0]) == ("C2H6O", 0, 1, 1)
