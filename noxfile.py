@@ -151,6 +151,19 @@ def benchmarks_peers(session: nox.Session) -> None:
 
 
 @nox.session(reuse_venv=True)
+def docs(session: nox.Session) -> None:
+    """The docs as a site, with a reference from the docstrings: reports/site/index.html; a warning is an error.
+
+    A page that is in no list, a dead link or anchor, something that a browser would fetch from elsewhere: none passes.
+    Once installed, it needs no network.
+    """
+    session.install(*nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]["docs"])
+    site = Path("reports/site")
+    shutil.rmtree(site, ignore_errors=True)
+    session.run("python", "-m", "sphinx", "-W", "--keep-going", "-q", "docs", str(site), *session.posargs)
+
+
+@nox.session(reuse_venv=True)
 def lint(session: nox.Session) -> None:
     """ruff, as linter and as formatter."""
     session.install("ruff>=0.14")
@@ -167,3 +180,39 @@ def types(session: nox.Session) -> None:
     _run(session, "python", "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target", str(copy), ".")
     session.env["MYPYPATH"] = str(copy)
     _run(session, "python", "-m", "mypy", "-p", "hydrogate.checks", "-p", "hydrogate.pipeline")
+
+
+@nox.session(venv_backend="none")
+def fuzz(session: nox.Session) -> None:
+    """Coverage-guided fuzzing of a reader: `-- sdf 20m`, `-- hdf5`, `-- extxyz`, `-- yaml`, …; needs Linux."""
+    _project(session)
+    _run(session, "python", "-m", "pip", "install", "--quiet", "-e", ".[fuzz]")
+    _run(session, "python", "tests/fuzz_readers.py", *session.posargs)
+
+
+@nox.session(reuse_venv=True)
+def lowest(session: nox.Session) -> None:
+    """The tests with the lowest versions that pyproject.toml allows; arguments go to pytest."""
+    pins = Path(session.create_tmp()) / "lowest.txt"
+    session.install("uv")
+    extras = ("--extra", "all", "--extra", "dev")
+    session.run(
+        "uv", "pip", "compile", "--quiet", "--resolution=lowest-direct", *extras, "pyproject.toml", "-o", str(pins)
+    )
+    # torch first, so that the build this machine offers is kept; the packages of CUDA are those of another build.
+    lines = [line for line in pins.read_text().splitlines() if not line.startswith("nvidia-")]
+    pins.write_text("\n".join(lines))
+    session.install(*(line for line in lines if line.startswith("torch==")))
+    session.install("-r", str(pins))
+    session.install("--no-deps", "-e", ".")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def audit(session: nox.Session) -> None:
+    """Known vulnerabilities of what is installed, asked of PyPI's advisories; arguments go to pip-audit."""
+    _project(session)
+    tool = ENVIRONMENT / "audit"
+    _run(session, "python", "-m", "pip", "install", "--quiet", "--upgrade", "--target", str(tool), "pip-audit")
+    session.env["PYTHONPATH"] = str(tool)
+    _run(session, "python", "-m", "pip_audit", "--local", "--skip-editable", *session.posargs)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -39,13 +39,18 @@ Force: TypeAlias = Annotated[bool, typer.Option("--force", help="Overwrite the f
 def _version(wanted: bool) -> None:
     if wanted:
         print(f"hydrogate {version('hydrogate')}")
+        for name in ("torch", "rdkit", "pandera", "great-expectations", "dvc"):
+            try:
+                print(f"{name} {version(name)}")
+            except PackageNotFoundError:
+                print(f"{name} is not installed")
         raise typer.Exit
 
 
 @app.callback()
 def hydrogate(
     show_version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the versions.")
     ] = False,
 ) -> None:
     """Data contracts and quality gates for machine-learned force field distillation."""

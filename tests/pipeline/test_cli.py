@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -243,7 +243,19 @@ def test_data_docs_are_told_the_bounds_that_were_judged_with(call, good: Path, m
 
 
 def test_version(call) -> None:
-    assert call("--version").out.strip() == f"hydrogate {version('hydrogate')}"
+    names = ["hydrogate", "torch", "rdkit", "pandera", "great-expectations", "dvc"]
+    assert call("--version").out.splitlines() == [f"{name} {version(name)}" for name in names]
+
+
+def test_version_says_what_is_not_installed(call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bare(name: str) -> str:
+        if name in ("torch", "dvc"):
+            raise PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(sys.modules["hydrogate.pipeline.cli.app"], "version", bare)
+    lines = call("--version").out.splitlines()
+    assert [line for line in lines if "not" in line] == ["torch is not installed", "dvc is not installed"]
 
 
 def test_every_command_has_help_with_an_example() -> None:
