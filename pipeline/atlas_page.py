@@ -149,7 +149,15 @@ def gaps(table: Table) -> Iterator[tuple[str, str]]:
 
 
 def lines(table: Table) -> Iterator[str]:
-    """Markdown: what follows, false alarms, and a row for each accident."""
+    """Markdown: the picture, what was run, what follows, false alarms, and a row for each accident."""
+    yield "![What each accident costs, and who sees it from which strength on](atlas.svg)"
+    yield ""
+    sizes, budget = table["structures"], table["head"]["budget"]
+    yield (
+        f"The sample has {sizes['sample']} structures of {budget['molecules']} molecules; students learn it in "
+        f"{budget['epochs']} epochs and are asked about {sizes['test']} structures of {budget['held_out']} others."
+    )
+    yield f"Looked at by the validators: {_looked_at(table)}. A strength that was not run is not seen here."
     yield from _follows(table)
     yield ""
     yield "| validator | clean sets it complains of | what it is |"
@@ -173,6 +181,13 @@ def lines(table: Table) -> Iterator[str]:
         again = " (labelled again)" if about["labelled_again"] else ""
         said = f"[`{name}`]({about['source']}): {escape_markdown(about['says'])}{again}"
         yield f"| {said} | {' | '.join(cells)} | {' | '.join(found)} | {', '.join(seen) or 'nobody'} |"
+
+
+def _looked_at(table: Table) -> str:
+    """How many accidents at each strength."""
+    found = [(s, sum(bool(about["strengths"].get(s, {}).get("complaints")) for about in table["accidents"].values()))
+             for s in ORDER]  # fmt: skip
+    return ", ".join(f"{count} accidents at {strength}" for strength, count in found) + " of the structures"
 
 
 def _follows(table: Table) -> Iterator[str]:

@@ -27,7 +27,8 @@ def table(**strengths: dict[str, Any]) -> atlas_page.Table:
     }
     alarms = {"ase_reading": {"sets": 20, "alarmed": 3, "examples": []}}
     return {"validators": validators, "false_alarms": alarms, "accidents": {"flop": {**about, "strengths": named}},
-            "another_seed": {}}  # fmt: skip
+            "another_seed": {}, "structures": {"sample": 9, "test": 4},
+            "head": {"budget": {"molecules": 3, "held_out": 2, "epochs": 1}}}  # fmt: skip
 
 
 SEEN, MISSED = {"hydrogate": 2, "hydrogate_audit": 3, "ase_reading": 0}, {"hydrogate": 0, "hydrogate_audit": 1}
