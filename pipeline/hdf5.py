@@ -274,7 +274,7 @@ class _Stored:
 
     def shape_of(self, name: str) -> tuple[int, ...]:
         item = self.columns[name]
-        return (item.ends if isinstance(item, Text) else item).shape  # type: ignore[no-any-return]
+        return (item.ends if isinstance(item, Text) else item).shape
 
     def array(self, name: str, first: int = 0, last: int | None = None) -> NDArray[Any]:
         return self.columns[name][first:last].astype({**_ATOMS, **_STRUCTURES}[name], copy=False)  # type: ignore[no-any-return]
