@@ -9,6 +9,7 @@ from hydrogate.checks.findings import ContractViolation
 
 REFUSED = 1
 UNUSABLE = 2
+INTERRUPTED = 130
 # The extra that brings a library; `pipeline` alone has most of them.
 EXTRAS = {
     **dict.fromkeys(("dask", "distributed", "dvc", "jinja2", "lightning", "matplotlib", "tblite", "torch"), "pipeline"),
@@ -34,7 +35,7 @@ def stage_exit_status(main: Callable[[], int]) -> int:
             "interrupted; run the same command again: long stages and `hydrogate md` go on where they were",
             file=sys.stderr,
         )
-        return 130
+        return INTERRUPTED
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("hydrogate"):
             raise

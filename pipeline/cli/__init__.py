@@ -5,7 +5,7 @@ import sys
 # Importing these modules declares their commands, in the order of the help.
 from hydrogate.pipeline.cli import checking, data, students, deciding  # isort: skip
 from hydrogate.pipeline.cli.app import app
-from hydrogate.pipeline.stage import stage_exit_status
+from hydrogate.pipeline.stage import INTERRUPTED, stage_exit_status
 
 __all__ = ["app", "main"]
 COMMANDS = (checking, data, students, deciding)
@@ -15,7 +15,12 @@ def main() -> None:
     """The console command's entry point."""
 
     def call() -> int:
-        app()  # ends the process itself, also with 2 for a call that it cannot read
+        try:
+            app()  # ends the process itself, also with 2 for a call that it cannot read
+        except SystemExit as end:
+            if end.code == INTERRUPTED:  # of which Typer says nothing
+                raise KeyboardInterrupt from end
+            raise
         return 0
 
     sys.exit(stage_exit_status(call))

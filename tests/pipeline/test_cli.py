@@ -289,3 +289,23 @@ def test_the_installed_command_answers() -> None:
     result = subprocess.run([command, "check", "nothing.h5"], capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert result.stderr.strip() == "FileNotFoundError: nothing.h5: no such file"
+
+
+def test_an_interrupt_exits_130_and_says_how_to_go_on(call, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hydrogate.pipeline.shards.parts_of", interrupted)
+    result = call("check", str(good))
+    assert (result.status, result.out) == (130, "")
+    assert result.err.startswith("interrupted; run the same command again")
+
+
+def test_a_reader_that_goes_away_is_no_fault(good: Path) -> None:
+    """As in `hydrogate show data.h5 | head -1`."""
+    command = Path(sys.executable).with_name("hydrogate")
+    with subprocess.Popen(
+        [command, "show", good], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
