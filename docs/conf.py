@@ -1,0 +1,64 @@
+"""The docs as a site: `python -m nox -s docs`, where a warning is an error. A new page under docs/ joins by itself."""
+
+import re
+import shutil
+import tomllib
+from pathlib import Path
+
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+SOURCES = ROOT / "reports" / "site-sources"
+# What a browser would fetch by itself: scripts, images, styles, fonts; not what a reader may click on.
+REMOTE = re.compile(
+    r"""<(?:script|img|iframe|source|link)\b[^>]*\b(?:src|href)=["'](?:https?:)?//|url\(["']?(?:https?:)?//|@import"""
+)
+
+project = "Hydrogate"
+project_copyright = "The Hydrogate developers"
+release = PROJECT["version"]
+extensions = ["myst_parser", "sphinx.ext.napoleon", "autoapi.extension"]
+default_role = "code"
+myst_heading_anchors = 4  # the anchors that GitHub gives, down to this level
+
+# The reference is read from the sources, laid out as they are installed; nothing is imported, torch need not be there.
+shutil.rmtree(SOURCES, ignore_errors=True)
+for _package in ("checks", "pipeline", "models"):
+    shutil.copytree(ROOT / _package, SOURCES / "hydrogate" / _package, ignore=shutil.ignore_patterns("__pycache__"))
+autoapi_dirs = [str(SOURCES / "hydrogate")]
+autoapi_ignore = ["*/pipeline/cli/*"]  # `hydrogate COMMAND --help` is their reference
+autoapi_python_use_implicit_namespaces = True
+autoapi_options = ["members", "undoc-members", "show-module-summary"]
+autoapi_root = "api"
+autoapi_add_toctree_entry = False
+suppress_warnings = ["autoapi.python_import_resolution"]  # of imported names, which the reference does not repeat
+# Types are text here, "float array (n, 3)", whose words are no references.
+napoleon_use_param = False
+napoleon_use_rtype = False
+
+html_theme = "furo"
+html_title = f"Hydrogate {release}"
+html_copy_source = False
+html_show_sphinx = False
+
+
+def refuse_remote(app: Sphinx, failure: Exception | None) -> None:
+    """Fail where a page would fetch something from elsewhere: the site is to be read offline, and tells nobody."""
+    for path in sorted(app.outdir.rglob("*")):
+        if path.suffix in (".html", ".css") and (found := REMOTE.search(path.read_text(encoding="utf-8"))):
+            raise ExtensionError(f"{path} fetches something from elsewhere: {found[0]}")
+
+
+def to_rst(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Keep |F| a magnitude, which would name a substitution, and make a stage's "In:" and "Out:" a list of fields."""
+    for index, line in enumerate(lines):
+        line = re.sub(r"^(In|Out): +", r":\1: ", line)
+        lines[index] = re.sub(r"(`[^`]*`)|\|", lambda found: found[1] or r"\|", line)
+
+
+def setup(app: Sphinx) -> None:
+    """What Sphinx calls when it has read this file."""
+    app.connect("autodoc-process-docstring", to_rst)
+    app.connect("build-finished", refuse_remote)
