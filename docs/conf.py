@@ -21,6 +21,10 @@ project_copyright = "The Hydrogate developers"
 release = PROJECT["version"]
 extensions = ["myst_parser", "sphinx.ext.napoleon", "autoapi.extension"]
 default_role = "code"
+highlight_language = "text"
+add_module_names = False
+python_use_unqualified_type_names = True
+maximum_signature_line_length = 100
 myst_heading_anchors = 4  # the anchors that GitHub gives, down to this level
 
 # The reference is read from the sources, laid out as they are installed; nothing is imported, torch need not be there.
