@@ -184,10 +184,14 @@ def lines(table: Table) -> Iterator[str]:
 
 
 def _looked_at(table: Table) -> str:
-    """How many accidents at each strength."""
-    found = [(s, sum(bool(about["strengths"].get(s, {}).get("complaints")) for about in table["accidents"].values()))
-             for s in ORDER]  # fmt: skip
-    return ", ".join(f"{count} accidents at {strength}" for strength, count in found) + " of the structures"
+    """How many accidents at each strength, and by whom where not by all."""
+    parts = []
+    for strength in ORDER:
+        said = [about["strengths"].get(strength, {}).get("complaints", {}) for about in table["accidents"].values()]
+        asked = {name for one in said for name in one}
+        alone = "" if len(asked) in (0, len(table["validators"])) else f" (by `{'`, `'.join(sorted(asked))}` alone)"
+        parts.append(f"{sum(map(bool, said))} accidents at {strength}{alone}")
+    return ", ".join(parts) + " of the structures"
 
 
 def _follows(table: Table) -> Iterator[str]:

@@ -12,6 +12,9 @@ import pytest
 from ase.build import molecule
 from ase.io import write
 
+from hydrogate.checks import Dataset
+from hydrogate.pipeline.hdf5 import write_dataset
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 BLOCKS = {
@@ -26,6 +29,7 @@ BEHIND = {
     ("checks/defaults.yaml", "profiles: druglike: structures:"): ("    structures:\n", 6),
     ("params.yaml", "contracts: structures:"): ("  structures:\n", 4),
     ("tests/checks/test_mutants.py", "in MUTANTS"): ("MUTANTS: dict[tuple[str, str], Mutant] = {\n", 4),
+    ("tests/pipeline/test_validators.py", "in SEES"): ("SEES: dict[str, tuple[str, str]] = {\n", 4),
     ("docs/formats.md", "in the table"): ("| --- | --- | --- | --- | --- |\n", 0),
 }
 
@@ -45,6 +49,9 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / "path" / "hydrogate" / package).symlink_to(root / package, target_is_directory=True)
     for (place, where), body in BLOCKS.items():
         path = root / place
+        if where == "a new file":
+            path.write_text(body, encoding="utf-8")
+            continue
         text = path.read_text(encoding="utf-8")
         if where == "at its end":
             path.write_text(f"{text}\n\n{body}", encoding="utf-8")
@@ -84,8 +91,8 @@ def hydrogate(copy: Path, *commands: str) -> tuple[str, list[int]]:
 
 def test_every_block_has_its_place() -> None:
     assert len(BLOCKS) == PAGE.count("\n```python") + PAGE.count("\n```yaml") + PAGE.count("\n```markdown")
-    assert {key for key in BLOCKS if key[1] != "at its end"} == set(BEHIND)
-    assert len(COMMANDS) == 4
+    assert {key for key in BLOCKS if key[1] not in ("at its end", "a new file")} == set(BEHIND)
+    assert len(COMMANDS) == 5
 
 
 def test_the_tests_take_up_what_is_new(copy: Path) -> None:
@@ -93,10 +100,11 @@ def test_the_tests_take_up_what_is_new(copy: Path) -> None:
     assert rendered.returncode == 0, rendered.stderr
     assert "| `distance_from_origin`<br>Å |" in (copy / "docs" / "contracts.md").read_text(encoding="utf-8")
     files = [word for word in COMMANDS[1].split() if word.endswith(".py")]
-    files += ["tests/checks/test_accidents.py", "tests/pipeline/test_formats.py"]
+    files += ["tests/checks/test_accidents.py", "tests/pipeline/test_formats.py", "tests/pipeline/test_validators.py"]
     named = (
         "distance_from_origin",
         "positions_in_nanometres",
+        "spice_filter",
         "a_mutant",
         "strictly",
         "reason",
@@ -115,10 +123,22 @@ def test_the_new_check_judges_the_new_reader_reads_and_the_new_accident_is_probe
     write(copy / "far.gen", far, format="gen")
     (copy / "damaged.gen").write_text("no geometry\n")
     write(copy / "my.extxyz", [near, far])
-    check, probe = COMMANDS[3], f"{COMMANDS[2]} --profile small --format markdown"
+    check, probe = COMMANDS[4], f"{COMMANDS[2]} --profile small --format markdown"
     others = [check.replace("my.gen", name) for name in ("far.gen", "damaged.gen")]
     said, statuses = hydrogate(copy, check, *others, probe)
     assert statuses == [0, 1, 2, 0]
     assert "check distance_from_origin: structure 0 (C2H6O, far.gen record 0) has an atom 69" in said
     assert "Move each structure to the origin before it is stored." in said
     assert re.search(r"\| positions\\_in\\_nanometres \| caught", said)
+
+
+def test_the_atlas_asks_the_new_validator_about_the_new_accident(copy: Path, labelled: Dataset) -> None:
+    (copy / "data").mkdir()
+    write_dataset(labelled, copy / "data" / "labelled.h5")
+    small = ["--molecules", "20", "--held-out", "4", "--clean-sets", "2", "--strengths", "5 %", "--accidents"]
+    asked = called(copy, *COMMANDS[3].split()[1:], *small, "positions_in_nanometres", "forces_in_kcal")
+    assert asked.returncode == 0, asked.stderr
+    assert "(https://github.com/openmm/spice-dataset/pull/41)" in asked.stdout
+    rows = {line.partition("`]")[0].removeprefix("| [`"): line for line in asked.stdout.splitlines()}
+    assert rows["forces_in_kcal"].endswith("| `spice_filter` 5 % |")
+    assert rows["positions_in_nanometres"].endswith("| nobody |")
