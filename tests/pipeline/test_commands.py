@@ -5,6 +5,7 @@ import runpy
 import shlex
 import shutil
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 
 import nox.registry
@@ -67,6 +68,9 @@ def test_a_command_is_read_by_the_program_that_runs_it(command, sessions, tmp_pa
             check_repro(arguments, tmp_path)
         case "hydrogate":
             check_hydrogate(arguments)
+        case "benchmarks":
+            assert arguments in ([], ["student"])
+            assert find_spec("hydrogate.pipeline.bench_student")
         case _:
             assert not arguments
 
