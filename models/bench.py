@@ -7,6 +7,7 @@ adds the compiled training step, which takes a minute to build.
 """
 
 import copy
+import itertools
 import json
 import statistics
 import sys
@@ -45,7 +46,7 @@ class Row(NamedTuple):
     ceiling : float, optional
         Share of what the device could do at most, by the ceilings measured in the same run; see `roofline`.
     peak_mib : float, optional
-        Memory of the device at the peak, beyond what was there before; on a GPU alone.
+        Memory of the device at the peak, beyond what was there before, as torch allocated it.
     """
 
     group: str
@@ -68,15 +69,8 @@ def interleaved(
     group: str, contestants: Contestants, atoms: dict[str, int], rounds: int, most: float | None = None
 ) -> list[Row]:
     """Each contestant once a round; the first is the baseline of the ratios. ``most`` runs a second are possible."""
-    cuda = torch.cuda.is_available()
     speeds: dict[str, list[float]] = {name: [] for name in contestants}
-    peaks = {}
-    for name, run in contestants.items():
-        if cuda:
-            torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
-        run()
-        peaks[name] = (torch.cuda.max_memory_allocated() - before) / 2**20 if cuda else None
+    peaks = {name: peak_mib(run) for name, run in contestants.items()}
     for _ in range(rounds):
         for name, run in contestants.items():
             speeds[name].append(atoms[name] / seconds(run))
@@ -88,6 +82,24 @@ def interleaved(
         ceiling = speed / atoms[name] / most if most else None
         rows.append(Row(group, name, speed, statistics.median(ratios), min(ratios), max(ratios), ceiling, peaks[name]))
     return rows
+
+
+def peak_mib(run: Callable[[], object]) -> float:
+    """MiB that ``run`` holds at its peak: by CUDA's statistics, on a CPU by what torch's profiler sees allocated.
+
+    The first call is not looked at: it builds and caches.
+    """
+    run()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        run()
+    assert profiler.profiler is not None and profiler.profiler.kineto_results is not None
+    changes = [event.nbytes() for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(itertools.accumulate(changes), default=0) / 2**20
 
 
 def seconds(run: Callable[[], object]) -> float:

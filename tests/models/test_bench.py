@@ -15,10 +15,24 @@ def test_interleaved_ratios_are_taken_round_by_round(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(bench, "seconds", lambda run: (run(), next(seconds))[1])
     contestants = {"base": lambda: calls.append("base"), "fast": lambda: calls.append("fast")}
     base, fast = bench.interleaved("group", contestants, {"base": 8, "fast": 8}, rounds=2)
+    assert base.peak_mib == 0
     assert calls[-4:] == ["base", "fast", "base", "fast"]
     assert (base.ratio, base.least, base.greatest) == (1.0, 1.0, 1.0)
     assert (fast.ratio, fast.least, fast.greatest) == (3.0, 2.0, 4.0)
     assert fast.atoms_per_second == 12.0
+
+
+def test_the_peak_is_what_is_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    kept = torch.zeros(2**18)
+
+    def run() -> torch.Tensor:
+        once = kept + 1
+        twice = once * 2
+        del once
+        return (twice - 1).sum()
+
+    assert bench.peak_mib(run) == pytest.approx(2.0, abs=0.01)
 
 
 def test_the_ceiling_is_the_slower_of_products_and_memory() -> None:
@@ -44,6 +58,7 @@ def test_what_cannot_run_is_said_and_not_counted(tmp_path: Path, monkeypatch: py
         rows = [row for row in written["rows"] if row["group"].startswith(f"{name}, cpu, 1 thread, batch 8")]
         assert [row["name"] for row in rows] == ["eager", "kernels"] * 2
         assert all(row["least"] <= row["ratio"] <= row["greatest"] and row["ceiling"] > 0 for row in rows)
+        assert all(row["peak_mib"] > 0 for row in rows)
     assert Path("reports/benchmarks.png").stat().st_size > 1000
 
 
