@@ -1,19 +1,38 @@
-"""The tables of docs/contracts.md brought up to date with the code: ``python -m hydrogate.pipeline.pages``."""
+"""The tables of docs brought up to date: ``python -m hydrogate.pipeline.pages``.
 
+Those of docs/contracts.md come from the code, those of docs/results.md and docs/dataset.md from docs/results.json,
+which ``--milestone reports/studies/milestone.json`` writes from the report of the study.
+"""
+
+import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from hydrogate.checks.render.contracts import with_tables
+from hydrogate.pipeline import results
+from hydrogate.pipeline.stage import stage_exit_status
 
 PAGE = Path("docs/contracts.md")
+RESULTS = Path("docs/results.json")
+OF_RESULTS = (Path("docs/results.md"), Path("docs/dataset.md"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Render the page of the project whose root is the working directory."""
+    """Render the pages of the project whose root is the working directory."""
+    parser = argparse.ArgumentParser(prog="python -m hydrogate.pipeline.pages")
+    parser.add_argument("--milestone", type=Path, help="the report of `nox -s study -- milestone`")
+    report = parser.parse_args(argv).milestone
     PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    if report:
+        kept = results.reduced(json.loads(report.read_text(encoding="utf-8")))
+        RESULTS.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for page in OF_RESULTS if RESULTS.exists() else ():
+        found = json.loads(RESULTS.read_text(encoding="utf-8"))
+        page.write_text(results.with_tables(page.read_text(encoding="utf-8"), found), encoding="utf-8")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stage_exit_status(main))

@@ -1,0 +1,77 @@
+"""The tables of the milestone hold each figure of its study, and name a run that is missing."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hydrogate.pipeline.results import TABLES, reduced, with_tables
+
+ROOT = Path(__file__).resolve().parents[2]
+METRIC = {"value": 0.125, "unit": "eV/Å", "n": 3, "low": 0.1, "high": 0.15}
+
+
+def metrics(setting):
+    """Metrics files of one run, in the layout of the committed ones."""
+    found = {
+        file: json.loads((ROOT / f"metrics/{file}.json").read_text("utf-8"))
+        for file in ("validation", "training", "md", "structures")
+    }
+    found["validation"]["force_rmse"] = {**METRIC, "value": 0.25 if setting == "bare" else 0.125}
+    return found
+
+
+@pytest.fixture
+def report():
+    """What a study of the milestone has when all is there."""
+    settings = ("complete", "complete-angular", "complete-scaffold", "bare", "bare-angular")
+    row = {"group": "hydrogen bonds", "distance": "1.0", "n": 7, "interaction_teacher": -0.5, "force_rmse": 0.1}
+    row |= {"student_against_teacher": 0.1, "teacher_against_ccsdt": 0.05, "force_teacher": 0.4}
+    asked = {f"force_rmse_{element}": METRIC for element in ("C", "N", "O")}
+    distorted = dict.fromkeys(("force_rmse", "force_rmse_relative", "force_mae", "angular_error_mean_deg"), METRIC)
+    spread = {"quantiles": {"min": 1, "max": 2.5}}
+    side = {"molecules": 1000, "structures": 2000, "atoms": 80000, "species_percent": {"H": 45.0, "C": 55.0}}
+    side |= {"sizes": spread, "force": spread, "energy_per_atom": spread}
+    bare = {**side, "species_percent": {"C": 100.0}}
+    return {
+        "study": "milestone",
+        "runs": [{"setting": name, "seed": 0, "params": {}, "metrics": metrics(name)} for name in settings],
+        "then": {
+            "distorted-0.1": {"metrics": distorted},
+            "dimers": {"summary": [row]},
+            "bare-on-complete": {"metrics": asked},
+            "composition": {"one": side, "other": bare, "lost": {"CCO": 2}},
+        },
+    }
+
+
+def test_tables_hold_each_figure_with_its_interval(report):
+    kept = reduced(report)
+    assert "| force RMSE, eV/Å | < 0.25 | < 0.10 | 0.125 (0.100 to 0.150) | 0.250 (0.100 to 0.150) |" in (
+        TABLES["acceptance"](kept)
+    )
+    assert "| C | " in TABLES["control"](kept)
+    assert TABLES["control"](kept).splitlines()[-1].endswith("| 0.125 (0.100 to 0.150) |")
+    assert "| 0.1 | 0.125 (0.100 to 0.150) |" in TABLES["distorted"](kept)
+    assert "| hydrogen bonds | 1.0 | 7 | -500.0 |" in TABLES["dimers"](kept)
+    assert "| 3000 and more | " in TABLES["bins"](kept)
+    assert "| complete-scaffold | 0.125 |" in TABLES["runs"](kept)
+    assert "| molecules | 1,000 | 1,000 |\n" in TABLES["species"](kept)
+    assert "| H, % of the atoms | 45.00 | 0.00 |" in TABLES["species"](kept)
+    assert "lost" not in kept["then"]["composition"]
+    assert all("findings" not in run["metrics"]["structures"] for run in kept["runs"])
+
+
+def test_what_is_between_the_marks_is_rendered_anew(report):
+    page = "before\n<!-- table bins -->\nold\n<!-- end -->\nafter\n"
+    once = with_tables(page, report)
+    assert "old" not in once
+    assert once.startswith("before\n<!-- table bins -->\n\n| teacher force")
+    assert once.endswith("<!-- end -->\nafter\n")
+    assert with_tables(once, report) == once
+
+
+def test_a_run_that_is_missing_is_named(report):
+    report["runs"] = [run for run in report["runs"] if run["setting"] != "bare"]
+    with pytest.raises(KeyError, match="setting 'bare' has not been run"):
+        TABLES["control"](report)
