@@ -1,8 +1,9 @@
-"""What `hydrogate check` leaves for other programs and for readers: JUnit XML, and the Data Docs of each contract.
+"""What is left for other programs and for readers, each file whole or not at all: JSON, JUnit XML, Data Docs.
 
-Neither is a dependency or an output of a stage: Data Docs hold the time of their making.
+JUnit XML and Data Docs are no dependency and no output of a stage: Data Docs hold the time of their making.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,28 @@ from hydrogate.pipeline.hdf5 import written_whole
 DATA_DOCS = Path("reports/data-docs")
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write ``text``, as UTF-8."""
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any], *, indent: int = 2) -> None:
+    """Write ``content`` as JSON that every reader takes.
+
+    Raises
+    ------
+    ValueError
+        A number in it is not finite.
+    """
+    write_text(path, json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+
+
 def write_junit(
     path: Path, reports: Sequence[Report], decision: Mapping[str, Any] | None = None, strict: bool = False
 ) -> None:
     """Write what :func:`hydrogate.checks.render.junit.junit_xml` makes of them."""
-    with written_whole(path) as temporary:
-        temporary.write_text(junit_xml(reports, decision, strict), encoding="utf-8")
+    write_text(path, junit_xml(reports, decision, strict))
 
 
 def write_data_docs(folder: Path, report: Report, overrides: Sequence[Override]) -> Path:
@@ -37,6 +54,5 @@ def write_data_docs(folder: Path, report: Report, overrides: Sequence[Override])
 
     _, declared = resolve_bounds(report.contract, profile=report.profile, overrides=overrides)
     for name, page in data_docs(report, declared).items():
-        with written_whole(folder / report.contract / name) as temporary:
-            temporary.write_text(page, encoding="utf-8")
+        write_text(folder / report.contract / name, page)
     return folder / report.contract / "index.html"

@@ -29,19 +29,21 @@ from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.declared import BadParams, did_you_mean
 from hydrogate.checks.trajectory import MdProtocol
 from hydrogate.pipeline import atlas_page, label
+from hydrogate.pipeline.artifacts import write_json
 from hydrogate.pipeline.compute import connected, over_workers
-from hydrogate.pipeline.hdf5 import read_dataset, written_whole
-from hydrogate.pipeline.params import Compute, Label, Params, load_params
+from hydrogate.pipeline.hdf5 import read_dataset
+from hydrogate.pipeline.params import Compute, Params, load_params
 from hydrogate.pipeline.progress import LabelStore, Stored
 from hydrogate.pipeline.spoil import after
 from hydrogate.pipeline.stage import progress_bar, stage_exit_status
-from hydrogate.pipeline.validators import load_validator, validator_names
+from hydrogate.pipeline.validators import Validator, load_validator, validator_names
 
 REPORT = Path("reports/studies/atlas.json")
 QUICK = Path("reports/studies/atlas-quick.json")
 WORK = Path(".studies/atlas")
 STRENGTHS = {"20 %": 0.2, "100 %": 1.0, "5 %": 0.05, "1 %": 0.01}  # in the order in which they are run
 CLEAN = "clean"
+TWO_METHODS = "https://github.com/choderalab/modelforge/issues/33"
 OTHER_METHOD = "GFN1-xTB"
 EXAMPLES = 3
 MOST_WORKERS = 64
@@ -71,6 +73,9 @@ class Budget:
     md_molecules: int = 6
     md_ps: float = 0.1
     clean_sets: int = 20
+
+
+SMALL = Budget(molecules=40, held_out=20, epochs=1, md_molecules=2, md_ps=0.02, clean_sets=2)  # of `quick`
 
 
 class Case(NamedTuple):
@@ -103,18 +108,11 @@ class Atlas:
         for part in ("validators", "accidents", "detection", "false_alarms", "cases", "runs"):
             self.report.setdefault(part, {})
         WORK.mkdir(parents=True, exist_ok=True)
-        self._keep_labels(self.sample, self.labels)
+        self._keep_labels(self.sample)
 
     def accidents(self) -> dict[str, Accident]:
         """Those that have a name everywhere, and the one that takes another teacher."""
-        two = Accident(
-            "two_methods",
-            ("labels",),
-            "https://github.com/choderalab/modelforge/issues/33",
-            0.5,
-            False,
-            self._two_methods,
-        )
+        two = Accident("two_methods", ("labels",), TWO_METHODS, 0.5, False, self._two_methods)
         return dict(sorted({**ACCIDENTS, two.name: two}.items()))
 
     def case(self, accident: Accident, strength: str) -> Case:
@@ -140,7 +138,7 @@ class Atlas:
             self.report["validators"][name] = {"says": validator.says, "source": validator.source}
             done = self.report["false_alarms"].get(name, {})
             if done.get("code") != code:
-                self.report["false_alarms"][name] = {"code": code, **self._false_alarms(name)}
+                self.report["false_alarms"][name] = {"code": code, **self._false_alarms(validator)}
                 self.save()
         before = {name: set(validator.complaints(self.sample)) for name, validator in known.items()}
         with progress_bar("detection", total=len(names) * len(strengths), unit="cases") as advance:
@@ -159,17 +157,15 @@ class Atlas:
     def damage(self, names: Sequence[str], strengths: Sequence[str], seeds: Sequence[int], workers: int) -> None:
         """Train and ask what the report does not hold, a seed after the other."""
         other = max(seeds) + 1000
-        clean = [(self._key(self.sample, seed), self.sample, seed) for seed in (*seeds, other)]
-        spoiled = ((self._key(data, seed), data, seed) for seed in seeds for data in self._teaching(names, strengths))
-        self._train(chain(clean, spoiled), workers)
+        clean = ((self.sample, seed) for seed in (*seeds, other))
+        cases = ((case.data, seed) for seed in seeds for case in self._cases(names, strengths))
+        self._train(chain(clean, ((data, seed) for data, seed in cases if data is not None)), workers)
         self.report["cases"][CLEAN] = {"all": {"content": _teaches(self.sample), "seeds": list(seeds), "other": other}}
         self.save()
 
     def save(self) -> None:
         """Keep the report as it is."""
-        with written_whole(self.path) as temporary:
-            content = json.dumps(self.report, indent=1, ensure_ascii=False, allow_nan=False)
-            temporary.write_text(content + "\n", encoding="utf-8")
+        write_json(self.path, self.report, indent=1)
 
     def _cases(self, names: Sequence[str], strengths: Sequence[str]) -> Iterator[Case]:
         accidents = self.accidents()
@@ -188,23 +184,15 @@ class Atlas:
                     at |= {"content": _teaches(case.data), "left": len(case.data)}
                 yield case
 
-    def _teaching(self, names: Sequence[str], strengths: Sequence[str]) -> Iterator[Dataset]:
-        for case in self._cases(names, strengths):
-            if case.data is not None:
-                yield case.data
-
-    def _key(self, data: Dataset, seed: int) -> str:
-        return f"{_teaches(data)}-{seed}"
-
-    def _train(self, todo: Iterable[tuple[str, Dataset, int]], workers: int) -> None:
-        """Each of ``todo`` (key, data, seed) whose result is not there, over processes."""
+    def _train(self, todo: Iterable[tuple[Dataset, int]], workers: int) -> None:
+        """Each of ``todo``, data and a seed, whose result is not there, over processes."""
         from hydrogate.pipeline.atlas_damage import Task, run
 
         done = set(self.report["runs"])
 
         def tasks() -> Iterator[list[Task]]:
-            for key, data, seed in todo:
-                if key in done:
+            for data, seed in todo:
+                if (key := f"{_teaches(data)}-{seed}") in done:
                     continue
                 done.add(key)
                 steps = max(1, int((self.sample.split == "train").sum()))
@@ -229,21 +217,20 @@ class Atlas:
         changes = {"count": self.budget.md_molecules, "warm_up_ps": ps / 2, "nve_ps": ps, "relax_steps": 50}
         return self.params.dynamics.model_copy(update=changes)
 
-    def _false_alarms(self, name: str) -> dict[str, Any]:
-        """What the validator says of clean sets: parts of the data that are in no sample."""
-        validator, said = load_validator(name), []
-        molecules = np.unique(self.rest.source_index)
+    def _false_alarms(self, validator: Validator) -> dict[str, Any]:
+        """What it says of clean sets: parts of the data that are in no sample."""
+        molecules, said = np.unique(self.rest.source_index), []
         for some in np.array_split(molecules, min(self.budget.clean_sets, len(molecules))):
             part = self.rest.subset(np.flatnonzero(np.isin(self.rest.source_index, some)))
             said.append(validator.complaints(part))
         examples = sorted({complaint for complaints in said for complaint in complaints})[:EXAMPLES]
         return {"sets": len(said), "alarmed": sum(map(bool, said)), "examples": examples}
 
-    def _keep_labels(self, data: Dataset, params: Label) -> None:
-        """What the sample is labelled with is not asked for again."""
+    def _keep_labels(self, data: Dataset) -> None:
+        """What ``data`` are labelled with is not asked for again."""
         if data.energy is None or data.forces is None:
             raise BadParams("data/labelled.h5 carries no energies and forces: python -m nox -s repro")
-        teacher = label._teacher(params)
+        teacher = label._teacher(self.labels)
         if dict(data.teacher or {}) != teacher.identity():
             raise BadParams("data/labelled.h5 is of another teacher than params.yaml: python -m nox -s repro")
         with LabelStore(WORK / "labels.sqlite", teacher.identity()) as store:
@@ -262,13 +249,12 @@ class Atlas:
         energy, forces = labels(data)
         if (data.teacher or {}).get("name") != "xtb":
             raise NotApplicable("the teacher has no second method here")
-        other = label.run(
-            data.subset(rows), self.labels.model_copy(update={"method": OTHER_METHOD}), WORK / OTHER_METHOD
-        )
+        theirs = self.labels.model_copy(update={"method": OTHER_METHOD})
+        other = label.run(data.subset(rows), theirs, WORK / OTHER_METHOD)
         if other.energy is None or other.forces is None or len(other) != len(rows):
             raise NotApplicable("the other method labelled a part alone")
-        theirs = changed(forces, atoms_of(data, rows), other.forces)
-        return with_values(data, energy=changed(energy, rows, other.energy), forces=theirs)
+        mixed = changed(forces, atoms_of(data, rows), other.forces)
+        return with_values(data, energy=changed(energy, rows, other.energy), forces=mixed)
 
 
 def _parts(data: Dataset, budget: Budget) -> tuple[Dataset, Dataset, Dataset]:
@@ -282,9 +268,11 @@ def _parts(data: Dataset, budget: Budget) -> tuple[Dataset, Dataset, Dataset]:
             raise BadParams(f"data/labelled.h5 has {len(molecules)} molecules where {count} are asked for")
         return np.isin(data.source_index, rng.permutation(molecules)[:count]) & np.isin(np.arange(len(data)), rows)
 
-    sample = taken(np.flatnonzero(data.split != "test"), budget.molecules)
-    test = taken(np.flatnonzero(data.split == "test"), budget.held_out)
-    return tuple(named.subset(np.flatnonzero(which)) for which in (sample, test, ~sample & ~test))  # type: ignore[return-value]
+    in_sample = taken(np.flatnonzero(data.split != "test"), budget.molecules)
+    in_test = taken(np.flatnonzero(data.split == "test"), budget.held_out)
+    which = (in_sample, in_test, ~in_sample & ~in_test)
+    sample, test, rest = (named.subset(np.flatnonzero(rows)) for rows in which)
+    return sample, test, rest
 
 
 def _teaches(data: Dataset) -> str:
@@ -329,14 +317,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     quick = "quick" in options.what
     what = _known([word for word in options.what if word != "quick"], WHAT[:2] if quick else WHAT, "part")
     given = {name: value for name in asdict(Budget()) if (value := getattr(options, name)) is not None}
-    small = (
-        {"molecules": 40, "held_out": 20, "epochs": 1, "md_molecules": 2, "md_ps": 0.02, "clean_sets": 2}
-        if quick
-        else {}
-    )
-    atlas = Atlas(
-        load_params(), read_dataset(Path("data/labelled.h5")), Budget(**{**small, **given}), QUICK if quick else REPORT
-    )
+    budget = replace(SMALL if quick else Budget(), **given)
+    atlas = Atlas(load_params(), read_dataset(Path("data/labelled.h5")), budget, QUICK if quick else REPORT)
     few = ("energies_shifted", "gradients_for_forces", "hydrogens_stripped") if quick else ()
     names = _known(options.accidents or few, atlas.accidents(), "accident")
     strengths = _known(options.strengths or (("20 %", "100 %") if quick else ()), STRENGTHS, "strength")

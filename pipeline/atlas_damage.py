@@ -6,6 +6,7 @@ that the two can be compared molecule by molecule. Energies in eV, forces in eV/
 
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,14 +80,13 @@ def _run(task: Task) -> dict[str, Any]:
     shutil.rmtree(work)
     with written_whole(task.place / f"{task.key}.npz") as temporary, temporary.open("wb") as file:
         np.savez(file, **_arrays("held_out", held_out), **_arrays("moved", moved))  # type: ignore[arg-type]
+    along = measure(moved)["force_rmse"] if len(moved.numbers) else Metric(None, "eV/Å", 0)
     return {
         "key": task.key,
         "cpu_seconds": fitted.used["cpu_seconds"],
         "steps": fitted.used["steps"],
         **{name: metric.to_dict() for name, metric in measure(held_out).items() if name in ERRORS},
-        "md_force_rmse": measure(moved)["force_rmse"].to_dict()
-        if len(moved.numbers)
-        else Metric(None, "eV/Å", 0).to_dict(),
+        "md_force_rmse": along.to_dict(),
         "md_lost": lost,
     }
 
@@ -121,9 +121,9 @@ def _dynamics(task: Task, student: Any, work: Path) -> tuple[Comparison, int]:
     from hydrogate.models.dynamics import StudentPotential
 
     rows = md.chosen(task.test, task.dynamics.count, task.dynamics.seed)
-    make = lambda structures: StudentPotential(student, structures)  # noqa: E731
+    make, identity = partial(StudentPotential, student), {"key": task.key}
     with md.run(
-        task.test, rows, make, task.dynamics, identity={"key": task.key}, root=work / "md", task="dynamics"
+        task.test, rows, make, task.dynamics, identity=identity, root=work / "md", task="dynamics"
     ) as recordings:
         judged = [judge(one.trajectory(), task.dynamics.temperature, task.dynamics.limits) for one in recordings]
         lost = sum(any(one.said[name].verdict is Verdict.FAIL for name in LOST) for one in judged)
@@ -135,27 +135,27 @@ def _along(recordings: Sequence[Recording], student: Any, stated: Any) -> Compar
     from hydrogate.models.potential import predict
     from hydrogate.models.teachers import Labels, make_teacher
 
-    frames, molecule = [], []
+    frames, molecules = [], []
     for index, recording in enumerate(recordings):
         for frame in np.linspace(1, len(recording.time) - 1, FRAMES).round().astype(int).tolist():
             atoms = recording.atoms.copy()  # type: ignore[no-untyped-call]
             atoms.positions = recording.positions[frame]
             if np.isfinite(atoms.positions).all():
                 frames.append(atoms)
-                molecule.append(index)
+                molecules.append(index)
     answers = make_teacher(stated.get("name", "xtb"), stated.get("method")).label(frames)
-    labelled = [index for index, answer in enumerate(answers) if isinstance(answer, Labels)]
-    known = [answers[index] for index in labelled]
-    structures = [frames[index] for index in labelled]
+    asked = zip(frames, molecules, answers, strict=True)
+    known = [(atoms, molecule, answer) for atoms, molecule, answer in asked if isinstance(answer, Labels)]
+    structures = [atoms for atoms, _, _ in known]
     found = predict(student, structures)
     empty = np.empty((0, 3))
     return Comparison(
         np.concatenate([np.empty(0), *(atoms.numbers for atoms in structures)]).astype(np.int64),
         np.concatenate([empty, *(atoms.positions for atoms in structures)]),
         np.concatenate([[0], np.cumsum([len(atoms) for atoms in structures])]).astype(np.int64),
-        np.array([molecule[index] for index in labelled], dtype=np.int64),
-        np.array([answer.energy for answer in known if isinstance(answer, Labels)]),
-        np.concatenate([empty, *(answer.forces for answer in known if isinstance(answer, Labels))]),
+        np.array([molecule for _, molecule, _ in known], dtype=np.int64),
+        np.array([answer.energy for _, _, answer in known]),
+        np.concatenate([empty, *(answer.forces for _, _, answer in known)]),
         np.array([energy for energy, _ in found]),
         np.concatenate([empty, *(forces for _, forces in found)]),
     )

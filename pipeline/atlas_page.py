@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydrogate.checks.render.markdown import escape_markdown
-from hydrogate.pipeline.hdf5 import written_whole
+from hydrogate.pipeline.artifacts import write_json, write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -233,14 +233,11 @@ def _cell(one: Mapping[str, Any] | None) -> str:
 
 def publish(table: Table, docs: Path = DOCS) -> None:
     """Write ``atlas.json``, ``atlas.svg`` and what is rendered of ``atlas.md`` into ``docs``."""
-    with written_whole(docs / "atlas.json") as temporary:
-        content = json.dumps(table, indent=1, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(content + "\n", encoding="utf-8")
+    write_json(docs / "atlas.json", table, indent=1)
     table = json.loads((docs / "atlas.json").read_text(encoding="utf-8"))
-    with written_whole(docs / "atlas.svg") as temporary:
-        temporary.write_text(picture(table), encoding="utf-8")
+    write_text(docs / "atlas.svg", picture(table))
     page = docs / "atlas.md"
-    page.write_text(with_table(page.read_text(encoding="utf-8"), table), encoding="utf-8")
+    write_text(page, with_table(page.read_text(encoding="utf-8"), table))
 
 
 def with_table(page: str, table: Table) -> str:
