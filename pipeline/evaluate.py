@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hydrogate.checks.bootstrap import Metric
+from hydrogate.checks.breakdown import Breakdown, breakdown
 from hydrogate.checks.chemistry import molecule_key
 from hydrogate.checks.comparison import Comparison
 from hydrogate.checks.dataset import Dataset
@@ -20,9 +21,18 @@ class Evaluation(NamedTuple):
 
     metrics: dict[str, Metric]
     notes: tuple[str, ...]
+    where: Breakdown | None = None
 
 
-def run(reference: Dataset, predicted: Dataset, *, floor: float, resamples: int = 2000, seed: int = 0) -> Evaluation:
+def run(
+    reference: Dataset,
+    predicted: Dataset,
+    *,
+    floor: float,
+    where: bool = False,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Evaluation:
     """Measure ``predicted`` against ``reference``.
 
     Parameters
@@ -31,13 +41,16 @@ def run(reference: Dataset, predicted: Dataset, *, floor: float, resamples: int 
         The same structures in the same order, with forces (eV/Å); energies (eV) are optional.
     floor : float, eV/Å
         Angles count for atoms with a reference force of at least this.
+    where : bool
+        Say also where the force error is.
 
     Raises
     ------
     BadParams
         The floor is no positive number.
     ValueError
-        A file holds no structures or no forces, or the structures differ; the first difference is named.
+        A file holds no structures or no forces, or the structures differ; the first difference is named. Or where the
+        error is cannot be said.
     """
     if not (math.isfinite(floor) and floor > 0):
         raise BadParams(
@@ -52,7 +65,8 @@ def run(reference: Dataset, predicted: Dataset, *, floor: float, resamples: int 
     told = _with_molecules(reference)
     comparison = Comparison.of(told, predicted, angular_floor=floor)
     notes += _notes(told, predicted, comparison)
-    return Evaluation(measure(comparison, resamples=resamples, seed=seed), tuple(notes))
+    metrics = measure(comparison, resamples=resamples, seed=seed)
+    return Evaluation(metrics, tuple(notes), breakdown(told, comparison) if where else None)
 
 
 def of_split(reference: Dataset, split: str | None) -> Dataset:

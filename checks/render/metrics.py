@@ -9,33 +9,83 @@ from rich.table import Table
 from rich.text import Text
 
 from hydrogate.checks.bootstrap import Metric
+from hydrogate.checks.breakdown import Breakdown
 from hydrogate.checks.render.markdown import escape_markdown
 
 _HEADINGS = ("metric", "value", "95 % interval", "unit", "n")
 _AGAINST = "Errors are against the reference, not against chemistry; n counts molecules."
 
 
-def metrics_text(metrics: Mapping[str, Metric], title: str, notes: Sequence[str]) -> RenderableType:
-    """A table of all metrics, then what a reader must know of them."""
-    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD)
+def metrics_text(
+    metrics: Mapping[str, Metric], title: str, notes: Sequence[str], where: Breakdown | None = None
+) -> RenderableType:
+    """A table of all metrics, then what a reader must know of them, then where the error is."""
+    found = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD)
     for heading in _HEADINGS:
-        table.add_column(heading, justify="right" if heading == "n" else "left", overflow="fold")
+        found.add_column(heading, justify="right" if heading == "n" else "left", overflow="fold")
     for row in _rows(metrics):
-        table.add_row(*map(Text, row))
-    return Group(table, *map(Text, (_AGAINST, *notes)))
+        found.add_row(*map(Text, row))
+    tables = []
+    for heading, columns, rows in _where(where):
+        table = Table(title=Text(f"\n{heading}"), title_justify="left", box=SIMPLE_HEAD)
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*map(Text, row))
+        tables.append(table)
+    return Group(found, *map(Text, (_AGAINST, *notes)), *tables)
 
 
-def metrics_markdown(metrics: Mapping[str, Metric], title: str, notes: Sequence[str]) -> str:
-    """The same as a Markdown table and list; every name escaped."""
+def metrics_markdown(
+    metrics: Mapping[str, Metric], title: str, notes: Sequence[str], where: Breakdown | None = None
+) -> str:
+    """The same as Markdown tables and a list; every name escaped."""
     lines = [f"## {escape_markdown(title)}", "", f"| {' | '.join(_HEADINGS)} |", "| --- | --- | --- | --- | ---: |"]
-    lines += ["| " + " | ".join(map(escape_markdown, row)) + " |" for row in _rows(metrics)]
+    lines += [_line(row) for row in _rows(metrics)]
     lines += ["", *(f"- {escape_markdown(sentence)}" for sentence in (_AGAINST, *notes))]
+    for heading, columns, rows in _where(where):
+        lines += ["", heading, "", f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|", *map(_line, rows)]
     return "\n".join(lines) + "\n"
 
 
-def metrics_dict(metrics: Mapping[str, Metric]) -> dict[str, Any]:
-    """``{"metrics": {name: {value, unit, n, low, high}}}``; None where undefined or without an interval."""
-    return {"metrics": {name: metric._asdict() for name, metric in metrics.items()}}
+def metrics_dict(metrics: Mapping[str, Metric], where: Breakdown | None = None) -> dict[str, Any]:
+    """``{"metrics": {name: {value, unit, n, low, high}}}``; None where undefined or without an interval.
+
+    With ``where`` also ``environments`` and ``structures``, a mapping each.
+    """
+    content: dict[str, Any] = {"metrics": {name: metric._asdict() for name, metric in metrics.items()}}
+    if where is not None:
+        content |= {part: [one._asdict() for one in found] for part, found in where._asdict().items()}
+    return content
+
+
+def _line(row: Sequence[str]) -> str:
+    return f"| {' | '.join(map(escape_markdown, row))} |"
+
+
+def _where(where: Breakdown | None) -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
+    if where is None:
+        return
+    columns = ("atom", "bonded to", "atoms", "molecules", "RMSE, eV/Å", "RMS force, eV/Å", "share of the squared error")
+    kinds = [
+        (
+            kind.atom,
+            kind.bonded_to,
+            str(kind.atoms),
+            str(kind.molecules),
+            f"{kind.force_rmse:.3f}",
+            f"{kind.force_rms:.2f}",
+            f"{100 * kind.share:.1f} %",
+        )
+        for kind in where.environments
+    ]
+    yield "Where the force error is: by what an atom is bonded to", columns, kinds
+    columns = ("structure", "share of the squared error", "worst atom", "its error, eV/Å", "its force, eV/Å")
+    worst = [
+        (one.structure, f"{100 * one.share:.1f} %", one.worst_atom, f"{one.error:.2f}", f"{one.force:.2f}")
+        for one in where.structures
+    ]
+    yield "Where the force error is: by structure", columns, worst
 
 
 def _rows(metrics: Mapping[str, Metric]) -> Iterator[tuple[str, ...]]:

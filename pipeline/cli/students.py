@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -21,6 +21,9 @@ from hydrogate.pipeline.cli.app import (
 from hydrogate.pipeline.stage import REFUSED
 from hydrogate.pipeline.visualize import Choose
 
+Student: TypeAlias = Annotated[Path, typer.Option(help="The trained student.")]
+STUDENT = Path("data/student.safetensors")
+
 
 @app.command(epilog="Example: hydrogate evaluate --reference labels.extxyz --predicted student.extxyz --format json")
 def evaluate(
@@ -28,6 +31,7 @@ def evaluate(
     predicted: Annotated[Path, typer.Option(help="Predictions for the same structures in the same order.")],
     split: Annotated[str | None, typer.Option(help="Take the reference's structures of this split alone.")] = None,
     floor: Annotated[float, typer.Option(help="Angles count from this reference force on, eV/Å.")] = 0.5,
+    where: Annotated[bool, typer.Option("--where", help="Say also which atoms and structures hold the error.")] = False,
     units: Units = None,
     input_format: InputFormat = None,
     keys: Keys = None,
@@ -51,15 +55,15 @@ def evaluate(
         for itself, own_units, own_keys in zip(says, (None, predicted_units), (None, predicted_keys), strict=True)
     ]
     data = [read(path, form, *own) for path, form, own in zip((reference, predicted), formats, declared, strict=True)]
-    found = evaluation.run(evaluation.of_split(data[0], split), data[1], floor=floor)
+    found = evaluation.run(evaluation.of_split(data[0], split), data[1], floor=floor, where=where)
     title = f"{predicted} against {reference}, angles from {floor:g} eV/Å"
     for note in found.notes if output_format is OutputFormat.JSON else ():
         print(note, file=sys.stderr)
     print_as(
         output_format,
-        lambda: metrics_dict(found.metrics),
-        lambda: metrics_markdown(found.metrics, title, found.notes),
-        lambda: metrics_text(found.metrics, title, found.notes),
+        lambda: metrics_dict(found.metrics, found.where),
+        lambda: metrics_markdown(found.metrics, title, found.notes, found.where),
+        lambda: metrics_text(found.metrics, title, found.notes, found.where),
     )
 
 
@@ -67,7 +71,7 @@ def evaluate(
 def predict(
     path: Annotated[Path, typer.Argument(help="Structures in any format that `hydrogate check` reads.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="What to write: .h5 or .extxyz.")],
-    student: Annotated[Path, typer.Option(help="The trained student.")] = Path("data/student.safetensors"),
+    student: Student = STUDENT,
     batch_size: Annotated[int, typer.Option(min=1, help="Structures at a time.")] = 32,
     force: Force = False,
     units: Units = None,
@@ -91,7 +95,7 @@ def md(
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Frames to write: .traj or .extxyz.")] = None,
     judge: Annotated[bool, typer.Option("--judge", help="Run nothing: judge anybody's trajectory.")] = False,
-    student: Annotated[Path, typer.Option(help="The trained student.")] = Path("data/student.safetensors"),
+    student: Student = STUDENT,
     teacher: Annotated[str | None, typer.Option(help="Run a teacher (xtb, orb) in the student's place.")] = None,
     split: Annotated[str, typer.Option(help="Take the molecules of this split alone.")] = "",
     count: Annotated[int | None, typer.Option(help="Molecules, drawn at random; 20.")] = None,
@@ -190,7 +194,7 @@ def visualize(
 
 @app.command(epilog="Example: hydrogate dimers --student data/student.safetensors")
 def dimers(
-    student: Annotated[Path, typer.Option(help="The trained student.")] = Path("data/student.safetensors"),
+    student: Student = STUDENT,
     teacher: Annotated[str, typer.Option(help="Who is asked for the curves.")] = "xtb",
     output_format: Format = OutputFormat.TEXT,
 ) -> None:
@@ -220,7 +224,7 @@ def distorted(
     labelled: Annotated[Path, typer.Option(help="Whose molecules, as for `evaluate`.")] = Path("data/labelled.h5"),
     split: Annotated[str, typer.Option(help="Take the molecules of this split alone.")] = "test",
     count: Annotated[int, typer.Option(min=1, help="Molecules, drawn at random.")] = 200,
-    student: Annotated[Path, typer.Option(help="The trained student.")] = Path("data/student.safetensors"),
+    student: Student = STUDENT,
     teacher: Annotated[str, typer.Option(help="Who labels the geometries.")] = "xtb",
     seed: Annotated[int, typer.Option(min=0, help="Equal seed, equal geometries.")] = 0,
     output_format: Format = OutputFormat.TEXT,

@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,26 +12,15 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from hydrogate.checks.dataset import concatenate
-from hydrogate.pipeline import cli
 from hydrogate.pipeline.hdf5 import write_dataset
 
 NAMES = ("CH3OH", "H2O", "CH4", "CH3CH2OH")
 
 
 @pytest.fixture
-def call(monkeypatch, capsys, tmp_path):
-    """Call ``hydrogate evaluate`` in an empty folder: exit status, what it printed, what it complained of."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "160")
-
-    def run(reference, predicted, *arguments):
-        files = ["--reference", str(reference), "--predicted", str(predicted)]
-        monkeypatch.setattr(sys, "argv", ["hydrogate", "evaluate", *files, *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return run
+def call(call):
+    """``hydrogate evaluate`` of two files."""
+    return lambda reference, *predicted: call("evaluate", "--reference", reference, "--predicted", *predicted)
 
 
 @pytest.fixture
@@ -297,3 +285,30 @@ def test_the_text_names_the_files_the_floor_and_what_the_errors_are_against(call
     assert "p.extxyz against r.extxyz, angles from 0.25 eV/Å" in out
     assert "against the reference, not against chemistry" in out
     assert "force_rmse" in out and "undefined" in out
+
+
+@pytest.mark.parametrize("form", ["text", "markdown", "json"])
+def test_where_the_error_is_comes_on_request(call, tmp_path, form):
+    right, wrong = tmp_path / "right.extxyz", tmp_path / "wrong.extxyz"
+    forces = forces_of(structures())
+    write_extxyz(right, structures(), forces)
+    worse = [force.copy() for force in forces]
+    worse[1][0] += 5.0  # the oxygen of water
+    write_extxyz(wrong, structures(), worse)
+    status, out, err = call(right, wrong, "--where", "--format", form)
+    assert status == 0, err
+    if form == "json":
+        content = json.loads(out)
+        assert content["environments"][0]["bonded_to"] == "H H"
+        assert content["structures"][0]["share"] == 1.0
+    else:
+        assert "share of the squared error" in " ".join(out.split())
+        assert "100.0 %" in out
+
+
+def test_where_the_error_is_of_a_student_without_error_is_refused(call, tmp_path):
+    path = tmp_path / "labels.extxyz"
+    write_extxyz(path, structures(), forces_of(structures()))
+    status, _, err = call(path, path, "--where")
+    assert status == 2
+    assert "no error to be found" in err
