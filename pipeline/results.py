@@ -45,7 +45,8 @@ def reduced(report: Mapping[str, Any]) -> dict[str, Any]:
         runs.append({**run, "metrics": {**run["metrics"], "structures": kept}})
     named = ("new", "lost", "changed")
     composition = {key: value for key, value in report["then"]["composition"].items() if key not in named}
-    return {**report, "runs": runs, "then": {**report["then"], "composition": composition}}
+    where = {part: report["then"]["where"][part][:most] for part, most in (("environments", 15), ("structures", 5))}
+    return {**report, "runs": runs, "then": {**report["then"], "composition": composition, "where": where}}
 
 
 def with_tables(page: str, results: Mapping[str, Any]) -> str:
@@ -99,6 +100,36 @@ def _control(results: Mapping[str, Any]) -> str:
     return _markdown(("force RMSE on, eV/Å", *columns), rows)
 
 
+def _environments(results: Mapping[str, Any]) -> str:
+    rows = (
+        (
+            f"{kind['atom']} bonded to {kind['bonded_to']}",
+            f"{kind['atoms']:,}",
+            f"{kind['force_rmse']:.3f}",
+            f"{kind['force_rmse'] / kind['force_rms']:.1%}",
+            f"{kind['share']:.1%}",
+        )
+        for kind in results["then"]["where"]["environments"]
+    )
+    headings = ("", "atoms", "force RMSE, eV/Å", "over their RMS teacher force", "share of the squared error")
+    return _markdown(headings, rows)
+
+
+def _strained(results: Mapping[str, Any]) -> str:
+    rows = (
+        (
+            str(place),
+            f"{one['share']:.1%}",
+            one["worst_atom"].partition(" ")[0],
+            f"{one['error']:.1f}",
+            f"{one['force']:.1f}",
+        )
+        for place, one in enumerate(results["then"]["where"]["structures"], 1)
+    )
+    headings = ("structure", "share of the squared error", "worst atom", "its error, eV/Å", "its teacher force, eV/Å")
+    return _markdown(headings, rows)
+
+
 def _distorted(results: Mapping[str, Any]) -> str:
     metrics = ("force_rmse", "force_rmse_relative", "force_mae", "angular_error_mean_deg")
     rows = (
@@ -144,6 +175,8 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "atoms": _atoms,
     "bins": _bins,
     "control": _control,
+    "environments": _environments,
+    "strained": _strained,
     "distorted": _distorted,
     "dimers": _dimers,
     "species": _species,

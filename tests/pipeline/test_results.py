@@ -32,6 +32,7 @@ def report():
     spread = {"quantiles": {"min": 1, "max": 2.5}}
     side = {"molecules": 1000, "structures": 2000, "atoms": 80000, "species_percent": {"H": 45.0, "C": 55.0}}
     side |= {"sizes": spread, "force": spread, "energy_per_atom": spread}
+    error = {"force_rmse": 0.2, "force_rms": 2.0, "share": 0.237}
     bare = {**side, "species_percent": {"C": 100.0}}
     return {
         "study": "milestone",
@@ -40,6 +41,10 @@ def report():
             "distorted-0.1": {"metrics": distorted},
             "dimers": {"summary": [row]},
             "bare-on-complete": {"metrics": asked},
+            "where": {
+                "environments": 20 * [{"atom": "O", "bonded_to": "S", "atoms": 1426, "molecules": 108, **error}],
+                "structures": 9 * [{"structure": "CCO", "worst_atom": "C 5", "error": 13.15, "force": 47.0, **error}],
+            },
             "composition": {"one": side, "other": bare, "lost": {"CCO": 2}},
         },
     }
@@ -59,6 +64,8 @@ def test_tables_hold_each_figure_with_its_interval(report):
     assert "| complete-scaffold | 0.125 |" in TABLES["runs"](kept)
     assert "| molecules | 1,000 | 1,000 |\n" in TABLES["species"](kept)
     assert "| H, % of the atoms | 45.00 | 0.00 |" in TABLES["species"](kept)
+    assert "| O bonded to S | 1,426 | 0.200 | 10.0% | 23.7% |" in TABLES["environments"](kept)
+    assert TABLES["strained"](kept).splitlines()[-1] == "| 5 | 23.7% | C | 13.2 | 47.0 |"
     assert "lost" not in kept["then"]["composition"]
     assert all("findings" not in run["metrics"]["structures"] for run in kept["runs"])
 
