@@ -19,6 +19,7 @@ from hydrogate.pipeline.formats import ase_files, npz, own, spice
 from hydrogate.pipeline.formats.join import join
 from hydrogate.pipeline.formats.options import FORMATS, Format, Reader, parse_keys, reader
 from hydrogate.pipeline.formats.paths import files_of
+from hydrogate.pipeline.formats.trial import refuse_deadly
 from hydrogate.pipeline.records import source_names
 
 __all__ = [
@@ -109,18 +110,20 @@ def format_of(path: Path, input_format: str | None = None) -> str:
         The format is unknown, or the suffix tells none.
     FileNotFoundError
         There is no such file.
+    UnreadableFile
+        It is an HDF5 file that cannot be looked through.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
-    if input_format is not None:
-        if input_format not in FORMATS:
-            raise BadParams(f"--input-format {input_format!r} is unknown{did_you_mean(input_format, FORMATS)}")
-        return input_format
+    if input_format is not None and input_format not in FORMATS:
+        raise BadParams(f"--input-format {input_format!r} is unknown{did_you_mean(input_format, FORMATS)}")
     name = path.name.lower()
-    chosen = next((name_of for name_of, item in FORMATS.items() if name.endswith(item.suffixes)), None)
+    chosen = input_format or next((of for of, item in FORMATS.items() if name.endswith(item.suffixes)), None)
     if chosen is None:
         raise BadParams(f"{path}: its suffix tells no format; name one with --input-format ({', '.join(FORMATS)})")
-    return "spice" if chosen == "hdf5" and spice.has_molecules(path) else chosen
+    if chosen in ("hdf5", "spice"):
+        refuse_deadly(path)
+    return "spice" if chosen == "hdf5" and not input_format and spice.has_molecules(path) else chosen
 
 
 def units_of(path: Path, input_format: str | None = None, unit_system: str | None = None) -> str:

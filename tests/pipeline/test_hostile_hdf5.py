@@ -1,7 +1,12 @@
-"""HDF5 files that were made to harm: what they hold lies elsewhere, is of another kind, or is said to be enormous."""
+"""HDF5 files that were made to harm: what they hold lies elsewhere, is of another kind, or is said to be enormous.
 
-from collections.abc import Callable, Sequence
+And those that are no matter of what is held: libhdf5 does not come back from them.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -9,8 +14,9 @@ import pytest
 from ase import Atoms
 
 from hydrogate.checks.dataset import Dataset
-from hydrogate.pipeline.formats import read
+from hydrogate.pipeline.formats import read, trial
 from hydrogate.pipeline.hdf5 import UnreadableFile, parts, read_dataset, verify, write_dataset
+from hydrogate.pipeline.shards import parts_of
 
 Written = Callable[[Dataset | Sequence[Atoms], str], Path]
 ENERGY, NUMBERS = "structures/energy", "atoms/numbers"
@@ -124,3 +130,69 @@ def test_what_gzip_makes_of_a_data_set_is_read(labelled: Dataset, tmp_path: Path
 
         file.visititems(pack)
     assert read_dataset(packed).fingerprint() == labelled.fingerprint()
+
+
+def without_end(content: bytearray) -> None:
+    """The first text of the heap says that it is so long that the next one is itself."""
+    place = content.index(b"GCOL") + 24
+    content[place : place + 8] = (2**64 - 16).to_bytes(8, "little")
+
+
+def of_two_gigabytes(content: bytearray) -> None:
+    """The text of an attribute, "hydrogate", says that it is so long."""
+    place = content.index((9).to_bytes(4, "little") + content.index(b"GCOL").to_bytes(8, "little"))
+    content[place : place + 4] = (2**31).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [(without_end, r"'fingerprint', takes over 0\.3 s"), (of_two_gigabytes, "'format', takes over 1024 MB of memory")],
+)
+def test_what_libhdf5_cannot_look_at_is_refused_in_time(
+    damage: Callable[[bytearray], None], words: str, stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "LONGEST", 0.3)
+    content, sound = bytearray(stored.read_bytes()), stored.with_name("sound.h5")
+    sound.write_bytes(content)
+    damage(content)
+    stored.write_bytes(content)
+    for look in (read, lambda path: read(path, "hdf5"), lambda path: parts_of([path])):
+        with pytest.raises(
+            UnreadableFile, match=rf"data\.h5: damaged: looking at /, attribute {words} .*make it again"
+        ):
+            look(stored)
+    assert len(read(sound)) == 12
+
+
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """Those that are started to look through files from now on."""
+    started: list[Any] = []
+
+    def process(asks: int) -> Any:
+        started.append(trial.start())
+        return started[-1]
+
+    monkeypatch.setattr(trial, "_process", lru_cache(process))
+    yield started
+    for one in started:
+        one.communicate()
+
+
+def test_a_file_that_ends_the_process_is_refused(
+    stored: Path, processes: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deadly = stored.with_name("deadly.py")
+    deadly.write_text("import os; input(); print('\"/atoms\"', flush=True); os.abort()")
+    monkeypatch.setattr(trial, "__file__", str(deadly))
+    with pytest.raises(UnreadableFile, match=r"data\.h5: damaged: looking at /atoms ends the process \(-6\)"):
+        read(stored)
+    assert len(processes) == 1
+
+
+def test_one_process_looks_through_all_files(
+    stored: Path, few: Dataset, written: Written, processes: list[Any]
+) -> None:
+    for path in (stored, stored, written(few, ".hdf5")):
+        assert len(read(path)) == 12
+    assert len(processes) == 1
