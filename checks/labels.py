@@ -65,7 +65,8 @@ def _unlabelled(part: Part) -> int:
 
 def force_histograms(part: Part) -> dict[bool, Histogram]:
     """|F| of the heavy atoms (False) and of the hydrogens (True), eV/Å."""
-    return Histogram.of_kinds(part.force_norms, labels_of(part).data.numbers == 1)
+    hydrogen = labels_of(part).data.numbers == 1
+    return Histogram.of_kinds(part.force_norms, hydrogen)
 
 
 @rule("labels", unit="eV/Å", remedy=_UNITS)
@@ -106,7 +107,8 @@ def _several(data: Dataset) -> NDArray[np.int64]:
 
 
 def _structure_forces(part: Part) -> Histogram:
-    return Histogram.of(part.force_rms[_several(labels_of(part).data)])
+    several = _several(labels_of(part).data)
+    return Histogram.of(part.force_rms[several])
 
 
 def _relative_forces(part: Part, median: float) -> Rows:

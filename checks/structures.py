@@ -58,7 +58,11 @@ def _records(part: Part) -> Keys:
     return np.unique(scattered(keys_of_text(part.data.source) ^ scattered(part.data.source_index)))
 
 
-@rule("structures", unit="H atoms", remedy="Read SDF files through pipeline/sdf.py.")
+@rule(
+    "structures",
+    unit="H atoms",
+    remedy="Make them explicit where they belong: stage regenerate does, or RDKit's AddHs(mol, addCoords=True).",
+)
 def explicit_hydrogens(subject: Subject, bounds: Bounds) -> Asking:
     """Explicit hydrogens equal the expected ones, structure by structure, exactly."""
     unknown, failures, untold, few_fail, many_fail = yield partial(_hydrogens, bounds=bounds)

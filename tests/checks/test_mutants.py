@@ -357,7 +357,7 @@ def test_the_bug_is_named_in_words(structures: Dataset) -> None:
     assert "contract structures, check explicit_hydrogens: structure " in text
     assert "has 0 explicit H, its valences imply" in text
     assert f"{finding.n_bad} of {len(structures)} structures fail" in text
-    assert "Read SDF files through pipeline/sdf.py." in text
+    assert "Make them explicit where they belong: stage regenerate does, or RDKit's AddHs(mol, addCoords=True)." in text
     assert len(finding.examples) == 5
 
 

@@ -54,7 +54,7 @@ def test_without_hydrogen_nothing_is_labelled_and_the_decision_says_blocked(proj
     said = " ".join((result.stdout + result.stderr).split())
     assert "contract structures, check explicit_hydrogens: structure" in said
     assert "has 0 explicit H, its valences imply" in said
-    assert "160 of 160 structures fail. Read SDF files through pipeline/sdf.py." in said
+    assert "160 of 160 structures fail. Make them explicit where they belong: stage regenerate does" in said
     assert not (project / "data/structures.ok").exists()
     assert not (project / "data/labelled.h5").exists()
     assert not (project / ".progress/labels.sqlite").exists()
