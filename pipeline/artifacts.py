@@ -16,10 +16,10 @@ from hydrogate.pipeline.hdf5 import written_whole
 DATA_DOCS = Path("reports/data-docs")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write ``text``, as UTF-8."""
+def write_text(path: Path, text: str, *, errors: str = "strict") -> None:
+    """Write ``text``, as UTF-8; ``errors`` as those of :meth:`str.encode`."""
     with written_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors=errors)
 
 
 def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any], *, indent: int = 2) -> None:

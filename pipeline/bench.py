@@ -6,7 +6,6 @@ warm. A ratio is taken round by round against what NumPy needs to read the array
 sum, so that a machine that slows down slows both. Imports are timed apart.
 """
 
-import json
 import multiprocessing
 import statistics
 import subprocess
@@ -24,14 +23,13 @@ from ase import Atoms
 
 from hydrogate.checks.dataset import Dataset, concatenate
 from hydrogate.checks.observables import bonds
-from hydrogate.pipeline.hdf5 import read_dataset, write_dataset, written_whole
+from hydrogate.pipeline.artifacts import write_json
+from hydrogate.pipeline.hdf5 import read_dataset, write_dataset
 from hydrogate.pipeline.stage import stage_exit_status
 
 STRUCTURES = 300_000
 SAMPLE = Path("data/labelled.h5")
 REPORT = Path("reports/benchmark-contracts.json")
-WITHIN = 5.0  # times the pass of NumPy: the target
-PEAK_MB = 1000.0
 STIFFNESS = 30.0  # eV/Å², of the springs of `springs`
 # On the whole table Great Expectations takes minutes: it vectorises `between` for double precision alone.
 GX_SHARE = 10
@@ -192,14 +190,12 @@ def great_expectations(path: Path) -> str:
 
 
 Contestant = Callable[[Path], str]
+OURS = "hydrogate.checks, hydrogate.pipeline.shards, pandera.polars"
+# What runs, on which file, and what it imports.
 CONTESTANTS: dict[str, tuple[Contestant, str, str]] = {
     "NumPy: read, min, max, sum": (numpy_pass, "clean.h5", "h5py"),
-    "labels, clean": (contract, "clean.h5", "hydrogate.checks, hydrogate.pipeline.shards, pandera.polars"),
-    "labels, every structure fails": (
-        contract,
-        "failing.h5",
-        "hydrogate.checks, hydrogate.pipeline.shards, pandera.polars",
-    ),
+    "labels, clean": (contract, "clean.h5", OURS),
+    "labels, every structure fails": (contract, "failing.h5", OURS),
     "pandera on polars, naive": (pandera_polars, "clean.h5", "pandera.polars"),
     "pandera on pandas, naive": (pandera_pandas, "clean.h5", "pandera.pandas"),
     "Great Expectations, naive": (great_expectations, "clean.h5", "great_expectations"),
@@ -258,10 +254,7 @@ def _import_seconds(modules: str) -> float:
     return float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
 
 
-def bench(
-    count: int,
-    rounds: int,
-) -> dict[str, Any]:
+def bench(count: int, rounds: int) -> dict[str, Any]:
     """Make the files, measure, and return what is reported."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -295,8 +288,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     quick = any(word.lstrip("-") == "quick" for word in (sys.argv[1:] if argv is None else argv))
     result = bench(STRUCTURES // 10 if quick else STRUCTURES, 3 if quick else 7)
     _print(result)
-    with written_whole(REPORT) as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_json(REPORT, result)
     return 0
 
 

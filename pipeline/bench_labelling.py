@@ -21,8 +21,9 @@ import numpy as np
 
 from hydrogate.checks.dataset import Dataset
 from hydrogate.pipeline import label
+from hydrogate.pipeline.artifacts import write_json
 from hydrogate.pipeline.bench import springs
-from hydrogate.pipeline.hdf5 import read_dataset, without_labels, written_whole
+from hydrogate.pipeline.hdf5 import read_dataset, without_labels
 from hydrogate.pipeline.params import Label
 from hydrogate.pipeline.stage import stage_exit_status
 
@@ -134,8 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     result = bench(100, 2) if "quick" in (word.lstrip("-") for word in words) else bench(400, 5)
     _print(result)
-    with written_whole(REPORT) as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_json(REPORT, result)
     return 0
 
 

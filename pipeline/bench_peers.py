@@ -23,7 +23,8 @@ from hydrogate.checks.dataset import Dataset
 from hydrogate.models.peers._client import Contestant, ContestantDied, Speed, interleaved
 from hydrogate.models.peers._environment import NotInstalled, interpreter, peers
 from hydrogate.models.peers._worker import Structure, write_structures
-from hydrogate.pipeline.hdf5 import read_dataset, written_whole
+from hydrogate.pipeline.artifacts import write_json
+from hydrogate.pipeline.hdf5 import read_dataset
 from hydrogate.pipeline.stage import stage_exit_status
 
 LABELLED = Path("data/labelled.h5")
@@ -243,9 +244,7 @@ def read_report(fingerprint: str) -> dict[str, Any]:
 def write(report: dict[str, Any]) -> None:
     """The report as JSON, with the targets as they stand."""
     report["targets"] = [target._asdict() for target in targets(report)]
-    with written_whole(REPORT) as temporary:
-        content = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(content + "\n", encoding="utf-8")
+    write_json(REPORT, report)
 
 
 def show(report: Mapping[str, Any]) -> None:

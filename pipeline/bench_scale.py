@@ -24,8 +24,9 @@ from ase import Atoms
 from hydrogate.checks.dataset import Dataset
 from hydrogate.models.teachers import make_teacher
 from hydrogate.pipeline import bench_labelling, label
+from hydrogate.pipeline.artifacts import write_json
 from hydrogate.pipeline.compute import connected, over_workers
-from hydrogate.pipeline.hdf5 import read_dataset, write_dataset, written_whole
+from hydrogate.pipeline.hdf5 import read_dataset, write_dataset
 from hydrogate.pipeline.params import Compute, Label
 from hydrogate.pipeline.progress import LabelStore, Stored
 from hydrogate.pipeline.stage import stage_exit_status
@@ -156,8 +157,9 @@ def needs(figures: Mapping[str, float]) -> dict[str, list[float]]:
                 figures["memory of the stage, MB before any"] / 1e3
                 + count * figures["memory of the stage, bytes"] / 1e9
             ),
-            "an epoch, core-hours": count * figures.get("training, ms an epoch", float("nan")) / 3.6e6,
         }
+        if "training, ms an epoch" in figures:
+            each["an epoch, core-hours"] = count * figures["training, ms an epoch"] / 3.6e6
         for name, value in each.items():
             found.setdefault(name, []).append(value)
     return found
@@ -185,8 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ["OMP_NUM_THREADS"] = "1"
     figures = bench(12_000, 500) if "quick" in (word.lstrip("-") for word in words) else bench(60_000, 10_000)
     _print(figures)
-    with written_whole(REPORT) as temporary:
-        temporary.write_text(json.dumps({"measured": figures, "needs": needs(figures)}, indent=2) + "\n", "utf-8")
+    write_json(REPORT, {"measured": figures, "needs": needs(figures)})
     return 0
 
 

@@ -6,7 +6,6 @@ is of; ``quick`` prints alone. All run in turn, round by round, on the same stru
 """
 
 import copy
-import json
 import math
 import sys
 import tempfile
@@ -20,7 +19,8 @@ from ase import Atoms
 
 from hydrogate.checks.bootstrap import LEVEL, Metric
 from hydrogate.checks.dataset import Dataset
-from hydrogate.pipeline.hdf5 import read_dataset, written_whole
+from hydrogate.pipeline.artifacts import write_json
+from hydrogate.pipeline.hdf5 import read_dataset
 from hydrogate.pipeline.params import Label, Params, load_params
 from hydrogate.pipeline.predict import file_fingerprint
 from hydrogate.pipeline.speed import NO_CUDA, identity
@@ -167,8 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             figure = content[name]
             print(f"{name}: {figure if isinstance(figure, str) else Metric.from_dict(figure)}")
     if not quick:
-        with written_whole(METRICS) as temporary:
-            temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write_json(METRICS, content)
     return 0
 
 

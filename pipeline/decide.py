@@ -9,7 +9,6 @@ decision is then ``blocked``, and names what blocks.
 """
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,8 +22,9 @@ from hydrogate.checks.findings import Report
 from hydrogate.checks.gates import Judgement
 from hydrogate.checks.milestones import SHOW_PARAMS, Band, Blocker, Decision, decide
 from hydrogate.checks.render.decision import decision_text
+from hydrogate.pipeline.artifacts import write_json
 from hydrogate.pipeline.guard import read_report
-from hydrogate.pipeline.hdf5 import UnreadableFile, read_dataset, written_whole
+from hydrogate.pipeline.hdf5 import UnreadableFile, read_dataset
 from hydrogate.pipeline.measured import REPRO, Metrics, judged, read_metrics
 from hydrogate.pipeline.params import Params, load_params
 from hydrogate.pipeline.records import digest_of, resolve_input
@@ -84,9 +84,7 @@ def run(root: Path = Path(), stale: Callable[[Path], list[Stale]] | None = None)
 def write_decision(decision: Decision, root: Path = Path()) -> None:
     """Write ``metrics/decision.json``."""
     metrics, _ = read_metrics(root)
-    with written_whole(root / "metrics/decision.json") as temporary:
-        content = json.dumps(to_json(decision, metrics), indent=2, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(content + "\n", encoding="utf-8")
+    write_json(root / "metrics/decision.json", to_json(decision, metrics))
 
 
 def _params(path: Path) -> tuple[Params | None, list[Blocker]]:

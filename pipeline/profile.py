@@ -10,7 +10,7 @@ from hydrogate.checks.bounds import Override
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.findings import ContractViolation
 from hydrogate.checks.propose import proposal_yaml, propose
-from hydrogate.pipeline.hdf5 import written_whole
+from hydrogate.pipeline.artifacts import write_text
 
 
 def write_profile(
@@ -41,8 +41,7 @@ def write_profile(
                 f"{output}: not written, the data do not hold under contract {name} as far as it can be proposed:\n"
                 f"{reasons}"
             )
-    with written_whole(output) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(output, text)
     loosened = [f"{proposal.contract}.{name}" for proposal in proposals for name in proposal.loosened()]
     left_out = [f"{proposal.contract}.{c.check}" for proposal in proposals for c in proposal.checks if c.note]
     return [

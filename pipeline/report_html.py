@@ -17,9 +17,10 @@ from hydrogate.checks.findings import Report
 from hydrogate.checks.milestones import Decision
 from hydrogate.checks.render.page import Content, html_page
 from hydrogate.pipeline import decide
+from hydrogate.pipeline.artifacts import write_text
 from hydrogate.pipeline.check import held_out
 from hydrogate.pipeline.guard import read_report
-from hydrogate.pipeline.hdf5 import UnreadableFile, read_dataset, written_whole
+from hydrogate.pipeline.hdf5 import UnreadableFile, read_dataset
 from hydrogate.pipeline.params import Params, load_params
 
 CURVES = Path("plots/training/plots/metrics")
@@ -40,9 +41,7 @@ def write_html(
     """
     findings = tuple(reports_of(root)) if reports is None else reports
     page = html_page(gather(root, decision or decide.run(root), findings))
-    with written_whole(path) as temporary:
-        # JSON can hold half a surrogate pair, which no file can.
-        temporary.write_text(page, encoding="utf-8", errors="replace")
+    write_text(path, page, errors="replace")  # JSON can hold half a surrogate pair, which no file can
 
 
 def gather(root: Path, decision: Decision, reports: Sequence[Report]) -> Content:

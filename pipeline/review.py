@@ -13,9 +13,9 @@ from pathlib import Path
 from hydrogate.checks.findings import Report, Verdict
 from hydrogate.checks.milestones import Decision
 from hydrogate.pipeline import check, decide, report
-from hydrogate.pipeline.artifacts import write_data_docs, write_junit
+from hydrogate.pipeline.artifacts import write_data_docs, write_junit, write_text
 from hydrogate.pipeline.guard import read_report
-from hydrogate.pipeline.hdf5 import UnreadableFile, written_whole
+from hydrogate.pipeline.hdf5 import UnreadableFile
 from hydrogate.pipeline.params import load_params
 from hydrogate.pipeline.report_html import write_html
 
@@ -96,6 +96,5 @@ def run(root: Path, folder: Path, base: str | None = None) -> Review:
     write_junit(folder / "junit.xml", reports, written, strict=True)
     write_html(root, folder / "report.html", decision, reports)
     text, marks = report.run(root, base, reports, stale)
-    with written_whole(folder / "report.md") as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="replace")
+    write_text(folder / "report.md", text, errors="replace")
     return Review(decision, tuple(reports), tuple(told), tuple(marks))

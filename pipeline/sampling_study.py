@@ -33,8 +33,8 @@ from hydrogate.checks.findings import Severity, Verdict
 from hydrogate.checks.metrics import measure
 from hydrogate.checks.pairs import geometry
 from hydrogate.pipeline import fit, label, regenerate, teacher_study
+from hydrogate.pipeline.artifacts import write_text
 from hydrogate.pipeline.check import overrides_of
-from hydrogate.pipeline.hdf5 import written_whole
 from hydrogate.pipeline.params import Params, load_params
 from hydrogate.pipeline.records import raw_records, resolve_input
 from hydrogate.pipeline.stage import stage_exit_status
@@ -153,8 +153,7 @@ def run(study: Study, splits: Sequence[str], seeds: Sequence[int]) -> dict[str, 
             for setting in todo:
                 errors = study.errors(setting, by, seed, tests)
                 report["runs"].append({"setting": setting, "split": by, "seed": seed, **errors})
-                with written_whole(REPORT) as temporary:
-                    temporary.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+                write_text(REPORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     return report
 
 

@@ -21,7 +21,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from hydrogate.checks.declared import BadParams, Section, did_you_mean, explain, load_yaml
-from hydrogate.pipeline.hdf5 import written_whole
+from hydrogate.pipeline.artifacts import write_json
 from hydrogate.pipeline.sample import write_sample
 from hydrogate.pipeline.stage import stage_exit_status
 
@@ -134,24 +134,29 @@ def run(
                 continue
             _prepare(clone, root, commit, study.sample)
             of_run = {**study.params, **own, **changes, "train.seed": seed}
-            words = [word for key, value in of_run.items() for word in ("-S", f"{key}={_yaml(value)}")]
-            experiment, dvc = f"{name}-{setting}-{seed}", (sys.executable, "-m", "dvc", "exp")
-            if experiment in _said(clone, *dvc, "list", "--names-only").split():
-                _run(clone, *dvc, "remove", experiment)  # of other parameters, or its result was lost
-            _run(clone, *dvc, "run", "--name", experiment, *words, *([study.stage] if study.stage else []))
-            # Those alone that a column is of: of a stage that did not run the commit's own would still lie there.
-            files = sorted({key.partition(".")[0] for key in study.columns.values()})
-            metrics = {name: json.loads((clone / f"metrics/{name}.json").read_text("utf-8")) for name in files}
+            metrics = _measured(clone, study, f"{name}-{setting}-{seed}", of_run)
             if study.then:
                 shutil.copytree(clone / "data", _kept(root, name) / f"{setting}-{seed}", dirs_exist_ok=True)
             report["runs"].append({"setting": setting, "seed": seed, "params": own, "metrics": metrics})
-            _write(path, report)
+            write_json(path, report, indent=1)
     for question, lines in study.then.items():
         commands = [shlex.split(line) for line in lines]
         if question not in report["then"] and _done(report).issuperset(_asked(study, commands)):
             report["then"][question] = _answer(_kept(root, name), commands)
-            _write(path, report)
+            write_json(path, report, indent=1)
     return report
+
+
+def _measured(clone: Path, study: Study, experiment: str, changes: Changes) -> dict[str, Any]:
+    """Run an experiment; the metrics files that the columns are of."""
+    words = [word for key, value in changes.items() for word in ("-S", f"{key}={_yaml(value)}")]
+    dvc = (sys.executable, "-m", "dvc", "exp")
+    if experiment in _said(clone, *dvc, "list", "--names-only").split():
+        _run(clone, *dvc, "remove", experiment)  # of other parameters, or its result was lost
+    _run(clone, *dvc, "run", "--name", experiment, *words, *([study.stage] if study.stage else []))
+    # Those alone that a column is of: of a stage that did not run the commit's own would still lie there.
+    files = sorted({key.partition(".")[0] for key in study.columns.values()})
+    return {name: json.loads((clone / f"metrics/{name}.json").read_text("utf-8")) for name in files}
 
 
 def _kept(root: Path, name: str) -> Path:
@@ -233,12 +238,6 @@ def _cell(values: Sequence[float | None]) -> str:
     digits = 3 if max(map(abs, known)) < 1 else 2 if max(map(abs, known)) < 100 else 0
     mean = f"{sum(known) / len(known):.{digits}f}"
     return mean if len(known) == 1 else f"{mean} ({min(known):.{digits}f} to {max(known):.{digits}f})"
-
-
-def _write(path: Path, report: Mapping[str, Any]) -> None:
-    with written_whole(path) as temporary:
-        content = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(content + "\n", encoding="utf-8")
 
 
 def _run(place: Path, *command: str) -> None:

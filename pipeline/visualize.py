@@ -17,7 +17,7 @@ from hydrogate.checks.comparison import Comparison
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.declared import BadParams
 from hydrogate.checks.render.pymol import pymol_script
-from hydrogate.pipeline.hdf5 import written_whole
+from hydrogate.pipeline.artifacts import write_text
 from hydrogate.pipeline.stage import progress_bar
 
 PICTURE = (1200, 900)  # pixels
@@ -107,8 +107,7 @@ def run(
         script.write_text(pymol_script(f"{name}.xyz", atoms.positions, teacher, student, scale, worst), "ascii")
         scripts.append(script)
         entries.append({"script": script.name, **_facts(reference, row, student - teacher)})
-    with written_whole(folder / "index.json") as temporary:
-        temporary.write_text(json.dumps(entries, indent=2, ensure_ascii=True, allow_nan=False) + "\n", "ascii")
+    write_text(folder / "index.json", json.dumps(entries, indent=2, allow_nan=False) + "\n")
     return scripts
 
 

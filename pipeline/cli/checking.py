@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -27,6 +27,9 @@ from hydrogate.pipeline.cli.app import (
 )
 from hydrogate.pipeline.stage import REFUSED, progress_bar
 
+Method: TypeAlias = Annotated[str | None, typer.Option(help="With --audit: the teacher's level of theory.")]
+Weights: TypeAlias = Annotated[Path | None, typer.Option(help="With --audit: the teacher's local weight file.")]
+
 
 @app.command(epilog="Example: hydrogate check my.extxyz --contract labels")
 def check(
@@ -47,8 +50,8 @@ def check(
     sample: Annotated[
         int | None, typer.Option(min=1, help="With --audit: so many random structures, and as many outliers.")
     ] = None,
-    method: Annotated[str | None, typer.Option(help="With --audit: the teacher's level of theory.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="With --audit: the teacher's local weight file.")] = None,
+    method: Method = None,
+    weights: Weights = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Judge over the workers of this Dask scheduler, such as tcp://HOST:8786.")
     ] = None,
@@ -165,8 +168,8 @@ def probe(
     audit: Annotated[
         str | None, typer.Option(help="Have this teacher (xtb, orb) label samples again: minutes, contract labels.")
     ] = None,
-    method: Annotated[str | None, typer.Option(help="With --audit: the teacher's level of theory.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="With --audit: the teacher's local weight file.")] = None,
+    method: Method = None,
+    weights: Weights = None,
     output_format: Format = OutputFormat.TEXT,
 ) -> None:
     """Would the contract have caught it? Spoil copies of the data in every known way and say what passes."""

@@ -54,15 +54,14 @@ def report(
             raise BadParams("--post FILE posts a report that is there; write one first, without --post")
         print(post_comment(post, os.environ))
         return
-    from hydrogate.pipeline.hdf5 import written_whole
+    from hydrogate.pipeline.artifacts import write_text
     from hydrogate.pipeline.report import run
 
     text, marks = run(base=base)
     if output is None:
         print(text, end="")
     else:
-        with written_whole(output) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(output, text)
     for mark in marks if annotations else ():
         print(mark)
 
