@@ -19,7 +19,7 @@ from ase.build import molecule
 from scipy.spatial.transform import Rotation
 
 from hydrogate.checks.dataset import Dataset
-from hydrogate.models.batch import Batch, collate, join
+from hydrogate.models.batch import Batch, collate
 from hydrogate.models.compiled import compiled_energy_and_forces, faithfulness
 from hydrogate.models.loss import Loss
 from hydrogate.models.objective import Labelled, Objective
@@ -321,36 +321,3 @@ def test_what_it_was_not_taught_is_refused(variants: dict[str, Student], change:
     batch = variants["fresh"].collate([molecule("H2O"), strange], torch.float64)
     with pytest.raises(UnsupportedStructure, match=message):
         energy_and_forces(variants["fresh"], batch)
-
-
-def test_references_carry_the_composition(labelled: Dataset) -> None:
-    """Least squares of composition leaves little: energies that are sums of atoms are fitted exactly."""
-    student = small(student_names()[0])
-    batches = [collate([labelled.to_atoms(row)], 4.0) for row in range(len(labelled))]
-    true = {1: -13.0, 6: -1000.5, 7: -1400.25, 8: -2000.0, 9: -2700.0, 16: -10000.0, 17: -12000.0}
-    energies = np.array([sum(true[z] for z in batch.numbers.tolist()) for batch in batches])
-    student.fit_references(batches, energies, 1.5)
-    found = student.reference_energy(join(batches)).numpy()
-    assert np.allclose(found, energies, rtol=0, atol=2e-2)
-    assert np.array_equal(student.double().reference_energy(join(batches)).numpy(), found)
-    assert student.energy_scale.item() == 1.5
-    with pytest.raises(ValueError, match="energy scale"):
-        student.fit_references(batches, energies, 0.0)
-    with pytest.raises(ValueError, match="not finite"):
-        student.fit_references(batches, energies * np.nan, 1.0)
-
-
-@pytest.mark.parametrize("name", student_names())
-def test_it_is_called_as_its_file(name: str) -> None:
-    assert small(name).name == name
-    assert small(name).cutoff > 0
-
-
-def test_names_and_sizes_that_do_not_exist() -> None:
-    with pytest.raises(ValueError, match="did you mean 'painn'"):
-        make_student("pain", {}, SUPPORT)
-    with pytest.raises(ValueError, match="did you mean 'features'"):
-        make_student("painn", {"featurs": 64}, SUPPORT)
-    for value in (0, -3, 2.5):
-        with pytest.raises(ValueError, match="features must be a positive int"):
-            make_student("painn", {"features": value}, SUPPORT)

@@ -1,9 +1,13 @@
-"""Files as other programs write them."""
+"""The command, a project that was decided on, and files as other programs write them."""
 
+import json
+import random
+import shutil
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import h5py
 import lmdb
@@ -17,6 +21,9 @@ from ase.io import write
 from ase.io.jsonio import encode
 
 from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.findings import Finding, Report, Severity, Verdict
+from hydrogate.checks.milestones import Decision
+from hydrogate.pipeline import decide
 from hydrogate.pipeline.cli import main
 from hydrogate.pipeline.hdf5 import write_dataset
 
@@ -125,6 +132,91 @@ def few_atoms(few: Dataset) -> list[Atoms]:
     return labelled_atoms(few)
 
 
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+GOOD = {
+    "force_rmse": {"value": 0.2, "unit": "eV/Å", "n": 200, "low": 0.19, "high": 0.21},
+    "force_rmse_relative": {"value": 0.08, "unit": "", "n": 200, "low": 0.07, "high": 0.09},
+    "hydrogen_force_error": {"value": 0.06, "unit": "", "n": 200, "low": 0.05, "high": 0.07},
+    "angular_error_mean_deg": {"value": 5.4, "unit": "degree", "n": 200, "low": 5.1, "high": 5.8},
+    "hydrogen_fraction": {"value": 0.46, "unit": "", "n": 200},
+    "n_structures": {"value": 200.0, "unit": "molecules", "n": 200},
+    "oxygen_over_carbon": {"value": 0.3, "unit": "", "n": 180, "low": 0.2, "high": 0.4},
+}
+STABLE = {
+    "md_stability": {"value": 1.0, "unit": "", "n": 20},
+    "md_drift": {"value": 0.02, "unit": "meV/atom/ps", "n": 20, "low": 0.01, "high": 0.03},
+}
+
+
+class Project:
+    """A small tree of parameters and metrics whose last run went well."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        shutil.copy(PARAMS, root / "params.yaml")
+        for contract, fingerprint in (("input", "s"), ("structures", "s"), ("labels", "L"), ("predictions", "P")):
+            found = Finding(contract, "finite", Verdict.PASS, Severity.ERROR, "All are finite.", n=1)
+            self.report(contract, found, fingerprint=fingerprint)
+        of = {"labelled_fingerprint": "L", "student_fingerprint": "S"}
+        # Of another split, and not what is judged.
+        other = {"value": 9.0, "unit": "eV/Å", "n": 9}
+        self.write("training", of | {"convergence": {"value": 0.01, "unit": "", "n": 12}, "force_rmse": other})
+        self.write("validation", of | {"split": "test", "predictions_fingerprint": "P"} | GOOD)
+        self.write("md", of | STABLE)
+
+    def write(self, name: str, content: Mapping[str, object]) -> None:
+        """``metrics/<name>.json``."""
+        path = self.root / "metrics" / f"{name}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(content), encoding="utf-8")
+
+    def change(self, name: str, **changes: object) -> None:
+        """Entries of it; None takes one away."""
+        content = json.loads((self.root / "metrics" / f"{name}.json").read_text()) | changes
+        self.write(name, {key: value for key, value in content.items() if value is not None})
+
+    def report(self, contract: str, *findings: Finding, fingerprint: str) -> None:
+        """A contract's findings."""
+        self.write(contract, Report(contract, "druglike", fingerprint, findings).to_dict(strict=True))
+
+    def decided(self, stale: Callable[[Path], list[decide.Stale]] = lambda root: []) -> tuple[Decision, Any]:
+        """The decision, and what was written of it."""
+        decision = decide.run(self.root, stale)
+        decide.write_decision(decision, self.root)
+        written = json.loads((self.root / "metrics/decision.json").read_text(encoding="utf-8"))
+        assert written["next_milestone"] == decision.milestone
+        return decision, written
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """One to be spoilt."""
+    return Project(tmp_path)
+
+
+class Called(NamedTuple):
+    """The exit status of a command, and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Called]:
+    """``hydrogate`` as a user calls it, in an empty folder and a wide terminal."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "300")
+
+    def run(*arguments: object) -> Called:
+        monkeypatch.setattr("sys.argv", ["hydrogate", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return Called(int(end.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
 @pytest.fixture
 def hydrogate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., int]:
     """The command, away from any ./params.yaml; ``hydrogate.output`` is what it printed, in one line."""
@@ -138,3 +230,22 @@ def hydrogate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Cap
         return int(end.value.code or 0)
 
     return call
+
+
+@pytest.fixture(params=["flip", "overwrite", "truncate"])
+def damaged(request: pytest.FixtureRequest) -> Callable[[bytes, int], Iterator[bytes]]:
+    """So many copies of a file's content, each damaged in one place."""
+    rng = random.Random(request.param)
+
+    def copies(whole: bytes, count: int) -> Iterator[bytes]:
+        for _ in range(count):
+            content, place = bytearray(whole), rng.randrange(len(whole))
+            if request.param == "flip":
+                content[place] ^= 1 << rng.randrange(8)
+            elif request.param == "overwrite":
+                content[place : place + 64] = rng.randbytes(min(64, len(whole) - place))
+            else:
+                del content[place:]
+            yield bytes(content)
+
+    return copies

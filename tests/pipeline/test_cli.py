@@ -22,31 +22,6 @@ from hydrogate.pipeline.cli import app
 from hydrogate.pipeline.hdf5 import write_dataset
 
 
-class Result:
-    """What a call printed and its exit status."""
-
-    def __init__(self, status: int, out: str, err: str) -> None:
-        self.status, self.out, self.err = status, out, err
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    """Call ``hydrogate`` in an empty folder."""
-    from hydrogate.pipeline import cli
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: str) -> Result:
-        monkeypatch.setattr(sys, "argv", ["hydrogate", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return Result(int(ended.value.code or 0), out, err)
-
-    return run
-
-
 @pytest.fixture
 def good(labelled: Dataset, tmp_path: Path) -> Path:
     write_dataset(labelled, tmp_path / "good.h5")

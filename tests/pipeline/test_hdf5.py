@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -267,3 +268,21 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         _ = 1 / 0
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_damaged_hdf5_is_refused_or_reads_as_it_was(
+    labelled: Dataset, tmp_path: Path, damaged: Callable[[bytes, int], Iterator[bytes]]
+) -> None:
+    path = tmp_path / "x.h5"
+    write_dataset(labelled.part(0, 12), path)
+    whole, fingerprint = path.read_bytes(), read_dataset(path).fingerprint()
+    refused = 0
+    for content in damaged(whole, 60):
+        path.write_bytes(content)
+        try:
+            assert read_dataset(path).fingerprint() == fingerprint
+        except UnreadableFile as error:
+            refused += 1
+            assert str(path) in str(error)
+            assert "make it again" in str(error)
+    assert refused > 20

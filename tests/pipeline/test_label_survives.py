@@ -24,9 +24,7 @@ from ase import Atoms
 from distributed import LocalCluster
 
 from hydrogate.checks.dataset import Dataset, concatenate
-from hydrogate.pipeline import label
-from hydrogate.pipeline.hdf5 import UnreadableFile, read_dataset, write_dataset
-from hydrogate.pipeline.params import load_params
+from hydrogate.pipeline.hdf5 import read_dataset, write_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = 320
@@ -338,81 +336,3 @@ def test_a_worker_with_another_version_of_the_teacher_is_named(labelling: Labell
     assert "worker tcp://127.0.0.1" in said
     assert "version '1' instead of '2'; install the same" in said
     assert labelling.asked() == []
-
-
-@pytest.mark.parametrize("damage", ["flip", "overwrite", "truncate"])
-def test_damaged_hdf5_is_refused_or_reads_as_it_was(labelled: Dataset, tmp_path: Path, damage: str) -> None:
-    path = tmp_path / "x.h5"
-    write_dataset(labelled.part(0, 12), path)
-    whole, fingerprint = path.read_bytes(), read_dataset(path).fingerprint()
-    random_, refused = random.Random(damage), 0
-    for _ in range(60):
-        content, place = bytearray(whole), random_.randrange(len(whole))
-        if damage == "flip":
-            content[place] ^= 1 << random_.randrange(8)
-        elif damage == "overwrite":
-            content[place : place + 64] = random_.randbytes(min(64, len(whole) - place))
-        else:
-            del content[place:]
-        path.write_bytes(content)
-        try:
-            assert read_dataset(path).fingerprint() == fingerprint
-        except UnreadableFile as error:
-            refused += 1
-            assert str(path) in str(error)
-            assert "make it again" in str(error)
-    assert refused > 20
-
-
-XTB = """
-from pathlib import Path
-from hydrogate.pipeline import label
-from hydrogate.pipeline.hdf5 import read_dataset, write_dataset
-from hydrogate.pipeline.params import Label, load_params
-if __name__ == "__main__":
-    params = load_params(Path("params.yaml")).label.model_copy(update={"workers": 2})
-    write_dataset(label.run(read_dataset(Path("in.h5")), params, Path("progress")), Path("out.h5"))
-"""
-
-
-def stored_labels(path: Path) -> int:
-    if not path.exists():
-        return 0
-    with closing(sqlite3.connect(path)) as connection:
-        return int(connection.execute("SELECT count(*) FROM labels").fetchone()[0])
-
-
-def test_xtb_in_processes_of_its_own_killed_alone_and_with_them(
-    structures: Dataset, labelled: Dataset, tmp_path: Path
-) -> None:
-    write_dataset(structures, tmp_path / "in.h5")
-    (tmp_path / "run.py").write_text(XTB)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    store, command = tmp_path / "progress/labels.sqlite", [sys.executable, "run.py"]
-    kept = 0
-    for kill in (os.kill, os.killpg):
-        process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
-        deadline = time.monotonic() + 120
-        while stored_labels(store) <= kept and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        kill(process.pid, signal.SIGKILL)
-        process.wait()
-        while alive(process.pid) and time.monotonic() < deadline:  # no worker outlives its parent
-            time.sleep(0.05)
-        assert not alive(process.pid)
-        assert kept < stored_labels(store) < len(structures), "killed too late to say anything"
-        kept = stored_labels(store)
-    assert not (tmp_path / "out.h5").exists()
-    params = load_params(ROOT / "params.yaml").label.model_copy(update={"workers": 1})
-    write_dataset(label.run(structures, params, store.parent), tmp_path / "out.h5")
-    # The stage labels structures, no isolated atoms.
-    write_dataset(replace(labelled, isolated_atom_energies=None), tmp_path / "whole.h5")
-    assert (tmp_path / "out.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
-
-
-def alive(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True

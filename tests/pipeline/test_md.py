@@ -1,22 +1,19 @@
-"""``hydrogate md`` as a user calls it, the stage, and other people's trajectories."""
+"""``hydrogate md`` as a user calls it, and the stage."""
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from ase import Atoms, units
+from ase import Atoms
 from ase.build import molecule
-from ase.calculators.emt import EMT
 from ase.io import read, write
-from ase.md.verlet import VelocityVerlet
 
 from hydrogate.checks.dataset import Dataset, concatenate
 from hydrogate.checks.declared import BadParams
@@ -32,26 +29,10 @@ ROOT = Path(__file__).resolve().parents[2]
 SHORT = MdProtocol(count=3, warm_up_ps=0.02, nve_ps=0.1, interval=2, limits=StabilityLimits(nve_ps=0.1, drift=5.0))
 
 
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Result]:
-    from hydrogate.pipeline import cli
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "300")
-
-    def run(*arguments: str) -> Result:
-        monkeypatch.setattr(sys, "argv", ["hydrogate", "md", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return Result(int(ended.value.code or 0), *capsys.readouterr())
-
-    return run
+def call(call: Callable[..., Any]) -> Callable[..., Any]:
+    """``hydrogate md``."""
+    return partial(call, "md")
 
 
 @pytest.fixture
@@ -249,75 +230,8 @@ def test_an_exploded_run_is_written_up_to_where_it_ends(small: Dataset, tmp_path
     assert "exploded at 0.040 ps: a position is not finite" in str(md.judged([found], SHORT, "").report.findings[0])
 
 
-def of_somebody(path: Path) -> None:
-    """ASE's own dynamics of N2 by EMT, as anybody writes them."""
-    atoms = Atoms("N2", [[0, 0, 0], [0, 0, 1.1]], calculator=EMT())
-    atoms.set_velocities([[0, 0, 0.01], [0, 0, -0.01]])
-    dynamics = VelocityVerlet(atoms, 0.5 * units.fs, trajectory=str(path), loginterval=2)
-    dynamics.run(100)
-    dynamics.close()
-
-
-def test_somebody_elses_trajectory(call: Callable[..., Result], tmp_path: Path) -> None:
-    of_somebody(tmp_path / "theirs.traj")
-    result = call("--judge", "theirs.traj", "--time-step", "0.5", "--interval", "2", "--format", "json")
-    report = json.loads(result.out)
-    verdicts = {name: check["verdict"] for name, check in report["checks"].items()}
-    assert verdicts["bonds_kept"] == verdicts["exploded"] == "pass"
-    assert verdicts["energy_drift"] != "not_run"
-    assert report["checks"]["duration"]["observed"]["worst"] == pytest.approx(0.05)
-    result = call("--judge", "theirs.traj")
-    assert result.status == 1
-    assert "check energy_drift: molecule 0 (N2, theirs.traj) has no times" in result.out
-    assert "md_stability: undefined (n = 1)" in result.out
-
-
-def test_what_somebodys_file_lacks_is_said(call: Callable[..., Result], tmp_path: Path) -> None:
-    frames = [molecule("CH3OH") for _ in range(30)]
-    write(tmp_path / "bare.xyz", frames, format="xyz")
-    result = call("--judge", "bare.xyz", "--time-step", "400", "--format", "json")
-    assert result.status == 1
-    verdicts = {name: check["verdict"] for name, check in json.loads(result.out)["checks"].items()}
-    assert verdicts == {"exploded": "not_run", "bonds_kept": "pass", "hydrogens_kept": "pass",
-                        "energy_drift": "not_run", "duration": "pass"}  # fmt: skip
-
-
-def test_somebodys_explosion_is_called_that(call: Callable[..., Result], tmp_path: Path) -> None:
-    frames = [molecule("CH3OH") for _ in range(30)]
-    for index, atoms in enumerate(frames[10:]):
-        atoms.positions[3] += 40.0 * index
-    write(tmp_path / "stable.traj", frames)
-    result = call("--judge", "stable.traj", "--format", "markdown")
-    assert result.status == 1
-    assert "exploded in frame 11: bond" in result.out.replace("\\", "")
-
-
-def test_molecules_in_one_file_are_told_apart(tmp_path: Path) -> None:
-    write(tmp_path / "two.extxyz", [molecule("H2O")] * 3 + [molecule("CH4")] * 2)
-    assert [one.positions.shape for one in read_trajectories(tmp_path / "two.extxyz")] == [(3, 3, 3), (2, 5, 3)]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "why"),
-    [
-        ("none.traj", None, "no such file"),
-        ("torn.traj", b"- of Ulm nonsense", "torn.traj: not readable as a trajectory"),
-        ("empty.extxyz", b"", "empty.extxyz:"),
-    ],
-)
-def test_an_unusable_trajectory_is_refused(
-    call: Callable[..., Result], tmp_path: Path, name: str, content: bytes | None, why: str
-) -> None:
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    result = call("--judge", name)
-    assert result.status == 2
-    assert why in result.err
-    assert "Traceback" not in result.err
-
-
 def test_the_command_runs_a_student_and_refuses_one_that_breaks(
-    call: Callable[..., Result], student: Path, small: Dataset, tmp_path: Path
+    call: Callable[..., Any], student: Path, small: Dataset, tmp_path: Path
 ) -> None:
     write(tmp_path / "some.extxyz", [small.to_atoms(row) for row in range(3)])
     options = ("--warm-up-ps", "0.01", "--nve-ps", "0.1", "--count", "2", "--temperature", "2000")
@@ -333,7 +247,7 @@ def test_the_command_runs_a_student_and_refuses_one_that_breaks(
     assert "exists already" in result.err
 
 
-def test_the_command_runs_a_teacher(call: Callable[..., Result], small: Dataset, tmp_path: Path) -> None:
+def test_the_command_runs_a_teacher(call: Callable[..., Any], small: Dataset, tmp_path: Path) -> None:
     write(tmp_path / "one.extxyz", [small.to_atoms(0)])
     result = call("one.extxyz", "-o", "out.extxyz", "--teacher", "xtb", "--warm-up-ps", "0", "--nve-ps", "0.02",
                   "--interval", "1", "--format", "json")  # fmt: skip
@@ -358,7 +272,7 @@ def test_the_command_runs_a_teacher(call: Callable[..., Result], small: Dataset,
     ],
 )
 def test_a_call_that_cannot_be_used_is_refused_before_any_work(
-    call: Callable[..., Result], student: Path, tmp_path: Path, arguments: tuple[str, ...], why: str
+    call: Callable[..., Any], student: Path, tmp_path: Path, arguments: tuple[str, ...], why: str
 ) -> None:
     write(tmp_path / "some.extxyz", [molecule("H2O")])
     write(tmp_path / "strange.extxyz", [molecule("H2O"), molecule("SiH4")])

@@ -2,14 +2,14 @@
 
 import json
 import shutil
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 
 from hydrogate.checks.planning import WORSENING
-from hydrogate.pipeline import cli, decide
+from hydrogate.pipeline import decide
 from hydrogate.pipeline.plan import run
 
 ROOT = Path(__file__).parents[2]
@@ -105,17 +105,9 @@ def test_an_undefined_metric_needs_the_least_number(project):
 
 
 @pytest.fixture
-def call(monkeypatch, capsys, project):
-    monkeypatch.chdir(project)
-    monkeypatch.setenv("COLUMNS", "120")
-
-    def run_it(*arguments):
-        monkeypatch.setattr(sys, "argv", ["hydrogate", "plan", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return run_it
+def call(call, project):
+    """``hydrogate plan`` in the project."""
+    return partial(call, "plan")
 
 
 def test_the_three_forms(call):

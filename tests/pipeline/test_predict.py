@@ -1,10 +1,10 @@
 """``hydrogate predict`` as a user calls it: what it writes in either format, and what it refuses."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,26 +17,10 @@ from hydrogate.models.students import make_student
 from hydrogate.pipeline.hdf5 import read_dataset, write_dataset
 
 
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Result]:
-    from hydrogate.pipeline import cli
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: str) -> Result:
-        monkeypatch.setattr(sys, "argv", ["hydrogate", "predict", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return Result(int(ended.value.code or 0), *capsys.readouterr())
-
-    return run
+def call(call: Callable[..., Any]) -> Callable[..., Any]:
+    """``hydrogate predict``."""
+    return partial(call, "predict")
 
 
 @pytest.fixture

@@ -1,30 +1,20 @@
 """`hydrogate probe` as a user meets it: 0 when it is done, whatever it found; 2 where there is nothing to probe."""
 
 import json
-import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from hydrogate.checks import Dataset
-from hydrogate.pipeline import cli
 from hydrogate.pipeline.hdf5 import write_dataset
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    """Call ``hydrogate probe`` in an empty folder: exit status, what it printed, what it complained of."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hydrogate", "probe", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return run
+def call(call):
+    """``hydrogate probe``."""
+    return partial(call, "probe")
 
 
 def test_the_matrix_is_printed_and_the_file_stays(call, labelled: Dataset, tmp_path: Path) -> None:

@@ -1,31 +1,23 @@
 """`hydrogate spoil`: the accident happens to as many structures as asked, to a copy, and the contract sees it."""
 
-import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
 from hydrogate.checks import check
 from hydrogate.checks.declared import BadParams
-from hydrogate.pipeline import cli
 from hydrogate.pipeline.formats import read
 from hydrogate.pipeline.hdf5 import read_dataset, write_dataset
 from hydrogate.pipeline.spoil import spoilt
 
 
 @pytest.fixture
-def call(monkeypatch, capsys, tmp_path, labelled):
-    monkeypatch.chdir(tmp_path)
+def call(call, labelled, tmp_path):
+    """``hydrogate spoil good.h5``."""
     write_dataset(labelled, tmp_path / "good.h5")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["hydrogate", "spoil", "good.h5", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return run
+    return partial(call, "spoil", "good.h5")
 
 
 def test_a_share_of_a_split_is_struck_and_the_file_stays(call, labelled, tmp_path):

@@ -2,8 +2,8 @@
 
 import json
 import re
-import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +13,6 @@ from hydrogate.checks.chemistry import most_diverse
 from hydrogate.checks.comparison import Comparison
 from hydrogate.checks.declared import BadParams
 from hydrogate.checks.render.pymol import pymol_script
-from hydrogate.pipeline import cli
 from hydrogate.pipeline.hdf5 import write_dataset
 from hydrogate.pipeline.visualize import Choose, chosen, named, pictures, run
 
@@ -119,25 +118,18 @@ def write_program(folder, line):
     return str(program)
 
 
-def test_the_command(labelled, predicted, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_the_command(labelled, predicted, tmp_path, monkeypatch, call):
     write_dataset(labelled, tmp_path / "labelled.h5")
     test = np.flatnonzero(labelled.split == "test")
     write_dataset(predicted.subset(test), tmp_path / "predicted.h5")
     monkeypatch.setenv("PATH", str(tmp_path))
-
-    def call(*arguments):
-        files = ["--reference", "labelled.h5", "--predicted", "predicted.h5", "--split", "test"]
-        monkeypatch.setattr(sys, "argv", ["hydrogate", "visualize", "-o", "out", *files, *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    status, out, _ = call("--count", "3")
+    files = ["--reference", "labelled.h5", "--predicted", "predicted.h5", "--split", "test"]
+    visualize = partial(call, "visualize", "-o", "out", *files)
+    status, out, _ = visualize("--count", "3")
     assert status == 0
     assert "3 structures" in out
     assert "PyMOL is not installed" in out
     assert len(list((tmp_path / "out").glob("*.pml"))) == 3
-    status, _, err = call("--rows", "3000")
+    status, _, err = visualize("--rows", "3000")
     assert status == 2
     assert "the rows 0 to" in err

@@ -1,0 +1,91 @@
+"""The text of records, and which files an input names: a bad file is refused before anything is read of it."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+from rdkit import Chem
+
+from hydrogate.pipeline.hdf5 import UnreadableFile
+from hydrogate.pipeline.records import raw_records, resolve_input, source_names
+
+ETHANOL = Chem.MolToMolBlock(Chem.MolFromSmiles("CCO")) + "$$$$\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        (b"", "an empty file"),
+        (b"Dear colleague,\nplease find the structures attached.\n", "no SDF file"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(5000), "no SDF file"),
+        (gzip.compress(ETHANOL.encode() * 50)[:-40], "truncated or damaged gzip file"),
+        (b"\x1f\x8b\x08\x00nonsense", "truncated or damaged gzip file"),
+        (gzip.compress(b""), "no SDF file"),
+    ],
+    ids=["empty", "letter", "hdf5", "cut gzip", "false gzip", "empty gzip"],
+)
+def test_an_unusable_file_is_refused_by_name(tmp_path: Path, content: bytes, wanted: str) -> None:
+    path = tmp_path / "odd.sdf.gz"
+    path.write_bytes(content)
+    with pytest.raises(UnreadableFile, match=rf"odd\.sdf\.gz: .*{wanted}"):
+        list(raw_records(path))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"gone\.sdf: no such file"):
+        list(raw_records(tmp_path / "gone.sdf"))
+
+
+def test_a_file_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hydrogate.pipeline.records.LONGEST_RECORD", 1000)
+    path = tmp_path / "long.sdf"
+    path.write_text("M  END\n" * 1000)
+    with pytest.raises(UnreadableFile, match=r"long\.sdf: .* without a record's end"):
+        list(raw_records(path))
+
+
+@pytest.mark.parametrize("unit", [b"\n" * 1000 + b"$$$$\n", ETHANOL.encode()], ids=["empty", "ethanol"])
+def test_a_gzip_bomb_is_refused_before_it_is_all_unpacked(tmp_path: Path, unit: bytes) -> None:
+    path = tmp_path / "bomb.sdf.gz"
+    path.write_bytes(gzip.compress(unit * (40_000_000 // len(unit))))
+    read = 0
+    with pytest.raises(UnreadableFile, match=r"bomb\.sdf\.gz: more than 200 times as large as its gzip file"):
+        for record in raw_records(path):
+            read += len(record)
+    assert read < 28_000_000
+
+
+def test_folders_globs_and_lists_are_resolved(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    for name in ("b.sdf", "a.sdf.gz", "deep/c.SDF"):
+        (tmp_path / name).touch()
+    (tmp_path / "notes.txt").write_text("x")
+    found = resolve_input(str(tmp_path))
+    assert [path.name for path in found.paths] == ["a.sdf.gz", "b.sdf", "c.SDF"]
+    assert found.ignored == 1
+    assert [p.name for p in resolve_input(str(tmp_path / "*.sdf")).paths] == ["b.sdf"]
+    assert [p.name for p in resolve_input(str(tmp_path / "**" / "*.SDF")).paths] == ["c.SDF"]
+    twice = resolve_input([str(tmp_path / "b.sdf"), str(tmp_path), str(tmp_path / "*.sdf")])
+    assert len(twice.paths) == 3
+
+
+@pytest.mark.parametrize("spec", ["nothing/*.sdf", "gone.sdf", "empty", ["gone.sdf"], "notes.txt"])
+def test_an_input_that_names_nothing_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str | list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(UnreadableFile, match=r"(nothing/|gone|empty|notes).*\.sdf or \.sdf\.gz|no file"):
+        resolve_input(spec)
+
+
+def test_an_empty_list_is_refused() -> None:
+    with pytest.raises(UnreadableFile, match="empty list"):
+        resolve_input([])
+
+
+def test_files_of_one_name_keep_their_folder(tmp_path: Path) -> None:
+    paths = [tmp_path / "run1" / "0.sdf", tmp_path / "run2" / "0.sdf"]
+    assert source_names(paths) == ["run1/0.sdf", "run2/0.sdf"]
+    assert source_names([tmp_path / "a.sdf", tmp_path / "deep" / "b.sdf"]) == ["a.sdf", "b.sdf"]
