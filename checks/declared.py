@@ -73,7 +73,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     try:
         content = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise BadParams(f"{path}: no such file; run from the project's root or name a file with --params") from error
+        raise BadParams(f"{path}: no such file; run from the project's root, where params.yaml is") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadParams(f"{path}: not readable as YAML: {error}") from error
     if not isinstance(content, dict):
@@ -90,7 +90,7 @@ def _explain(item: Any, model: Any) -> str:
     where = ".".join(str(part) for part in item["loc"])
     if item["type"] != "extra_forbidden":
         given = "" if item["type"] == "missing" else f", got {item['input']!r:.200}"
-        return f"{where}: {item['msg']}{given}"
+        return f"{where}: {item['msg'].removeprefix('Value error, ')}{given}"
     for part in item["loc"][:-1]:
         model = {f.alias or name: f.annotation for name, f in model.model_fields.items()}[part]
     return f"unknown key {where}{did_you_mean(item['loc'][-1], (f.alias or n for n, f in model.model_fields.items()))}"

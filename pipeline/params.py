@@ -63,6 +63,12 @@ class Regenerate(Section):
     seed: Annotated[int, Field(ge=0)]
 
 
+def _known(kind: str, name: str) -> str:
+    # Read from the folder's names, since students and teachers themselves need torch.
+    refuse_unknown(kind, name, module_names(Path(models.__file__).parent / f"{kind}s"))
+    return name
+
+
 class Label(Section):
     """Labels by the teacher. ``method: null`` is its default, ``workers: 0`` one a core, ``weights`` a file (Orb).
 
@@ -75,6 +81,11 @@ class Label(Section):
     settings: dict[str, Any] = Field(default_factory=dict)
     dipoles: bool
     workers: Annotated[int, Field(ge=0)]
+
+    @field_validator("teacher")
+    @classmethod
+    def _is_known(cls, teacher: str) -> str:
+        return _known("teacher", teacher)
 
 
 class Compute(Section):
@@ -125,12 +136,16 @@ class Train(Section):
     processes: Annotated[int, Field(ge=0)]
     seed: Annotated[int, Field(ge=0)]
 
+    @field_validator("student")
+    @classmethod
+    def _is_known(cls, student: str) -> str:
+        return _known("student", student)
+
     @field_validator("sizes")
     @classmethod
     def _of_known_students(cls, sizes: dict[str, Any]) -> dict[str, Any]:
         for name in sizes:
-            # Read from the folder's names, since the students themselves need torch.
-            refuse_unknown("student", name, module_names(Path(models.__file__).parent / "students"))
+            _known("student", name)
         return sizes
 
     @property

@@ -40,7 +40,10 @@ def files_of(paths: Sequence[Path], input_format: str | None = None) -> list[Pat
 def _files_in(folder: Path, input_format: str | None) -> list[Path]:
     by_format: dict[str, list[Path]] = {}
     aside: list[str] = []
-    for file in sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")):
+    for file in sorted(file for file in folder.iterdir() if not file.name.startswith(".")):
+        if not file.is_file():
+            aside.append(f"{file.name}/")
+            continue
         of = next((name for name, item in FORMATS.items() if file.name.lower().endswith(item.suffixes)), None)
         if of is None or input_format not in (None, of, "spice" if of == "hdf5" else of):
             aside.append(file.name)
@@ -48,11 +51,12 @@ def _files_in(folder: Path, input_format: str | None) -> list[Path]:
             by_format.setdefault(of, []).append(file)
     held = ", ".join(f"{len(files)} {name}" for name, files in by_format.items())
     if len(by_format) != 1:
-        pattern = folder / f"*{next(iter(by_format.values()))[0].suffix}" if by_format else "shards/*.extxyz"
+        pattern = folder / (f"*{next(iter(by_format.values()))[0].suffix}" if by_format else "**/*.extxyz")
         raise BadParams(
             f"{folder}: a folder that holds {held or 'no file of a known format'}: name the files, or a pattern such "
             f"as '{pattern}'"
         )
     if aside:
-        print(f"{folder}: {held} files are read, {len(aside)} others are not ({', '.join(aside[:3])})", file=sys.stderr)
+        more = ", …" if len(aside) > 3 else ""
+        print(f"{folder}: files read: {held}; left aside: {', '.join(aside[:3])}{more}", file=sys.stderr)
     return next(iter(by_format.values()))

@@ -384,6 +384,7 @@ def shards(few: Dataset, written: Written, tmp_path: Path) -> Path:
     for number in range(3):
         written(few.subset(range(4 * number, 4 * number + 4)), ".extxyz").rename(folder / f"{number}.extxyz")
     (folder / "README.md").write_text("Twelve structures.")
+    (folder / "deeper").mkdir()
     (folder / ".hidden.traj").write_text("")
     return folder
 
@@ -392,7 +393,7 @@ def test_a_folder_of_shards_and_a_pattern_that_no_shell_expanded(
     few: Dataset, shards: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert_same(read_all([shards]), few)
-    assert capsys.readouterr().err == f"{shards}: 3 extxyz files are read, 1 others are not (README.md)\n"
+    assert capsys.readouterr().err == f"{shards}: files read: 3 extxyz; left aside: README.md, deeper/\n"
     assert_same(read_all([shards / "*.extxyz"]), few)
     assert_same(read_all([shards.parent / "**" / "[0-9].extxyz"]), few)
     assert files_of([shards / "1.extxyz"]) == [shards / "1.extxyz"]
