@@ -86,7 +86,7 @@ def _tolerated() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, MemoryError) or "alloc" in str(error):
+        if isinstance(error, MemoryError) or "allocation failed" in str(error):
             os._exit(OUT_OF_MEMORY)
 
 
