@@ -102,8 +102,8 @@ def benchmarks(session: nox.Session) -> None:
         if word in session.posargs:
             _run(session, "python", "-m", f"hydrogate.{module}", *session.posargs)
             return
-    modules = {"student": "pipeline.bench_student", "models": "models.bench", "contracts": "pipeline.bench"}
-    modules["labelling"] = "pipeline.bench_labelling"
+    modules = {name: f"pipeline.bench_{name}" for name in ("student", "contracts", "labelling")}
+    modules["models"] = "models.bench"
     how = [word for word in session.posargs if word not in modules]
     for name in [word for word in session.posargs if word in modules] or modules:
         _run(session, "python", "-m", f"hydrogate.{modules[name]}", *how)

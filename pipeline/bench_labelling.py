@@ -22,7 +22,7 @@ import numpy as np
 from hydrogate.checks.dataset import Dataset
 from hydrogate.pipeline import label
 from hydrogate.pipeline.artifacts import write_json
-from hydrogate.pipeline.bench import springs
+from hydrogate.pipeline.bench_contracts import springs
 from hydrogate.pipeline.hdf5 import read_dataset, without_labels
 from hydrogate.pipeline.params import Label
 from hydrogate.pipeline.stage import stage_exit_status

@@ -23,7 +23,7 @@ FORBIDDEN = {
 HOMES = {
     "great_expectations": {
         "checks/distributions.py",
-        "pipeline/bench.py",
+        "pipeline/bench_contracts.py",
         "pipeline/validators/great_expectations_ranges.py",
     },
     "orb_models": {"models/teachers/orb.py", "models/peers/orb.py"},

@@ -1,9 +1,9 @@
 """Speed of the contracts, side by side: each contestant in its own process, once a round, in turn.
 
-``python -m hydrogate.pipeline.bench [quick]`` prints a table and writes ``reports/benchmark-contracts.json``. The data
-set (300,000 structures, 10 million atoms; quick: a tenth) is made in a temporary directory and read from disk by each,
-warm. A ratio is taken round by round against what NumPy needs to read the arrays and to take their minimum, maximum and
-sum, so that a machine that slows down slows both. Imports are timed apart.
+``nox -s benchmarks -- contracts [quick]`` prints a table and writes ``reports/benchmark-contracts.json``. The data set
+(300,000 structures, 10 million atoms; quick: a tenth) is made in a temporary directory and read from disk by each,
+warm. A ratio is taken round by round against what NumPy needs to read the arrays and to take their minimum, maximum
+and sum, so that a machine that slows down slows both. Imports are timed apart.
 """
 
 import multiprocessing

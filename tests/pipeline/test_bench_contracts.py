@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hydrogate.checks import check
-from hydrogate.pipeline import bench
+from hydrogate.pipeline import bench_contracts as bench
 from hydrogate.pipeline.hdf5 import read_dataset
 from hydrogate.pipeline.shards import parts_of
 
