@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -20,6 +20,9 @@ from hydrogate.pipeline.cli.app import (
 )
 from hydrogate.pipeline.stage import REFUSED
 from hydrogate.pipeline.visualize import Choose
+
+if TYPE_CHECKING:
+    from hydrogate.checks.dataset import Dataset
 
 Student: TypeAlias = Annotated[Path, typer.Option(help="The trained student.")]
 STUDENT = Path("data/student.safetensors")
@@ -67,6 +70,32 @@ def evaluate(
     )
 
 
+def _whole_molecules(path: Path, input_format: str | None, units: str | None, keys: str | None) -> "Dataset":
+    """The structures of ``path``, unless it is an SDF file that leaves hydrogen implicit, which no potential knows of.
+
+    Raises
+    ------
+    BadParams
+        Names the first structure without all of its hydrogens.
+    """
+    import numpy as np
+
+    from hydrogate.pipeline.formats import format_of, parse_keys, read
+
+    data = read(path, input_format, units, parse_keys(keys))
+    if format_of(path, input_format) == "sdf":
+        explicit = np.bincount(data.structure_of_atom, data.numbers == 1, len(data)).astype(int)
+        lacking = np.flatnonzero(explicit < data.expected_hydrogens)
+        if len(lacking):
+            row = int(lacking[0])
+            raise BadParams(
+                f"{path}: {data.name(row)} has {explicit[row]} explicit H, its valences imply "
+                f"{data.expected_hydrogens[row]}; {len(lacking)} of {len(data)} structures lack some, and would be taken "
+                "for another substance. Make them explicit: RDKit's AddHs(mol, addCoords=True)"
+            )
+    return data
+
+
 @app.command(epilog="Example: hydrogate predict new.sdf -o predicted.extxyz --student data/student.safetensors")
 def predict(
     path: Annotated[Path, typer.Argument(help="Structures in any format that `hydrogate check` reads.")],
@@ -80,10 +109,9 @@ def predict(
 ) -> None:
     """Write energies (eV) and forces (eV/Å) of structures as a trained student predicts them."""
     from hydrogate.pipeline import predict as stage
-    from hydrogate.pipeline.formats import parse_keys, read
 
     stage.refuse_output(output, force)
-    predicted = stage.run(read(path, input_format, units, parse_keys(keys)), student, batch_size)
+    predicted = stage.run(_whole_molecules(path, input_format, units, keys), student, batch_size)
     stage.write_predictions(predicted, output)
     print(f"{output}: {predicted!r}")
 
@@ -128,10 +156,8 @@ def md(
         frame_fs = None if time_step is None else time_step * (interval or 1)
         found = stage.judged(trajectories.read_trajectories(path, frame_fs), protocol, str(path))
     else:
-        from hydrogate.pipeline.formats import parse_keys, read
-
         trajectories.refuse_output(output, force)
-        data = read(path, input_format, units, parse_keys(keys))
+        data = _whole_molecules(path, input_format, units, keys)
         rows = stage.chosen(data, protocol.count, protocol.seed, split)
         if teacher:
             identity, make = stage.teacher_identity(teacher), partial(teacher_potential, teacher)

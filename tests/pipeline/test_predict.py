@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from ase.io import read, write
+from rdkit import Chem
+from rdkit.Chem import AllChem
 
 from hydrogate.checks.dataset import Dataset
 from hydrogate.models.potential import Student, Support, predict, save_student
@@ -71,6 +73,10 @@ def test_it_reads_and_writes_extxyz(call, student: Student, few: Dataset, tmp_pa
         (("some.h5", "-o", "out.h5", "--student", "gone.safetensors"), "gone.safetensors: no such file"),
         (("some.h5", "-o", "out.h5", "--student", "some.h5"), "some.h5: not a student file"),
         (("none.h5", "-o", "out.h5"), "no structure to predict"),
+        (
+            ("bare.sdf", "-o", "out.h5"),
+            "structure 0 (C2O, bare.sdf record 0) has 0 explicit H, its valences imply 6; 1 of 1",
+        ),
         (("strange.h5", "-o", "out.h5"), "has total charge -1; student 'so3lr' was taught total charge 0 only"),
     ],
 )
@@ -79,6 +85,9 @@ def test_what_cannot_be_predicted_is_refused(
 ) -> None:
     write_dataset(few.subset([]), tmp_path / "none.h5")
     write_dataset(replace(few, charge=np.full(len(few), -1, np.int16)), tmp_path / "strange.h5")
+    ethanol = Chem.MolFromSmiles("CCO")
+    AllChem.EmbedMolecule(ethanol, randomSeed=0)
+    Chem.MolToMolFile(ethanol, str(tmp_path / "bare.sdf"))
     result = call("--student", "student.safetensors", *arguments)
     assert result.status == 2
     assert why in result.err
