@@ -90,7 +90,7 @@ def _whole_molecules(path: Path, input_format: str | None, units: str | None, ke
             row = int(lacking[0])
             raise BadParams(
                 f"{path}: {data.name(row)} has {explicit[row]} explicit H, its valences imply "
-                f"{data.expected_hydrogens[row]}; {len(lacking)} of {len(data)} structures lack some, and would be taken "
+                f"{data.expected_hydrogens[row]}; {len(lacking)} of {len(data)} lack some, and would be taken "
                 "for another substance. Make them explicit: RDKit's AddHs(mol, addCoords=True)"
             )
     return data
