@@ -17,7 +17,9 @@ from hydrogate.checks.tally import Rows, Tally
 _STUDENT = "The student or the graph that evaluated it is at fault: run its conformance tests (tests/models)."
 
 
-@rule("predictions", remedy="Run the validate stage again on the present data set.")
+@rule(
+    "predictions", remedy="Run the validate stage again on the present data set; of files, name the split with --split."
+)
 def same_structures(subject: Subject, bounds: Bounds) -> Asking:
     """The predictions are of the held-out structures: same atoms, same positions, same order."""
     if subject.held_out is None:

@@ -44,6 +44,7 @@ def check(
     reference: Annotated[
         Path | None, typer.Option(help="A trusted data set to compare with; of predictions, the held-out structures.")
     ] = None,
+    split: Annotated[str | None, typer.Option(help="Take the reference's structures of this split alone.")] = None,
     audit: Annotated[
         str | None, typer.Option(help="Have this teacher (xtb, orb) label a sample again: contract labels.")
     ] = None,
@@ -64,7 +65,7 @@ def check(
     """Hold data against a contract: 0 it holds, 1 it does not, 2 the input or the call cannot be used."""
     asked = _audit(contract, audit, method, weights, sample)
     report, judged_with = _judge(
-        paths, contract, profile, params, units, input_format, keys, reference, asked, scheduler
+        paths, contract, profile, params, units, input_format, keys, reference, split, asked, scheduler
     )
     print_report(report, output_format, strict)
     if junit or data_docs:
@@ -87,6 +88,7 @@ def _judge(
     input_format: str | None,
     keys: str | None,
     reference: Path | None,
+    split: str | None,
     audit: Audit | None,
     scheduler: str | None,
 ) -> tuple[Report, list[Override]]:
@@ -102,6 +104,8 @@ def _judge(
     if contract == "input" and (reference or scheduler):
         given = "--reference: contract 'input' compares with nothing"
         raise BadParams(given if reference else "--scheduler: contract 'input' counts the records in this process")
+    if split and not reference:
+        raise BadParams(f"--split {split}: the split of a --reference; name one with it")
     overrides = declared_overrides(params)
     if contract == "input":
         from hydrogate.pipeline.sdf import read_input
@@ -111,7 +115,7 @@ def _judge(
     declared = (input_format, units, parse_keys(keys))
     with cluster(scheduler) if scheduler else nullcontext(over_threads) as gather:
         parts = parts_of(paths, *declared, gather=gather)
-        overrides, inputs = _asked_for(parts.whole, contract, profile, overrides, declared, reference, audit)
+        overrides, inputs = _asked_for(parts.whole, contract, profile, overrides, declared, reference, audit, split)
         return judge(parts, contract, profile=profile, overrides=overrides, **inputs), overrides
 
 
@@ -133,6 +137,7 @@ def _asked_for(
     declared: tuple[str | None, str | None, dict[str, str]],
     reference: Path | None,
     audit: Audit | None,
+    split: str | None = None,
     quiet: bool = False,
 ) -> tuple[list[Override], dict[str, Any]]:
     """What ``--reference`` and ``--audit`` add to the bounds and to the inputs of a contract."""
@@ -143,6 +148,10 @@ def _asked_for(
         # A format that says its keys and units itself is left to, whatever those of the data are.
         itself = format_of(reference) in ("hdf5", "sdf")
         compared = read(reference, *(() if itself else declared))
+        if split:
+            from hydrogate.pipeline.evaluate import of_split
+
+            compared = of_split(compared, split)
         inputs["held_out" if contract == "predictions" else "compared_with"] = compared
         overrides = switched_on(COMPARING.get(contract, ()), "--reference", contract, profile, overrides)
     if audit:

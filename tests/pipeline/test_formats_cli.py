@@ -97,3 +97,17 @@ def test_a_reference_of_the_projects_own_format_says_its_units_itself(
     path = written(replace(labelled, energy=labelled.energy / units.Hartree, _cache={}), ".traj")
     call = ("check", path, "--contract", "predictions", "--reference", reference, "--units", "hartree,angstrom")
     assert hydrogate(*call) in (0, 1), hydrogate.output
+
+
+def test_predictions_of_one_split_beside_a_reference_of_all(
+    labelled: Dataset, written: Written, hydrogate: Callable[..., int]
+) -> None:
+    held_out = written(labelled.subset(np.flatnonzero(labelled.split == "test")), ".h5")
+    predicted = held_out.rename(held_out.with_name("predicted.h5"))
+    reference = written(labelled, ".h5")
+    call = ("check", predicted, "--contract", "predictions", "--reference", reference, "--format", "markdown")
+    assert hydrogate(*call) == 1
+    assert "name the split with" in hydrogate.output
+    assert hydrogate(*call, "--split", "test") == 0, hydrogate.output
+    assert hydrogate(*call, "--split", "tset") == 2
+    assert "did you mean 'test'?" in hydrogate.output
