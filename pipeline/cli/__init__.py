@@ -12,7 +12,7 @@ COMMANDS = (checking, data, students, deciding)
 
 
 def main() -> None:
-    """The console command's entry point."""
+    """Run the command that the command line names."""
 
     def call() -> int:
         try:

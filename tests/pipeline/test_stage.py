@@ -1,5 +1,8 @@
 """The exit status of a stage, and what is said with it."""
 
+import subprocess
+import sys
+
 import pytest
 
 from hydrogate.checks import ContractViolation
@@ -45,3 +48,17 @@ def test_off_a_terminal_the_bar_is_one_line(capsys: pytest.CaptureFixture[str]) 
     with progress_bar("label", total=3, unit="structures") as advance:
         advance(3)
     assert capsys.readouterr().err == "label: 3 structures\n"
+
+
+@pytest.mark.parametrize("module", ["typer", "hydrogate.checks", "h5py"])
+def test_ctrl_c_while_the_command_is_imported_is_one_line(module: str) -> None:
+    code = f"""
+import signal, sys
+sys.addaudithook(
+    lambda event, of: signal.raise_signal(signal.SIGINT) if event == "import" and of[0] == {module!r} else None
+)
+from hydrogate.pipeline.start import main
+main()
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (130, "interrupted before anything was done\n")
