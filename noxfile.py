@@ -190,6 +190,14 @@ def fuzz(session: nox.Session) -> None:
     _run(session, "python", "tests/fuzz_readers.py", *session.posargs)
 
 
+@nox.session(venv_backend="none")
+def mutation(session: nox.Session) -> None:
+    """Mutation testing of checks/: `-- gates judge`, `-- --sample 200 --seed 1`; resumable; needs Linux."""
+    _project(session)
+    _run(session, "python", "-m", "pip", "install", "--quiet", "-e", ".[mutation]")
+    _run(session, "python", "tests/mutate_checks.py", *session.posargs)
+
+
 @nox.session(reuse_venv=True)
 def lowest(session: nox.Session) -> None:
     """The tests with the lowest versions that pyproject.toml allows; arguments go to pytest."""

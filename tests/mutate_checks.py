@@ -1,0 +1,358 @@
+"""Mutation testing of ``checks/``: `nox -s mutation -- gates`. Which small changes of the code does no test notice?
+
+A mutant is a module with one change (the operators are mutmut's). It lives in the memory of one forked process, which
+imports it in the module's place and runs the module's tests until one fails; no file is touched. What has been tested
+is kept in ``reports/mutation`` by the content of the mutant, so that a run goes on where the last one ended; survivors
+are tested again. `tests/mutation_survivors.yaml` says of survivors why they change nothing that matters.
+
+Left out: ``kernels`` (its machine code is cached by file; test_kernels holds it to the formulas), ``render`` (text),
+modules that no test of ``checks/`` names, and what the tests run in a process of their own, which has the module as it
+is.
+"""
+
+import argparse
+import ast
+import hashlib
+import importlib
+import importlib.util
+import json
+import os
+import pickle
+import random
+import re
+import resource
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+import libcst as cst
+import pytest
+import yaml
+from libcst.metadata import ByteSpanPositionProvider, MetadataWrapper
+from mutmut.mutation.mutators import mutation_operators
+
+ROOT = Path(__file__).resolve().parents[1]
+TESTS = ROOT / "tests" / "checks"
+REASONS = ROOT / "tests" / "mutation_survivors.yaml"
+LEFT_OUT = {"__init__", "kernels"}
+KEPT = {"structures", "labelled"}  # fixtures of the whole session: seconds to make, the same for every mutant
+MOST_NAMED = 3  # test files that name most of a module's functions run beside its own and those that import it
+SLOWER, START = 10, 20  # times the CPU time of the tests, and s: what loops longer is killed
+WAITS = 30  # times that, of the clock: what hangs longer is killed
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """``line`` of a module before and after the change; ``start`` and ``end`` of what is replaced, in bytes."""
+
+    module: str
+    line: int
+    before: str
+    after: str
+    start: int
+    end: int
+    text: str
+
+    @property
+    def key(self) -> str:
+        """The same for the same change of the same module."""
+        changed = mutated(source_of(self.module), self)
+        return hashlib.sha256(changed).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a mutant: ``killed``, ``timeout`` or ``survived``, by which test, in how much CPU time (s)."""
+
+    key: str
+    module: str
+    line: int
+    before: str
+    after: str
+    result: str
+    test: str
+    cpu: float
+
+
+@cache
+def source_of(module: str) -> bytes:
+    """As it stood when it was first asked for: an editor may save it meanwhile."""
+    return (ROOT / "checks" / f"{module}.py").read_bytes()
+
+
+def mutated(source: bytes, mutant: Mutant) -> bytes:
+    return source[: mutant.start] + mutant.text.encode() + source[mutant.end :]
+
+
+class _Finder(cst.CSTVisitor):
+    """Where an operator can be applied; annotations and decorators are left alone, and so is the case of a text."""
+
+    METADATA_DEPENDENCIES = (ByteSpanPositionProvider,)
+
+    def __init__(self) -> None:
+        self.found: list[tuple[int, int, cst.CSTNode]] = []
+
+    def on_visit(self, node: cst.CSTNode) -> bool:
+        if isinstance(node, (cst.Annotation, cst.Decorator, cst.Match)):
+            return isinstance(node, cst.Match)
+        if isinstance(node, cst.AnnAssign) and "TypeAlias" in str(node.annotation):
+            return False
+        span = self.get_metadata(ByteSpanPositionProvider, node, None)
+        for kind, operator in mutation_operators:
+            if span is not None and isinstance(node, kind):
+                changed = list(operator(node))
+                for other in changed[:1] if isinstance(node, cst.SimpleString) else changed:
+                    self.found.append((span.start, span.start + span.length, other))
+        return True
+
+
+def mutants_of(module: str) -> Iterator[Mutant]:
+    """Every mutant of a module that compiles, once."""
+    source = source_of(module)
+    tree = cst.parse_module(source)
+    finder = _Finder()
+    MetadataWrapper(tree).visit(finder)
+    known = {source}
+    for start, end, node in sorted(finder.found, key=lambda item: item[:2]):
+        draft = Mutant(module, 0, "", "", start, end, tree.code_for_node(node))
+        content = mutated(source, draft)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", SyntaxWarning)
+                compile(content, "mutant", "exec")
+        except SyntaxError:
+            continue
+        if content not in known:
+            known.add(content)
+            yield replace(draft, **_difference(source, content))
+
+
+def _difference(source: bytes, content: bytes) -> dict[str, Any]:
+    """The lines that differ, as in a report, and the number of the first."""
+    old, new = source.decode().splitlines(), content.decode().splitlines()
+    least = min(len(old), len(new))
+    same = next((i for i in range(least) if old[i] != new[i]), least)
+    end = next((i for i in range(least - same - 1) if old[-1 - i] != new[-1 - i]), max(least - same - 1, 0))
+    texts = (" ".join(map(str.strip, lines[same : len(lines) - end])) for lines in (old, new))
+    return {"line": same + 1, "before": next(texts), "after": next(texts)}
+
+
+def tests_of(module: str) -> list[Path]:
+    """The module's own test file first, then those that import it, then those that name most of its functions."""
+    defined = [n.name for n in ast.parse(source_of(module)).body if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
+    names = re.compile(r"\b(?:" + "|".join([name for name in defined if "_" in name.strip("_")] or ["$^"]) + r")\b")
+    imports = re.compile(rf"hydrogate\.checks\.{module.replace('/', '.')}\b")
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted(TESTS.glob("test_*.py"))}
+    own = [TESTS / f"test_{Path(module).name}.py"]
+    named = sorted((path for path in texts if names.search(texts[path])), key=lambda p: -len(names.findall(texts[p])))
+    chosen = [*own, *(path for path in texts if imports.search(texts[path])), *named[:MOST_NAMED]]
+    return [path for path in dict.fromkeys(chosen) if path in texts]
+
+
+class _InPlace(MetaPathFinder, Loader):
+    """Imports one module from changed code."""
+
+    def __init__(self, module: str, code: CodeType) -> None:
+        self.name, self.code = f"hydrogate.checks.{module.replace('/', '.')}", code
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        return importlib.util.spec_from_loader(name, self, origin=self.code.co_filename) if name == self.name else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__file__ = self.code.co_filename
+        exec(self.code, module.__dict__)
+
+
+class _Watch:
+    """What pytest tells of a run; keeps the slow fixtures, or gives back what was kept."""
+
+    def __init__(self, kept: dict[str, bytes]) -> None:
+        self.kept, self.failed, self.cpu = kept, "", dict[str, float]()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> Iterator[None]:
+        name = fixturedef.argname
+        if name in self.kept:
+            value = pickle.loads(self.kept[name])
+            fixturedef.func = lambda **_: value
+        made = yield
+        if name in KEPT and name not in self.kept:
+            self.kept[name] = pickle.dumps(made)
+        return made
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: Any, nextitem: Any) -> Iterator[None]:
+        start = time.process_time()
+        done = yield
+        self.cpu[item.path.name] = self.cpu.get(item.path.name, 0.0) + time.process_time() - start
+        return done
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed and not self.failed:
+            self.failed = report.nodeid
+
+    def pytest_collectreport(self, report: Any) -> None:
+        self.pytest_runtest_logreport(report)
+
+
+def _run(files: Sequence[Path], kept: dict[str, bytes], quick: bool) -> tuple[int, _Watch]:
+    from hypothesis import Phase, settings
+
+    # The same examples each time, none remembered, and a failure is enough: it need not become small.
+    phases = [Phase.explicit, Phase.generate]
+    settings.register_profile("mutation", database=None, derandomize=True, phases=phases)
+    settings.load_profile("mutation")
+    watch = _Watch(kept)
+    how = ["-x", "-q", "--assert=plain", "--tb=no" if quick else "--tb=short"]
+    return int(pytest.main([*how, "-p", "no:cacheprovider", *map(str, files)], plugins=[watch])), watch
+
+
+def _forked(work: Any, limit: float, quiet: bool) -> tuple[Any, int, float]:
+    """What ``work`` returns in a process of its own; its exit status; its CPU time, s. None where it ended badly."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reading)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(limit), int(limit) + 1))
+        signal.alarm(int(WAITS * limit))
+        if quiet:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 1)
+            os.dup2(null, 2)
+        try:
+            answer = pickle.dumps(work())
+            with os.fdopen(writing, "wb") as pipe:
+                pipe.write(answer)
+        except Exception:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(0)
+    os.close(writing)
+    try:
+        with os.fdopen(reading, "rb") as pipe:
+            answer = pipe.read()
+    except KeyboardInterrupt:
+        os.kill(child, signal.SIGKILL)
+        raise
+    _, status, used = os.wait4(child, 0)
+    return pickle.loads(answer) if answer else None, status, used.ru_utime + used.ru_stime
+
+
+def baseline(files: Sequence[Path]) -> tuple[dict[str, bytes], dict[str, float], list[str]]:
+    """The tests of the code as it is, which must pass: kept fixtures, CPU time of each file (s), modules imported."""
+
+    def work() -> tuple[int, dict[str, bytes], dict[str, float], list[str]]:
+        code, watch = _run(files, {}, quick=False)
+        ours = re.compile(r"hydrogate$|hydrogate\.(checks|pipeline)\b|tests\b|conftest$|test_|__")
+        # Nothing that could have imported the mutant: that is imported anew for every one.
+        return code, watch.kept, watch.cpu, [name for name in sys.modules if not ours.match(name)]
+
+    answer, _, _ = _forked(work, 3600.0, quiet=False)
+    if answer is None or answer[0]:
+        sys.exit(f"the tests fail without a mutant: {', '.join(path.name for path in files)}")
+    return answer[1], answer[2], answer[3]
+
+
+def test(mutant: Mutant, files: Sequence[Path], kept: dict[str, bytes], cpu: float) -> Outcome:
+    """Run the tests on one mutant."""
+    path = str(ROOT / "checks" / f"{mutant.module}.py")
+
+    def work() -> tuple[int, str]:
+        code = compile(mutated(source_of(mutant.module), mutant), path, "exec")
+        sys.meta_path.insert(0, _InPlace(mutant.module, code))
+        for some in (files[:1], files[1:]):  # most end at the first file; the others need not be imported for them
+            failed, watch = _run(some, kept, quick=True) if some else (0, _Watch({}))
+            if failed:
+                return failed, watch.failed
+        return 0, ""
+
+    answer, status, used = _forked(work, SLOWER * cpu + START, quiet=True)
+    if answer is None:
+        if not os.WIFSIGNALED(status):
+            sys.exit(f"{mutant}: the process that tests it ended without an answer")
+        result, by = "timeout", f"signal {os.WTERMSIG(status)}"
+    else:
+        result, by = "killed" if answer[0] else "survived", answer[1]
+    return Outcome(mutant.key, mutant.module, mutant.line, mutant.before, mutant.after, result, by, round(used, 2))
+
+
+def main() -> None:
+    """Test the mutants that were not tested before, and say which survive."""
+    parser = argparse.ArgumentParser(prog="nox -s mutation --", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("modules", nargs="*", help="of checks/, e.g. gates, accidents/catalogue; all, if none is named")
+    parser.add_argument("--sample", type=int, help="as many mutants, drawn by chance from the modules")
+    parser.add_argument("--own", action="store_true", help="only the module's own test file: quick, and strict")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    parser.add_argument("--results", type=Path, default=ROOT / "reports" / "mutation", help="folder of what was tested")
+    chosen = parser.parse_args()
+    paths = [*(ROOT / "checks").glob("*.py"), *(ROOT / "checks" / "accidents").glob("*.py")]
+    known = sorted(str(p.relative_to(ROOT / "checks").with_suffix("")) for p in paths if p.stem not in LEFT_OUT)
+    if unknown := set(chosen.modules) - set(known):
+        parser.error(f"{', '.join(sorted(unknown))}: no module to mutate; there are {', '.join(known)}")
+    mutants = {module: list(mutants_of(module)) for module in chosen.modules or known}
+    if chosen.sample is not None:
+        every = [mutant for of_module in mutants.values() for mutant in of_module]
+        drawn = random.Random(chosen.seed).sample(every, min(chosen.sample, len(every)))
+        mutants = {module: [mutant for mutant in drawn if mutant.module == module] for module in mutants}
+    chosen.results.mkdir(parents=True, exist_ok=True)
+    reasons = yaml.safe_load(REASONS.read_text(encoding="utf-8")) or {}
+    for module, of_module in mutants.items():
+        if of_module:
+            files = tests_of(module)[: 1 if chosen.own else None]
+            if files:
+                _module(module, of_module, files, chosen.results, reasons.get(module, []))
+            else:
+                print(f"{module}: {len(of_module)} mutants, no test of checks/ names the module")
+
+
+def _module(
+    module: str, mutants: Sequence[Mutant], files: Sequence[Path], folder: Path, reasons: Sequence[dict[str, str]]
+) -> None:
+    log = folder / f"{module.replace('/', '.')}.jsonl"
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    done = {outcome.key: outcome for outcome in (Outcome(**json.loads(line)) for line in lines)}
+    explained = {(reason["before"], reason["after"]) for reason in reasons}
+    keys = {mutant.key: mutant for mutant in mutants}
+    open_ = [
+        mutant
+        for key, mutant in keys.items()
+        if (mutant.before, mutant.after) not in explained and (key not in done or done[key].result == "survived")
+    ]
+    if open_:
+        kept, cpu, names = baseline(files)
+        for name in names:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    importlib.import_module(name)
+                except Exception:  # a part of a library that cannot be imported by itself is imported by each mutant
+                    continue
+        files = [files[0], *sorted(files[1:], key=lambda path: cpu.get(path.name, 0.0))]
+        for count, mutant in enumerate(open_, 1):
+            outcome = test(mutant, files, kept, sum(cpu.values()))
+            done[outcome.key] = outcome
+            with log.open("a", encoding="utf-8") as out:
+                out.write(json.dumps(asdict(outcome), ensure_ascii=False) + "\n")
+            print(f"{module} {count}/{len(open_)} line {mutant.line}: {outcome.result} ({outcome.cpu} s)", flush=True)
+    tested = [done[key] for key in keys if key in done]
+    alive = [o for o in tested if o.result == "survived" and (o.before, o.after) not in explained]
+    equal = sum((mutant.before, mutant.after) in explained for mutant in mutants)
+    for outcome in alive:
+        print(f"checks/{module}.py:{outcome.line}\n  - {outcome.before}\n  + {outcome.after}")
+    cost = sum(o.cpu for o in tested) / max(len(tested), 1)
+    print(f"{module}: {len(mutants)} mutants, {equal} explained, {len(alive)} survived; {cost:.1f} s of CPU each")
+
+
+if __name__ == "__main__":
+    main()
