@@ -168,6 +168,8 @@ def test_a_one_sided_gate_needs_a_narrower_interval():
     [
         ("<=", 0.25, 0.24, 0.26, "pass", None),
         ("<=", 0.25, 0.20, 0.30, "pass", None),
+        ("<", 0.25, 0.20, 0.29, "pass", None),
+        (">", 0.25, 0.21, 0.30, "pass", None),
         ("<=", 0.25, 0.15, 0.35, "undecided", 400),
         ("<=", 0.28, 0.26, 0.29, "fail", None),  # worse, and shown to be
         ("<=", 0.28, 0.24, 0.32, "undecided", 178),  # beyond 0.25 sooner than within 0.30
@@ -183,6 +185,15 @@ def test_a_tolerance_passes_what_is_not_shown_to_be_worse_and_cannot_be_much_wor
     judgement = judge("g", gate(comparison, tolerance=0.05), Metric(value, "eV/Å", 100, low, high))
     assert str(judgement.verdict) == expected
     assert judgement.molecules_needed == (needed and pytest.approx(needed, abs=1))
+
+
+def test_an_interval_that_ends_on_the_threshold_is_decided_by_one_more_molecule():
+    assert judge("g", gate(), Metric(0.1875, "eV/Å", 100, 0.125, 0.25)).molecules_needed == 101
+
+
+def test_a_range_may_be_one_value():
+    one = between(0.5, 0.5, confidence=0)
+    assert (verdict(one, 0.5), verdict(one, 0.5000001)) == ("pass", "fail")
 
 
 def test_where_molecules_and_interval_are_both_short_the_larger_number_is_told():
