@@ -200,7 +200,7 @@ def _validation(results: Mapping[str, Any], setting: str) -> Metrics:
 def _cell(metric: Mapping[str, Any] | None) -> str:
     if metric is None:
         return "no such atom"
-    if metric["value"] is None:
+    if metric["value"] in (None, "undefined"):
         return "undefined"
     interval = [metric.get("low"), metric.get("high")]
     largest = max(abs(number) for number in (metric["value"], *interval) if number is not None)

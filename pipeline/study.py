@@ -228,7 +228,8 @@ def _values(runs: Sequence[Mapping[str, Any]], key: str) -> Iterator[float | Non
         value: Any = found
         for name in key.split("."):
             value = value.get(name) if isinstance(value, Mapping) else None
-        yield value.get("value") if isinstance(value, Mapping) else value
+        value = value.get("value") if isinstance(value, Mapping) else value
+        yield value if isinstance(value, int | float) else None  # the files say "undefined"
 
 
 def _cell(values: Sequence[float | None]) -> str:

@@ -17,6 +17,8 @@ def metrics(setting):
         file: json.loads((ROOT / f"metrics/{file}.json").read_text("utf-8"))
         for file in ("validation", "training", "md", "structures")
     }
+    if setting == "bare":
+        found["validation"]["force_rmse_H"] = {"value": "undefined", "unit": "eV/Å", "n": 0}
     found["validation"]["force_rmse"] = {**METRIC, "value": 0.25 if setting == "bare" else 0.125}
     return found
 
@@ -56,6 +58,8 @@ def test_tables_hold_each_figure_with_its_interval(report):
     assert row in TABLES["acceptance"](kept)
     assert "| stable in MD, of 20 molecules | 1 |  | 1.00 | 1.00 | 1.00 |" in TABLES["acceptance"](kept)
     assert "finite differences | ≤ 0.001 |  | 1e-08 | 1e-08 | 1e-08 |" in TABLES["acceptance"](kept)
+    assert TABLES["atoms"](kept).splitlines()[3].endswith("| undefined |")
+    assert "| bare | 0.250 | " in TABLES["runs"](kept)
     assert "| C | " in TABLES["control"](kept)
     assert TABLES["control"](kept).splitlines()[-1].endswith("| 0.125 (0.100 to 0.150) |")
     assert "| 0.1 | 0.125 (0.100 to 0.150) |" in TABLES["distorted"](kept)

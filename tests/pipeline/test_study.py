@@ -91,8 +91,10 @@ def test_a_setting_can_be_run_alone(project):
 
 def test_a_column_may_be_what_a_check_observed():
     declared = SMALL.model_copy(update={"columns": {"similarity": "structures.checks.split_similarity.observed.mean"}})
-    metrics = {"structures": {"checks": {"split_similarity": {"observed": {"mean": 0.25}}}}}
-    runs = [{"setting": "one", "seed": 0, "metrics": metrics}, {"setting": "two", "seed": 0, "metrics": {}}]
+    metrics, unknown = (
+        {"structures": {"checks": {"split_similarity": {"observed": {"mean": value}}}}} for value in (0.25, "undefined")
+    )
+    runs = [{"setting": "one", "seed": 0, "metrics": metrics}, {"setting": "two", "seed": 0, "metrics": unknown}]
     assert study.table(declared, {"runs": runs}).splitlines()[2:] == ["| one | 0.250 |", "| two | undefined |"]
 
 
