@@ -12,7 +12,7 @@ from hydrogate.checks import Dataset, Finding, Report, Severity, Verdict, check
 from hydrogate.checks.declared import BadParams
 from hydrogate.checks.parts import Parts
 from hydrogate.checks.render.text import report_text
-from hydrogate.checks.waivers import read_waivers
+from hydrogate.checks.waivers import finding_of_waivers, read_waivers
 
 FOREVER = "2999-12-31"
 
@@ -151,6 +151,35 @@ def test_a_waiver_without_an_effect_warns(structures: Dataset) -> None:
     assert report.holds(strict=False)
     assert found(report, "waivers").severity is Severity.WARN
     assert "has nothing to waive" in found(report, "waivers").message
+
+
+def test_what_is_said_of_waivers_themselves() -> None:
+    declared = [
+        waiver(expires="2020-01-31", structures=["a.sdf record 3"]),
+        waiver(pattern=None, fingerprint="0123456789abcdef"),
+        waiver(pattern="used*"),
+    ]
+    expired, idle, used = read_waivers([("p", {"waivers": declared})])
+    signed = "A. Curator until {}: published that way"
+    assert finding_of_waivers("structures", [expired, idle, used], [used], "f" * 64, date(2020, 2, 1)) == Finding(
+        "structures",
+        "waivers",
+        Verdict.FAIL,
+        message=f"the waiver of min_distance for a.sdf record 3, old*.sdf ({signed.format('2020-01-31')}) has expired; "
+        f"the waiver of min_distance for the data set 0123456789ab ({signed.format(FOREVER)}) has nothing to waive. "
+        f"A check of the data set as a whole is waived by its fingerprint, here {'f' * 64}.",
+        severity=Severity.ERROR,
+        remedy="Mend the data, renew the waiver with its reason, or take it out of contracts.waivers.",
+        n=3,
+        n_bad=2,
+        reason="what is let pass for ever is no longer a contract",
+        source="contracts.waivers",
+    )
+    last_day = finding_of_waivers("structures", [expired, used], [used], "", date(2020, 1, 31))
+    assert last_day and (last_day.severity, last_day.n_bad) == (Severity.WARN, 1)
+    alone = finding_of_waivers("structures", [expired], [], "", date(2020, 2, 1))
+    assert alone and alone.message.endswith(") has expired.")
+    assert finding_of_waivers("structures", [used], [used], "", date(2020, 1, 31)) is None
 
 
 @pytest.fixture
