@@ -38,6 +38,7 @@ from typing import Any
 import libcst as cst
 import pytest
 import yaml
+from hypothesis import Phase, settings
 from libcst.metadata import ByteSpanPositionProvider, MetadataWrapper
 from mutmut.mutation.mutators import mutation_operators
 
@@ -53,21 +54,21 @@ WAITS = 30  # times that, of the clock: what hangs longer is killed
 
 @dataclass(frozen=True)
 class Mutant:
-    """``line`` of a module before and after the change; ``start`` and ``end`` of what is replaced, in bytes."""
+    """A module with one change: ``text`` from byte ``start`` to ``end``; ``key`` is of what it holds then."""
 
     module: str
-    line: int
-    before: str
-    after: str
     start: int
     end: int
     text: str
+    key: str = ""
+    line: int = 0
+    before: str = ""
+    after: str = ""
 
     @property
-    def key(self) -> str:
-        """The same for the same change of the same module."""
-        changed = mutated(source_of(self.module), self)
-        return hashlib.sha256(changed).hexdigest()[:16]
+    def content(self) -> bytes:
+        source = source_of(self.module)
+        return source[: self.start] + self.text.encode() + source[self.end :]
 
 
 @dataclass(frozen=True)
@@ -90,10 +91,6 @@ def source_of(module: str) -> bytes:
     return (ROOT / "checks" / f"{module}.py").read_bytes()
 
 
-def mutated(source: bytes, mutant: Mutant) -> bytes:
-    return source[: mutant.start] + mutant.text.encode() + source[mutant.end :]
-
-
 class _Finder(cst.CSTVisitor):
     """Where an operator can be applied; annotations and decorators are left alone, and so is the case of a text."""
 
@@ -103,10 +100,12 @@ class _Finder(cst.CSTVisitor):
         self.found: list[tuple[int, int, cst.CSTNode]] = []
 
     def on_visit(self, node: cst.CSTNode) -> bool:
-        if isinstance(node, (cst.Annotation, cst.Decorator, cst.Match)):
-            return isinstance(node, cst.Match)
+        if isinstance(node, (cst.Annotation, cst.Decorator)):
+            return False
         if isinstance(node, cst.AnnAssign) and "TypeAlias" in str(node.annotation):
             return False
+        if isinstance(node, cst.Match):  # its operator drops cases, and loses the indentation
+            return True
         span = self.get_metadata(ByteSpanPositionProvider, node, None)
         for kind, operator in mutation_operators:
             if span is not None and isinstance(node, kind):
@@ -124,8 +123,8 @@ def mutants_of(module: str) -> Iterator[Mutant]:
     MetadataWrapper(tree).visit(finder)
     known = {source}
     for start, end, node in sorted(finder.found, key=lambda item: item[:2]):
-        draft = Mutant(module, 0, "", "", start, end, tree.code_for_node(node))
-        content = mutated(source, draft)
+        draft = Mutant(module, start, end, tree.code_for_node(node))
+        content = draft.content
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", SyntaxWarning)
@@ -134,17 +133,17 @@ def mutants_of(module: str) -> Iterator[Mutant]:
             continue
         if content not in known:
             known.add(content)
-            yield replace(draft, **_difference(source, content))
+            yield replace(draft, key=hashlib.sha256(content).hexdigest()[:16], **_difference(source, content))
 
 
 def _difference(source: bytes, content: bytes) -> dict[str, Any]:
     """The lines that differ, as in a report, and the number of the first."""
-    old, new = source.decode().splitlines(), content.decode().splitlines()
+    old, new = ([line.strip() for line in code.decode().splitlines()] for code in (source, content))
     least = min(len(old), len(new))
     same = next((i for i in range(least) if old[i] != new[i]), least)
     end = next((i for i in range(least - same - 1) if old[-1 - i] != new[-1 - i]), max(least - same - 1, 0))
-    texts = (" ".join(map(str.strip, lines[same : len(lines) - end])) for lines in (old, new))
-    return {"line": same + 1, "before": next(texts), "after": next(texts)}
+    before, after = (" ".join(lines[same : len(lines) - end]) for lines in (old, new))
+    return {"line": same + 1, "before": before, "after": after}
 
 
 def tests_of(module: str) -> list[Path]:
@@ -201,13 +200,10 @@ class _Watch:
         if report.failed and not self.failed:
             self.failed = report.nodeid
 
-    def pytest_collectreport(self, report: Any) -> None:
-        self.pytest_runtest_logreport(report)
+    pytest_collectreport = pytest_runtest_logreport
 
 
 def _run(files: Sequence[Path], kept: dict[str, bytes], quick: bool) -> tuple[int, _Watch]:
-    from hypothesis import Phase, settings
-
     # The same examples each time, none remembered, and a failure is enough: it need not become small.
     phases = [Phase.explicit, Phase.generate]
     settings.register_profile("mutation", database=None, derandomize=True, phases=phases)
@@ -269,8 +265,7 @@ def test(mutant: Mutant, files: Sequence[Path], kept: dict[str, bytes], cpu: flo
     path = str(ROOT / "checks" / f"{mutant.module}.py")
 
     def work() -> tuple[int, str]:
-        code = compile(mutated(source_of(mutant.module), mutant), path, "exec")
-        sys.meta_path.insert(0, _InPlace(mutant.module, code))
+        sys.meta_path.insert(0, _InPlace(mutant.module, compile(mutant.content, path, "exec")))
         for some in (files[:1], files[1:]):  # most end at the first file; the others need not be imported for them
             failed, watch = _run(some, kept, quick=True) if some else (0, _Watch({}))
             if failed:
@@ -308,12 +303,11 @@ def main() -> None:
     chosen.results.mkdir(parents=True, exist_ok=True)
     reasons = yaml.safe_load(REASONS.read_text(encoding="utf-8")) or {}
     for module, of_module in mutants.items():
-        if of_module:
-            files = tests_of(module)[: 1 if chosen.own else None]
-            if files:
-                _module(module, of_module, files, chosen.results, reasons.get(module, []))
-            else:
-                print(f"{module}: {len(of_module)} mutants, no test of checks/ names the module")
+        files = tests_of(module)[: 1 if chosen.own else None]
+        if of_module and files:
+            _module(module, of_module, files, chosen.results, reasons.get(module, []))
+        elif of_module:
+            print(f"{module}: {len(of_module)} mutants, no test of checks/ names the module")
 
 
 def _module(
@@ -345,12 +339,12 @@ def _module(
             with log.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(asdict(outcome), ensure_ascii=False) + "\n")
             print(f"{module} {count}/{len(open_)} line {mutant.line}: {outcome.result} ({outcome.cpu} s)", flush=True)
-    tested = [done[key] for key in keys if key in done]
-    alive = [o for o in tested if o.result == "survived" and (o.before, o.after) not in explained]
+    tested = [mutant for mutant in keys.values() if mutant.key in done]
+    alive = [m for m in tested if done[m.key].result == "survived" and (m.before, m.after) not in explained]
     equal = sum((mutant.before, mutant.after) in explained for mutant in mutants)
-    for outcome in alive:
-        print(f"checks/{module}.py:{outcome.line}\n  - {outcome.before}\n  + {outcome.after}")
-    cost = sum(o.cpu for o in tested) / max(len(tested), 1)
+    for mutant in alive:
+        print(f"checks/{module}.py:{mutant.line}\n  - {mutant.before}\n  + {mutant.after}")
+    cost = sum(done[mutant.key].cpu for mutant in tested) / max(len(tested), 1)
     print(f"{module}: {len(mutants)} mutants, {equal} explained, {len(alive)} survived; {cost:.1f} s of CPU each")
 
 
