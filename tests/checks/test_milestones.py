@@ -14,7 +14,7 @@ from hydrogate.checks.bootstrap import Metric
 from hydrogate.checks.declared import BadParams
 from hydrogate.checks.findings import Verdict
 from hydrogate.checks.gates import Judgement, read_gates
-from hydrogate.checks.milestones import MORE_DATA_COMMAND, Blocker, decide, read_milestones
+from hydrogate.checks.milestones import MORE_DATA_COMMAND, Blocker, Decision, decide, read_milestones
 
 SHIPPED = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8"))
 BANDS = read_milestones(SHIPPED["milestones"])
@@ -162,6 +162,37 @@ def test_every_interval_has_a_decision(low, width):
     decision = decide(interval(low, low + width), GOOD, BANDS)
     inside = {band.milestone for band in BANDS if band.range.holds(low) or band.range.holds(low + width)}
     assert decision.milestone == (next(iter(inside)) if len(inside) == 1 else MORE)
+
+
+def decisions():
+    """What is judged, and all that each rule says of it."""
+    one, two = tuple(gates(a="pass")), tuple(gates(a="pass", b="pass"))
+    open_, failing = tuple(gates(a="undecided", b="not_run")), tuple(gates(a="fail", b="pass", c="error"))
+    accepted, iterate = BANDS[1], next(band for band in BANDS if band.milestone == ITERATE)
+    low, high, both = interval(0.1, 0.12), interval(0.26, 0.29), interval(0.14, 0.16)
+    nothing = "no gate is required, so that nothing would be judged (params.yaml, gates)"
+    gate_command = one[0].gate.command
+    within = f"force_rmse {both} lies in {M4}, [0, 0.15) and [0.15, 0.25)"
+    yield None, one, Decision("blocked", 1, "metric force_rmse is missing", "python3 -m nox -s repro", one)
+    yield low, (), Decision("blocked", 1, nothing, "git diff HEAD -- params.yaml", ())
+    because = f"force_rmse {high} lies in {ITERATE}, [0.25, 0.3]"
+    yield high, one, Decision(ITERATE, 2, because, iterate.command, one, iterate.status, iterate.advice)
+    because = f"force_rmse {Metric(0.1, 'eV/Å', 1)} has no interval, so that no milestone can be told"
+    yield Metric(0.1, "eV/Å", 1), one, Decision(MORE, 3, because, MORE_DATA_COMMAND, one)
+    because = f"force_rmse {interval(0.125, 0.375)} spans {M4} and {ITERATE} and {PIVOT}; it lies on the edge"
+    yield interval(0.125, 0.375), one, Decision(MORE, 3, because, MORE_DATA_COMMAND, one)
+    edge = interval(0.125, 0.25)
+    because = f"force_rmse {edge} spans {M4} and {ITERATE}; about 201 held-out molecules would decide"
+    yield edge, one, Decision(MORE, 3, because, MORE_DATA_COMMAND, one)
+    yield low, failing, Decision("fix_a", 4, "gate a: is fail; gate c: is error", gate_command, failing)
+    yield low, open_, Decision(MORE, 5, "gate a: is undecided; gate b: is not_run", gate_command, open_)
+    because = f"{within}; 2 of 2 required gates pass"
+    yield both, two, Decision(M4, 6, because, accepted.command, two, accepted.status, accepted.advice)
+
+
+@pytest.mark.parametrize(("metric", "judged", "decision"), list(decisions()))
+def test_a_decision_in_full(metric, judged, decision):
+    assert decide(metric, judged, BANDS) == decision
 
 
 def bands(*ranges, milestones=None, gated=None):
