@@ -213,6 +213,7 @@ def bands(*ranges, milestones=None, gated=None):
 def test_bands_that_tile_are_read_and_written_alike():
     read = read_milestones(bands("[0, 0.15)", "[0.15,0.3]", " (0.30, inf) "))
     assert [str(band.range) for band in read] == ["[0, 0.15)", "[0.15, 0.3]", "(0.3, inf)"]
+    assert {band.advice for band in read} == {""}
 
 
 @pytest.mark.parametrize(
@@ -229,7 +230,10 @@ def test_bands_that_tile_are_read_and_written_alike():
         (bands("[0, 0.3]"), r"must end with 'inf\)'"),
         (bands("[0, inf]"), r"empty or holds infinity"),
         (bands("[0.3, 0.3]"), r"is empty"),
-        (bands("0 to 0.3"), r"expected a range such as"),
+        (
+            bands("0 to 0.3"),
+            r"0: range: expected a range such as '\[0\.15, 0\.25\)' or '\(0\.30, inf\)', got '0 to 0\.3'",
+        ),
         (bands("[-1, inf)"), r"expected a range such as"),
         ([], r"expected a list"),
         (None, r"expected a list"),
