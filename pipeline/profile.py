@@ -37,9 +37,10 @@ def write_profile(
         report = check(data, name, overrides=[*overrides, written])
         if not report.holds():
             reasons = "\n".join(str(finding) for finding in report.refusals()) or "no check ran"
+            others = "".join(f"\n--contract {other} proposes for it alone" for other in contracts if other != name)
             raise ContractViolation(
                 f"{output}: not written, the data do not hold under contract {name} as far as it can be proposed:\n"
-                f"{reasons}"
+                f"{reasons}{others}"
             )
     write_text(output, text)
     loosened = [f"{proposal.contract}.{name}" for proposal in proposals for name in proposal.loosened()]

@@ -28,7 +28,9 @@ def _gates(decision: Decision) -> Table:
     title = "gates: errors against the teacher on the held-out split"
     if decision.blocked:
         title = f"{title}, as last measured; blocked, see below"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, caption="* reported, not required")
+    table = Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, caption="* reported, not required", caption_justify="left"
+    )
     table.add_column("gate", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for heading in ("value (95 % interval)", "allowed"):
