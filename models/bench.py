@@ -231,6 +231,7 @@ def _arguments(name: str, batch_size: int, device: str) -> tuple[list[Any], int]
     def numbers(*shape: int) -> Tensor:
         return torch.randn(*shape, device=device).requires_grad_()
 
+    distance = (1.0 + 4.0 * torch.rand(e, 1, device=device)).requires_grad_()
     if name == "message":
         return [numbers(n, 3 * f), numbers(e, 3 * f), numbers(e, 3), numbers(n, 3, f), edges], n
     if name == "exchange":
@@ -244,7 +245,6 @@ def _arguments(name: str, batch_size: int, device: str) -> tuple[list[Any], int]
     if name == "attention":
         heads = (student.size.heads, f // student.size.heads)
         return [*(numbers(n, *heads) for _ in range(3)), numbers(e, *heads), numbers(e, 1), edges], n
-    distance = (1.0 + 4.0 * torch.rand(e, 1, device=device)).requires_grad_()
     return [distance, student.frequencies.to(device), numbers(3 * f, student.size.radial), numbers(3 * f), 5.0], n
 
 

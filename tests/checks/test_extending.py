@@ -28,8 +28,19 @@ COMMANDS = re.findall(r"^((?:python -m|hydrogate) .*)$", PAGE, re.MULTILINE)
 BEHIND = {
     ("checks/defaults.yaml", "profiles: druglike: structures:"): ("    structures:\n", 6),
     ("params.yaml", "contracts: structures:"): ("  structures:\n", 4),
+    ("params.yaml", "gates:"): ("gates:\n", 2),
     ("tests/checks/test_mutants.py", "in MUTANTS"): ("MUTANTS: dict[tuple[str, str], Mutant] = {\n", 4),
     ("tests/pipeline/test_validators.py", "in SEES"): ("SEES: dict[str, tuple[str, str]] = {\n", 4),
+    ("tests/models/test_teachers.py", "in MADE_BY"): ("MADE_BY: dict[str, dict[str, object]] = {\n", 4),
+    ("tests/models/test_kernels.py", "in FAST"): ("FAST = {\n", 4),
+    ("tests/models/test_kernels.py", "in arguments"): (
+        "    distance = (0.8 + 4.2 * torch.rand(e, 1, dtype=torch.float64)).requires_grad_()\n",
+        4,
+    ),
+    ("models/bench.py", "in _arguments"): (
+        "    distance = (1.0 + 4.0 * torch.rand(e, 1, device=device)).requires_grad_()\n",
+        4,
+    ),
     ("docs/formats.md", "in the table"): ("| --- | --- | --- | --- | --- |\n", 0),
 }
 
@@ -38,7 +49,7 @@ BEHIND = {
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project with the page's blocks in it."""
     root = tmp_path_factory.mktemp("project")
-    for name in ("checks", "pipeline", "models", "tests", "docs", "pyproject.toml", "params.yaml"):
+    for name in ("checks", "pipeline", "models", "tests", "docs", "metrics", "pyproject.toml", "params.yaml"):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -72,7 +83,7 @@ def called(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=600,
     )
 
 
@@ -92,7 +103,7 @@ def hydrogate(copy: Path, *commands: str) -> tuple[str, list[int]]:
 def test_every_block_has_its_place() -> None:
     assert len(BLOCKS) == PAGE.count("\n```python") + PAGE.count("\n```yaml") + PAGE.count("\n```markdown")
     assert {key for key in BLOCKS if key[1] not in ("at its end", "a new file")} == set(BEHIND)
-    assert len(COMMANDS) == 5
+    assert len(COMMANDS) == 13
 
 
 def test_the_tests_take_up_what_is_new(copy: Path) -> None:
@@ -142,3 +153,23 @@ def test_the_atlas_asks_the_new_validator_about_the_new_accident(copy: Path, lab
     rows = {line.partition("`]")[0].removeprefix("| [`"): line for line in asked.stdout.splitlines()}
     assert rows["forces_in_kcal"].endswith("| `spice_filter` 5 % |")
     assert rows["positions_in_nanometres"].endswith("| nobody |")
+
+
+def test_the_new_metric_is_measured_and_its_gate_is_read(copy: Path, labelled: Dataset) -> None:
+    write_dataset(labelled, copy / "held-out.h5")
+    evaluate = COMMANDS[5].replace("my.extxyz", "held-out.h5").replace("theirs.extxyz", "held-out.h5")
+    said, statuses = hydrogate(copy, evaluate, "hydrogate plan")
+    assert statuses == [0, 0]
+    assert "heavy_force_error 0 0 to 0" in said
+    assert re.search(r"heavy_force_error \* +not_run", said)
+
+
+def test_the_new_teacher_student_and_kernel_are_what_such_must_be(copy: Path) -> None:
+    files = [word for command in COMMANDS for word in command.split() if word.startswith("tests/models/")]
+    # A few of each: the page's own commands run all.
+    chosen = "(xtb_water and gradient) or the_teachers or (schnet and fresh and (rotation or slope)) or test_names"
+    tested = called(
+        copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-k", f"{chosen} or (envelope and exact)"
+    )
+    assert tested.returncode == 0, tested.stdout
+    assert int(re.findall(r"(\d+) passed", tested.stdout)[0]) >= 7

@@ -30,7 +30,11 @@ from hydrogate.models.neighbours import neighbour_pairs
 from hydrogate.models.potential import Student, Support, energy_and_forces
 from hydrogate.models.students import make_student, student_names
 
-FAST = dict.fromkeys(("attention", "exchange", "gate", "invariants", "message"), "cpp") | {"radial": "folded"}
+# The implementation of each kernel that is to be fast.
+FAST = {
+    **dict.fromkeys(("attention", "exchange", "gate", "invariants", "message"), "cpp"),
+    "radial": "folded",
+}
 
 
 def graph(atoms: int, edges: int) -> Tensor:
@@ -49,6 +53,7 @@ def arguments(case: str, atoms: int = 9, edges: int = 40, scale: float = 1.0, f:
     def some(*shape: int) -> Tensor:
         return (scale * torch.randn(*shape, dtype=torch.float64)).requires_grad_()
 
+    distance = (0.8 + 4.2 * torch.rand(e, 1, dtype=torch.float64)).requires_grad_()
     if case == "message":
         return [some(atoms, 3 * f), some(e, 3 * f), some(e, 3), some(atoms, 3, f), along]
     if case == "message without vectors":
@@ -65,14 +70,13 @@ def arguments(case: str, atoms: int = 9, edges: int = 40, scale: float = 1.0, f:
         return [some(atoms, f), some(atoms, 3, f)]
     if case == "attention":
         return [some(atoms, 2, f), some(atoms, 2, f), some(atoms, 2, f), some(e, 2, f), some(e, 1), along]
-    distance = (0.8 + 4.2 * torch.rand(e, 1, dtype=torch.float64)).requires_grad_()
     return [distance, torch.arange(1, 7) * (torch.pi / 5.0), some(7, 6), some(7), 5.0]
 
 
-# Those that Triton has, and those that only C++ has; `radial` is torch's own operations.
+# Those that Triton has, and those that only C++ has; the others are torch's own operations.
 IN_TRITON = ("message", "message without vectors", "attention")
 IN_CPP = (*IN_TRITON, "exchange", "exchange without vectors", "gate", "gate without vectors", "invariants")
-CASES = (*IN_CPP, "radial")
+CASES = (*IN_CPP, *(kernel for kernel, how in FAST.items() if how != "cpp"))
 
 
 def observed(kernel, given: list, dtype: torch.dtype) -> list[Tensor]:
