@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hydrogate.checks.bounds import CONTRACTS, Limits, profile_names, resolve_bounds
+from hydrogate.checks.bounds import CONTRACTS, Fit, Limits, fit_of, is_enforced, profile_names, resolve_bounds
 from hydrogate.checks.declared import BadParams, load_yaml
+from hydrogate.checks.findings import Severity
 from hydrogate.checks.rules import RULES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,6 +52,101 @@ def test_a_nested_override_keeps_the_other_quantities() -> None:
     )
     assert bounds["element_fraction"].limits["N"].max == 0.5
     assert bounds["element_fraction"].limits["C"] == Limits(0.25, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("limits", "words", "warns", "warning"),
+    [
+        (Limits(), "anything", False, Limits()),
+        (Limits(0.5), "at least 0.5", False, Limits(0.5)),
+        (Limits(max=0.0), "at most 0", False, Limits(max=0.0)),
+        (Limits(0.0, 1.0, warn_max=0.8), "0 to 1", True, Limits(0.0, 0.8)),
+        (Limits(2.0, 2.0), "exactly 2", False, Limits(2.0, 2.0)),
+        (Limits(-1.0, 1.0, warn_min=0.0), "-1 to 1", True, Limits(0.0, 1.0)),
+    ],
+)
+def test_limits_in_words_and_the_narrower_ones_of_a_warning(
+    limits: Limits, words: str, warns: bool, warning: Limits
+) -> None:
+    assert (str(limits), limits.warns, limits.as_warning()) == (words, warns, warning)
+
+
+def test_a_check_in_full() -> None:
+    declared = {
+        "enforce": "report",
+        "hydrogen_fraction": {"min": 0.3, "max": 0.7, "severity": "warn", "origin": "here"},
+    }
+    _, bounds = resolve_bounds("structures", overrides=[("p", {"structures": declared, "labels": None})])
+    _, shipped = resolve_bounds("structures")
+    found, before = bounds["hydrogen_fraction"], shipped["hydrogen_fraction"]
+    assert (found.check, found.severity, found.enabled) == ("hydrogen_fraction", Severity.WARN, True)
+    assert (found.limits, found.origin, found.reason) == ({"": Limits(0.3, 0.7)}, "here", before.reason)
+    assert (before.severity, before.source, found.source) == (Severity.ERROR, "profile druglike", "profile druglike, p")
+    assert found.settings == before.settings
+    assert "min_structures" in found.settings
+    assert not {"enabled", "severity", "reason", "origin", "min", "max"} & set(found.settings)
+    assert [name for name in bounds if bounds[name] != shipped[name]] == ["hydrogen_fraction"]
+
+
+def test_a_profile_says_what_it_changes() -> None:
+    _, small = resolve_bounds("structures", profile="small")
+    assert not small["hydrogen_fraction"].enabled
+    assert small["hydrogen_fraction"].source == "profile druglike, profile small"
+    assert (fit_of("small"), fit_of("clusters")) == (Fit(max_atoms=20), Fit(min_fragments=2))
+    assert (fit_of("periodic"), fit_of("druglike")) == (Fit(periodic=True), Fit())
+
+
+@pytest.mark.parametrize(
+    ("sections", "enforced"),
+    [
+        ([], True),
+        ([{}], True),
+        ([{"labels": None}], True),
+        ([{"structures": {"enforce": "report"}}], True),
+        ([{"labels": {"enforce": "report"}}], False),
+        ([{"labels": {"enforce": "report"}}, {"labels": {"enforce": "refuse"}}], True),
+        ([{"labels": {"enforce": "refuse"}}, {"labels": {"enforce": "report"}}, {"labels": {}}], False),
+    ],
+)
+def test_the_last_word_on_enforcing_counts(sections: list[dict[str, object]], enforced: bool) -> None:
+    assert is_enforced("labels", [(f"{i}.yaml", section) for i, section in enumerate(sections)]) is enforced  # type: ignore[arg-type]
+
+
+def test_enforcing_by_halves_is_refused() -> None:
+    said = r"^mine\.yaml: contracts\.labels\.enforce: expected refuse or report, got 'maybe'$"
+    with pytest.raises(BadParams, match=said):
+        is_enforced(
+            "labels", [("p", {"labels": {"enforce": "report"}}), ("mine.yaml", {"labels": {"enforce": "maybe"}})]
+        )
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"structure": {}}, "contracts: unknown key 'structure'; did you mean 'structures'?"),
+        ({"structures": []}, "contracts.structures: expected a mapping, got []"),
+        ({"structures": {"size": 3}}, "contracts.structures.size: expected a mapping, got 3"),
+        (
+            {"structures": {"size": {"max": {"C": 3}}}},
+            "contracts.structures.size.max: expected a plain value, got {'C': 3}",
+        ),
+        (
+            {"structures": {"element_fraction": {"C": 0.4}}},
+            "contracts.structures.element_fraction.C: expected a mapping, got 0.4",
+        ),
+        ({"structures": {"size": {"enabled": 1}}}, "contracts.structures.size.enabled: expected a bool, got 1"),
+        ({"structures": {"size": {"reason": 1}}}, "contracts.structures.size.reason: expected a str, got 1"),
+        (
+            {"structures": {"size": {"severity": "eror"}}},
+            "contracts.structures.size.severity: 'eror' is unknown; did you mean 'error'?",
+        ),
+        ({"structures": {"size": {"max": "9"}}}, "contracts.structures.size.max: expected a number, got '9'"),
+    ],
+)
+def test_a_refusal_says_where_it_stands(section: dict[str, object], words: str) -> None:
+    with pytest.raises(BadParams) as refused:
+        resolve_bounds("structures", overrides=[("p", section)])
+    assert str(refused.value).replace("profile druglike, ", "") == f"p: {words}"
 
 
 def test_the_overrides_choose_the_profile_and_the_caller_overrules_them() -> None:
