@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import Field, ValidationError
 
-from hydrogate.checks.declared import BadParams, load_yaml, parse_yaml
+from hydrogate.checks.declared import BadParams, Section, did_you_mean, explain, load_yaml, parse_yaml
 
 LETTERS = "abcdefghijkl"
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -53,3 +54,61 @@ def test_letters_that_are_no_utf8(tmp_path: Path) -> None:
 def test_aliases_and_merges_that_people_write_are_read() -> None:
     text = "loose: &loose {max: 5}\ncontracts: {labels: {force_rms: *loose, net_torque: {<<: *loose, severity: warn}}}"
     assert parse_yaml(text) == yaml.safe_load(text)
+
+
+def test_a_declaration_may_hold_so_many_values_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hydrogate.checks.declared.MOST_VALUES", 4)
+    assert parse_yaml("[x, x, x]") == ["x", "x", "x"]  # and the list itself
+    assert parse_yaml("{k: x}") == {"k": "x"}
+    for text in ("[x, x, x, x]", "{k: x, l: x}", "[&a [x], *a]"):
+        with pytest.raises(yaml.YAMLError, match="more than 4 values"):
+            parse_yaml(text)
+
+
+def test_a_key_may_stand_once_in_each_mapping_and_as_text_and_number() -> None:
+    assert parse_yaml("a: {k: 1}\nb: {k: 2}\n1: x\n'1': y") == {"a": {"k": 1}, "b": {"k": 2}, 1: "x", "1": "y"}
+
+
+class Inner(Section):
+    """A section of a section."""
+
+    least: int
+    of: str = Field("H", alias="of_element")
+
+
+class Outer(Section):
+    """A section that is declared."""
+
+    inner: Inner
+    note: str = ""
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ({}, "inner: Field required"),
+        ({"inner": {"least": "few"}}, "inner.least: Input should be a valid integer, unable to parse string as an "
+         "integer, got 'few'"),
+        ({"inner": {"least": 1}, "nots": 2}, "unknown key nots; did you mean 'note'?"),
+        ({"inner": {"least": 1, "of_elment": "C"}}, "unknown key inner.of_elment; did you mean 'of_element'?"),
+        ({"inner": {"least": 1, "xyz": 1}}, "unknown key inner.xyz; known: least, of_element"),
+        ({"inner": {}, "note": 3}, "inner.least: Field required; note: Input should be a valid string, got 3"),
+        ({"inner": {"least": 1}, "note": ["x" * 999]}, f"note: Input should be a valid string, got ['{'x' * 198}"),
+    ],
+)  # fmt: skip
+def test_each_fault_is_explained_in_one_line(content: object, says: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Outer.model_validate(content)
+    assert explain(refused.value, Outer) == says
+
+
+def test_the_nearest_known_name_or_all_of_them() -> None:
+    assert did_you_mean("enegy", ["forces", "energy", "energies"]) == "; did you mean 'energy'?"
+    assert did_you_mean(3, ["b", "a"]) == "; known: a, b"
+
+
+def test_a_file_that_is_not_there_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(BadParams) as refused:
+        load_yaml(tmp_path / "gone.yaml")
+    said = f"{tmp_path / 'gone.yaml'}: no such file; run from the project's root, where params.yaml is"
+    assert str(refused.value) == said
