@@ -1,5 +1,6 @@
 """What every stage shares: its exit status, and a progress bar that is quiet off a terminal."""
 
+import errno
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,13 @@ EXTRAS = {
     "orb_models": "orb",
     "lmdb": "formats",
     "dask_jobqueue": "hpc",
+}
+# What mends an error of the system; the error of a full disk names no file.
+REMEDIES = {
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "; make room on the disk and run the same command again"
+    ),
+    **dict.fromkeys((errno.EROFS, errno.EACCES), "; make its folder writable and run the same command again"),
 }
 
 
@@ -46,7 +54,8 @@ def stage_exit_status(main: Callable[[], int]) -> int:
     except (BadParams, ValueError, OSError, RuntimeError, MemoryError) as error:
         from hydrogate.checks.render.text import printable
 
-        print(printable(f"{type(error).__name__}: {error}"), file=sys.stderr)
+        remedy = REMEDIES.get(getattr(error, "errno", None) or 0, "")
+        print(printable(f"{type(error).__name__}: {error}{remedy}"), file=sys.stderr)
         return UNUSABLE
 
 

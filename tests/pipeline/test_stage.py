@@ -1,5 +1,6 @@
 """The exit status of a stage, and what is said with it."""
 
+import errno
 import subprocess
 import sys
 
@@ -18,6 +19,9 @@ from hydrogate.pipeline.stage import progress_bar, stage_exit_status
         (BadParams("params.yaml: train.epochs"), 2, "BadParams: params.yaml: train.epochs"),
         (UnreadableFile("a.sdf: empty"), 2, "a.sdf: empty"),
         (FileNotFoundError("a.h5: no such file"), 2, "a.h5: no such file"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "No space left on device; make room on the disk and run"),
+        (OSError(errno.EROFS, "Read-only file system", "a.ok"), 2, "'a.ok'; make its folder writable and run"),
+        (PermissionError(errno.EACCES, "Permission denied", "a.ok"), 2, "'a.ok'; make its folder writable and run"),
         (KeyboardInterrupt(), 130, "run the same command again"),
         (ModuleNotFoundError("No module named 'dvc'", name="dvc"), 2, "'hydrogate[pipeline]'"),
         (ModuleNotFoundError("No module named 'great_expectations'", name="great_expectations"), 2, "'hydrogate[gx]'"),
