@@ -1,6 +1,7 @@
 """From a measurement to a verdict: undefined never passes, counts are exact, the worst come first."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -16,7 +17,7 @@ from hydrogate.checks.dataset import Dataset, UnreadableData, concatenate
 from hydrogate.checks.findings import Finding, Severity, Verdict
 from hydrogate.checks.judge import judge
 from hydrogate.checks.parts import Part, Parts, Place, cuts
-from hydrogate.checks.rules import Asking, NotRun, Quantities, Rule, Subject
+from hydrogate.checks.rules import Asking, NotGiven, NotRun, Quantities, Rule, Subject
 from hydrogate.checks.tally import Rows, outside
 
 
@@ -86,6 +87,81 @@ def test_verdict(measured: Quantities | Exception, verdict: Verdict) -> None:
     finding = judged(measured, {"": Limits(0.0, 1.0)})
     assert finding.verdict is verdict
     assert finding.refuses(strict=True) is (verdict is not Verdict.PASS)
+
+
+def in_full() -> Iterator[tuple[Rows | Quantities | Exception, dict[str, Limits], Finding]]:
+    """What is measured, its limits, and all that is found."""
+    error = Severity.ERROR
+    blank = Finding("structures", "c", Verdict.PASS, error, "", "Mend it.", unit="Å", reason="why", source="here")
+    limit = {"": Limits(max=1.0)}
+    allowed = {"worst": "at most 1"}
+    yield (
+        rows([0.5, 0.25]),
+        limit,
+        replace(
+            blank, message="2 structures within bounds (at most 1).", n=2, observed={"worst": 0.5}, allowed=allowed
+        ),
+    )
+    texts = ("row 1", "row 2")
+    message = "row 1; allowed at most 1 Å; 2 of 3 structures fail."
+    failed = replace(blank, verdict=Verdict.FAIL, message=message, n=3, n_bad=2, examples=texts, allowed=allowed)
+    yield rows([0.5, np.nan, 9.0]), limit, failed
+    yield rows([0.5, 9.0, 8.0]), limit, replace(failed, observed={"worst": 9.0})
+    message = "row 1; allowed at most 0.8 Å; 1 of 2 structures fail."
+    warned = replace(failed, severity=Severity.WARN, message=message, n=2, n_bad=1, examples=("row 1",))
+    yield (
+        rows([0.5, 0.9]),
+        {"": Limits(max=1.0, warn_max=0.8)},
+        replace(warned, observed={"worst": 0.9}, allowed={"worst": "at most 0.8"}),
+    )
+    nothing = Rows(np.empty(0), str, noun="bonds")
+    yield nothing, limit, replace(blank, verdict=Verdict.UNDECIDED, message="there are no bonds to judge.")
+    of_two = {"a": Limits(max=1.0), "other": Limits(0.0, 5.0, warn_max=3.0)}
+    known = {"a": "at most 1", "b": "0 to 5"}
+    a, b = "a {} Å over 7 pairs, allowed at most 1", "b {} eV over 7 pairs, allowed 0 to 5"
+
+    def two(*values: float, **changes: object) -> Quantities:
+        return replace(Quantities(dict(zip("ab", values, strict=True)), 7, "pairs", units={"b": "eV"}), **changes)  # type: ignore[arg-type]
+
+    within = replace(blank, n=7, observed={"a": 1.0, "b": 2.0}, allowed=known)
+    yield two(1.0, 2.0), of_two, replace(within, message=f"{a.format(1)}; {b.format(2)}.")
+    yield two(1.0, 2.0, holds="All is well"), of_two, replace(within, message="All is well.")
+    beyond = replace(within, verdict=Verdict.FAIL, n_bad=1, observed={"a": 1.5, "b": 4.0})
+    yield two(1.5, 4.0, holds="All is well"), of_two, replace(beyond, message=f"{a.format(1.5)}.")
+    beyond = replace(beyond, n_bad=2, observed={"a": 1.5, "b": -1.0})
+    yield two(1.5, -1.0), of_two, replace(beyond, message=f"{a.format(1.5)}; {b.format(-1)}.")
+    doubtful = replace(beyond, severity=Severity.WARN, n_bad=1, observed={"a": 1.0, "b": 4.0})
+    yield two(1.0, 4.0), of_two, replace(doubtful, message=f"{b.format(4)}.")
+    undecided = replace(within, verdict=Verdict.UNDECIDED)
+    message = f"undecided: too few; {a.format(1)}; {b.format(2)}."
+    yield two(1.0, 2.0, undecided="too few"), of_two, replace(undecided, message=message)
+    gentle = replace(undecided, severity=Severity.WARN, message=message)
+    yield two(1.0, 2.0, undecided="too few", only_warns=True), of_two, gentle
+    lost = replace(undecided, observed={"b": 2.0}, message="undecided: nothing to measure a on.")
+    yield two(np.nan, 2.0), of_two, lost
+    lost = replace(lost, observed={}, message="undecided: nothing to measure a, b on.")
+    yield two(np.nan, np.nan), of_two, lost
+    alone = replace(blank, verdict=Verdict.UNDECIDED, message="undecided: nothing to measure c on.")
+    yield Quantities({"": np.nan}, 3), limit, replace(alone, n=3, allowed={"value": "at most 1"})
+    yield Quantities({}, 3), limit, replace(alone, n=3)
+    message = "0.5 Å over 3 structures, allowed at most 1."
+    yield (
+        Quantities({"": 0.5}, 3),
+        limit,
+        replace(within, n=3, message=message, observed={"value": 0.5}, allowed={"value": "at most 1"}),
+    )
+    yield NotRun("no reference"), limit, replace(blank, verdict=Verdict.NOT_RUN, message="not run: no reference.")
+    gentle = replace(blank, verdict=Verdict.NOT_RUN, severity=Severity.WARN, message="not run: no isolated atoms.")
+    yield NotGiven("no isolated atoms"), limit, gentle
+    message = "the check itself broke: KeyError: 'x'."
+    yield KeyError("x"), limit, replace(blank, verdict=Verdict.ERROR, message=message)
+
+
+@pytest.mark.parametrize(("measured", "limits", "finding"), list(in_full()))
+def test_a_finding_in_full(
+    measured: Rows | Quantities | Exception, limits: dict[str, Limits], finding: Finding
+) -> None:
+    assert judged(measured, limits) == finding
 
 
 def test_one_quantity_undefined_is_undecided_although_the_others_pass() -> None:
