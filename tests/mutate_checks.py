@@ -146,15 +146,17 @@ def _difference(source: bytes, content: bytes) -> dict[str, Any]:
     return {"line": same + 1, "before": before, "after": after}
 
 
-def tests_of(module: str) -> list[Path]:
+def tests_of(module: str, own: bool) -> list[Path]:
     """The module's own test file first, then those that import it, then those that name most of its functions."""
+    named_after = TESTS / f"test_{Path(module).name}.py"
+    if own and named_after.exists():
+        return [named_after]
     defined = [n.name for n in ast.parse(source_of(module)).body if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
     names = re.compile(r"\b(?:" + "|".join([name for name in defined if "_" in name.strip("_")] or ["$^"]) + r")\b")
     imports = re.compile(rf"hydrogate\.checks\.{module.replace('/', '.')}\b")
     texts = {path: path.read_text(encoding="utf-8") for path in sorted(TESTS.glob("test_*.py"))}
-    own = [TESTS / f"test_{Path(module).name}.py"]
     named = sorted((path for path in texts if names.search(texts[path])), key=lambda p: -len(names.findall(texts[p])))
-    chosen = [*own, *(path for path in texts if imports.search(texts[path])), *named[:MOST_NAMED]]
+    chosen = [named_after, *(path for path in texts if imports.search(texts[path])), *named[:MOST_NAMED]]
     return [path for path in dict.fromkeys(chosen) if path in texts]
 
 
@@ -287,7 +289,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="nox -s mutation --", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("modules", nargs="*", help="of checks/, e.g. gates, accidents/catalogue; all, if none is named")
     parser.add_argument("--sample", type=int, help="as many mutants, drawn by chance from the modules")
-    parser.add_argument("--own", action="store_true", help="only the module's own test file: quick, and strict")
+    parser.add_argument("--own", action="store_true", help="only test_MODULE.py, where there is one: quick")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--results", type=Path, default=ROOT / "reports" / "mutation", help="folder of what was tested")
     chosen = parser.parse_args()
@@ -303,7 +305,7 @@ def main() -> None:
     chosen.results.mkdir(parents=True, exist_ok=True)
     reasons = yaml.safe_load(REASONS.read_text(encoding="utf-8")) or {}
     for module, of_module in mutants.items():
-        files = tests_of(module)[: 1 if chosen.own else None]
+        files = tests_of(module, chosen.own)
         if of_module and files:
             _module(module, of_module, files, chosen.results, reasons.get(module, []))
         elif of_module:
