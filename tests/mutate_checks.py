@@ -27,6 +27,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.abc import Loader, MetaPathFinder
@@ -48,8 +49,8 @@ REASONS = ROOT / "tests" / "mutation_survivors.yaml"
 LEFT_OUT = {"__init__", "kernels"}
 KEPT = {"structures", "labelled"}  # fixtures of the whole session: seconds to make, the same for every mutant
 MOST_NAMED = 3  # test files that name most of a module's functions run beside its own and those that import it
-SLOWER, START = 10, 20  # times the CPU time of the tests, and s: what loops longer is killed
-WAITS = 30  # times that, of the clock: what hangs longer is killed
+SLOWER, START = 10, 20  # times the CPU time of the tests, and s: what loops longer is killed,
+WAITS = 30  # and what hangs for as many times that by the clock
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,8 @@ class _Finder(cst.CSTVisitor):
         self.found: list[tuple[int, int, cst.CSTNode]] = []
 
     def on_visit(self, node: cst.CSTNode) -> bool:
-        if isinstance(node, (cst.Annotation, cst.Decorator)):
-            return False
-        if isinstance(node, cst.AnnAssign) and "TypeAlias" in str(node.annotation):
+        is_alias = isinstance(node, cst.AnnAssign) and "TypeAlias" in str(node.annotation)
+        if is_alias or isinstance(node, (cst.Annotation, cst.Decorator)):
             return False
         if isinstance(node, cst.Match):  # its operator drops cases, and loses the indentation
             return True
@@ -126,8 +126,7 @@ def mutants_of(module: str) -> Iterator[Mutant]:
         draft = Mutant(module, start, end, tree.code_for_node(node))
         content = draft.content
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", SyntaxWarning)
+            with warnings.catch_warnings(action="ignore"):
                 compile(content, "mutant", "exec")
         except SyntaxError:
             continue
@@ -328,12 +327,9 @@ def _module(
     if open_:
         kept, cpu, names = baseline(files)
         for name in names:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                try:
-                    importlib.import_module(name)
-                except Exception:  # a part of a library that cannot be imported by itself is imported by each mutant
-                    continue
+            # What cannot be imported by itself is imported by each mutant.
+            with warnings.catch_warnings(action="ignore"), suppress(Exception):
+                importlib.import_module(name)
         files = [files[0], *sorted(files[1:], key=lambda path: cpu.get(path.name, 0.0))]
         for count, mutant in enumerate(open_, 1):
             outcome = test(mutant, files, kept, sum(cpu.values()))
