@@ -31,7 +31,10 @@ Units: TypeAlias = Annotated[
 InputFormat: TypeAlias = Annotated[str | None, typer.Option(help="The files' format, where the suffix does not tell.")]
 Keys: TypeAlias = Annotated[str | None, typer.Option(help="The files' own keys: energy=E,forces=-gradient,charge=Q.")]
 Format: TypeAlias = Annotated[OutputFormat, typer.Option("--format", help="How to print.")]
-Profile: TypeAlias = Annotated[str | None, typer.Option(help=f"Shipped bounds: {', '.join(profile_names())}.")]
+Profile: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help=f"Shipped bounds: {', '.join(profile_names())}.", autocompletion=profile_names),
+]
 ParamsFile: TypeAlias = Annotated[Path | None, typer.Option(help="A YAML file whose `contracts` override the bounds.")]
 Force: TypeAlias = Annotated[bool, typer.Option("--force", help="Overwrite the file.")]
 

@@ -34,7 +34,9 @@ Weights: TypeAlias = Annotated[Path | None, typer.Option(help="With --audit: the
 @app.command(epilog="Example: hydrogate check my.extxyz --contract labels")
 def check(
     paths: Annotated[list[Path], typer.Argument(help="Data files or a folder of them; several are one data set.")],
-    contract: Annotated[str, typer.Option(help=f"One of {', '.join(CONTRACTS)}.")] = "structures",
+    contract: Annotated[
+        str, typer.Option(help=f"One of {', '.join(CONTRACTS)}.", autocompletion=lambda: CONTRACTS)
+    ] = "structures",
     profile: Profile = None,
     params: ParamsFile = None,
     strict: Annotated[bool, typer.Option("--strict", help="A check that could not run refuses too.")] = False,
