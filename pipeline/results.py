@@ -43,10 +43,12 @@ def reduced(report: Mapping[str, Any]) -> dict[str, Any]:
         kept = {"checks": {name: structures["checks"][name] for name in ("split_similarity", "hydrogen_fraction")}}
         kept |= {key: structures[key] for key in ("verdict", "holds")}
         runs.append({**run, "metrics": {**run["metrics"], "structures": kept}})
+    then = report["then"]
     named = ("new", "lost", "changed")
-    composition = {key: value for key, value in report["then"]["composition"].items() if key not in named}
-    where = {part: report["then"]["where"][part][:most] for part, most in (("environments", 15), ("structures", 5))}
-    return {**report, "runs": runs, "then": {**report["then"], "composition": composition, "where": where}}
+    composition = {key: value for key, value in then["composition"].items() if key not in named}
+    where = {part: then["where"][part][:most] for part, most in (("environments", 15), ("structures", 5))}
+    dimers = {"summary": then["dimers"]["summary"]}
+    return {**report, "runs": runs, "then": {**then, "composition": composition, "where": where, "dimers": dimers}}
 
 
 def with_tables(page: str, results: Mapping[str, Any]) -> str:

@@ -1,10 +1,11 @@
-"""The tables of the milestone hold each figure of its study, and name a run that is missing."""
+"""The pages on the milestone say what its figures are, and the tables name a run that is missing."""
 
 import json
 from pathlib import Path
 
 import pytest
 
+from hydrogate.pipeline.pages import OF_RESULTS, RESULTS
 from hydrogate.pipeline.results import TABLES, reduced, with_tables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,6 +51,51 @@ def report():
             "composition": {"one": side, "other": bare, "lost": {"CCO": 2}},
         },
     }
+
+
+@pytest.fixture
+def pages():
+    """The text of each page by its name."""
+    return {page.name: (ROOT / page).read_text("utf-8") for page in OF_RESULTS}
+
+
+@pytest.fixture
+def published():
+    """The figures of the pages."""
+    return json.loads((ROOT / RESULTS).read_text("utf-8"))
+
+
+def test_the_pages_are_rendered_from_the_published_figures(pages, published):
+    for text in pages.values():
+        assert "<!-- table " in text
+        assert text == with_tables(text, published)
+
+
+def test_every_table_stands_on_a_page(pages):
+    assert all(f"<!-- table {name} -->" in "".join(pages.values()) for name in TABLES)
+
+
+def test_the_prose_says_what_the_tables_say(pages, published):
+    of = {run["setting"]: run["metrics"] for run in published["runs"] if run["seed"] == 0}
+    complete, gap = of["complete"]["validation"], of["complete"]["validation"]["oxygen_over_carbon"]
+    torn = round((1 - of["bare"]["md"]["md_stability"]["value"]) * of["bare"]["md"]["md_stability"]["n"])
+    text = " ".join(pages["results.md"].split())
+    for sentence in (
+        f"{100 * complete['hydrogen_fraction']['value']:.0f} % of the held-out atoms",
+        f"{100 * complete['hydrogen_force_error']['value']:.1f} % of their forces",
+        f"{100 * gap['value']:.0f} % above carbon's",
+        f"from −{-100 * gap['low']:.0f} to {100 * gap['high']:.0f} %",
+        f"({complete['n_structures']['value']:.0f}) are asked",
+        f"{torn} of 20 molecules fall apart",
+    ):
+        assert sentence in text
+
+
+def test_with_the_angular_term_every_error_is_larger(published):
+    of = {run["setting"]: run["metrics"]["validation"] for run in published["runs"] if run["seed"] == 0}
+    for one, other in (("complete", "complete-angular"), ("bare", "bare-angular")):
+        for metric in ("force_rmse", "angular_error_mean_deg", "force_rmse_C", "force_rmse_O"):
+            assert of[one][metric]["value"] < of[other][metric]["value"]
 
 
 def test_tables_hold_each_figure_with_its_interval(report):
