@@ -36,6 +36,9 @@ def test_a_finding_in_words() -> None:
     assert SHORT.allowed_text() == "at most 50, C at most 2"
     assert replace(SHORT, observed={}).observed_text() == ""
     assert replace(SHORT, unit="", observed={"worst": 2.0}).observed_text() == "2"
+    least = Finding("labels", "force_rms", Verdict.FAIL, Severity.ERROR, "It is short.")
+    assert str(least) == "contract labels, check force_rms: It is short."
+    assert (least.observed_text(), least.allowed_text(), least.n, least.n_bad, least.examples) == ("", "", 0, 0, ())
 
 
 @pytest.mark.parametrize(
@@ -92,7 +95,9 @@ def test_the_profiles_under_which_it_would_hold() -> None:
 
 
 def test_a_report_as_json_holds_it() -> None:
-    whole = report(SHORT, PASSED, switched_off=("a", "b"), summary={"structures": 12}, holds_under=("clusters",))
+    whole = report(
+        SHORT, PASSED, switched_off=("a", "b"), summary={"structures": 12}, holds_under=("clusters", "small")
+    )
     content = whole.to_dict()
     assert content == {
         "contract": "labels",
@@ -102,7 +107,7 @@ def test_a_report_as_json_holds_it() -> None:
         "fingerprint": "f" * 64,
         "summary": {"structures": 12},
         "switched_off": "a b",
-        "holds_under": "clusters",
+        "holds_under": "clusters small",
         "checks": {
             "force_rms": {"verdict": "fail", "n_bad": 1, "observed": {"worst": 61.5, "C": 1234567.0}},
             "net_force": {"verdict": "pass", "n_bad": 0, "observed": {"worst": 61.5, "C": 1234567.0}},
