@@ -66,8 +66,9 @@ def _line(row: Sequence[str]) -> str:
 def _where(where: Breakdown | None) -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
     if where is None:
         return
+    columns: tuple[str, ...]
     columns = ("atom", "bonded to", "atoms", "molecules", "RMSE, eV/Å", "RMS force, eV/Å", "share of the squared error")
-    kinds = [
+    kinds: list[tuple[str, ...]] = [
         (
             kind.atom,
             kind.bonded_to,
@@ -81,7 +82,7 @@ def _where(where: Breakdown | None) -> Iterator[tuple[str, tuple[str, ...], list
     ]
     yield "Where the force error is: by what an atom is bonded to", columns, kinds
     columns = ("structure", "share of the squared error", "worst atom", "its error, eV/Å", "its force, eV/Å")
-    worst = [
+    worst: list[tuple[str, ...]] = [
         (one.structure, f"{100 * one.share:.1f} %", one.worst_atom, f"{one.error:.2f}", f"{one.force:.2f}")
         for one in where.structures
     ]

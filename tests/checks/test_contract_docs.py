@@ -5,6 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from ase import Atoms
@@ -118,8 +119,9 @@ def workplace(tmp_path: Path, labelled: Dataset, monkeypatch: pytest.MonkeyPatch
         atoms.calc = SinglePointCalculator(atoms, energy=0.0, forces=0 * atoms.positions)
     write(tmp_path / "my.extxyz", frames)
     (tmp_path / "my.sdf").write_bytes((ROOT / "tests" / "pipeline" / "data" / "sample-40.sdf.gz").read_bytes())
-    for name in ("labelled.h5", "predictions.h5"):
-        write_dataset(labelled, tmp_path / name)
+    (tmp_path / "data").mkdir()
+    write_dataset(labelled, tmp_path / "data" / "labelled.h5")
+    write_dataset(labelled.subset(np.flatnonzero(labelled.split == "test")), tmp_path / "data" / "predictions.h5")
     for name, block in DECLARATIONS.items():
         (tmp_path / name).write_text(block)
     monkeypatch.chdir(tmp_path)
