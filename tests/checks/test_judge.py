@@ -169,6 +169,22 @@ def test_one_quantity_undefined_is_undecided_although_the_others_pass() -> None:
     assert judged(Quantities({"a": 0.0, "b": float("nan")}, 5), both).verdict is Verdict.UNDECIDED
 
 
+def test_each_check_is_given_its_own_bounds() -> None:
+    def measure(subject: Subject, bounds: Bounds) -> Asking:
+        count = yield lambda part: 7
+        return Quantities({"": bounds.limits[""].max or 0.0}, count)
+
+    most = {"c": 1.0, "d": 2.0}
+    bounds = {name: Bounds(name, Severity.ERROR, True, {"": Limits(max=m)}, {}, "", "") for name, m in most.items()}
+    found = judge(
+        [Rule("structures", name, "", "", measure) for name in most], bounds, Subject(Parts.of(concatenate([])))
+    )
+    assert {name: (finding.observed["value"], finding.n) for name, (finding, _) in found.items()} == {
+        "c": (1.0, 7),
+        "d": (2.0, 7),
+    }
+
+
 def test_a_check_that_broke_says_how() -> None:
     assert "ZeroDivisionError: x / 0" in str(judged(ZeroDivisionError("x / 0"), {"": Limits()}))
 
