@@ -13,6 +13,8 @@ from hydrogate.checks.breakdown import Breakdown
 from hydrogate.checks.render.markdown import escape_markdown
 
 _HEADINGS = ("metric", "value", "95 % interval", "unit", "n")
+_OF_KINDS = ("atom", "bonded to", "atoms", "molecules", "RMSE, eV/Å", "RMS force, eV/Å", "share of the squared error")
+_OF_STRUCTURES = ("structure", "share of the squared error", "worst atom", "its error, eV/Å", "its force, eV/Å")
 _AGAINST = "Errors are against the reference, not against chemistry; n counts molecules."
 
 
@@ -66,8 +68,6 @@ def _line(row: Sequence[str]) -> str:
 def _where(where: Breakdown | None) -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
     if where is None:
         return
-    columns: tuple[str, ...]
-    columns = ("atom", "bonded to", "atoms", "molecules", "RMSE, eV/Å", "RMS force, eV/Å", "share of the squared error")
     kinds: list[tuple[str, ...]] = [
         (
             kind.atom,
@@ -80,13 +80,12 @@ def _where(where: Breakdown | None) -> Iterator[tuple[str, tuple[str, ...], list
         )
         for kind in where.environments
     ]
-    yield "Where the force error is: by what an atom is bonded to", columns, kinds
-    columns = ("structure", "share of the squared error", "worst atom", "its error, eV/Å", "its force, eV/Å")
+    yield "Where the force error is: by what an atom is bonded to", _OF_KINDS, kinds
     worst: list[tuple[str, ...]] = [
         (one.structure, f"{100 * one.share:.1f} %", one.worst_atom, f"{one.error:.2f}", f"{one.force:.2f}")
         for one in where.structures
     ]
-    yield "Where the force error is: by structure", columns, worst
+    yield "Where the force error is: by structure", _OF_STRUCTURES, worst
 
 
 def _rows(metrics: Mapping[str, Metric]) -> Iterator[tuple[str, ...]]:
