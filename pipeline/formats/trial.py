@@ -4,6 +4,7 @@ libhdf5 believes what a file says of itself: three wrong bytes, and it never com
 run, is that process: one for all files, for as long as the one that asks it lives.
 """
 
+import atexit
 import json
 import os
 import signal
@@ -38,7 +39,9 @@ def start() -> "subprocess.Popen[str]":
 
 @lru_cache(maxsize=1)
 def _process(asks: int) -> "subprocess.Popen[str]":
-    return start()
+    process = start()
+    atexit.register(process.communicate)  # its input ends, and so it does
+    return process
 
 
 def refuse_deadly(path: Path) -> None:
