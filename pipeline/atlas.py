@@ -42,6 +42,7 @@ REPORT = Path("reports/studies/atlas.json")
 QUICK = Path("reports/studies/atlas-quick.json")
 WORK = Path(".studies/atlas")
 STRENGTHS = {"20 %": 0.2, "100 %": 1.0, "5 %": 0.05, "1 %": 0.01}  # in the order in which they are run
+STRONGER = {"5 %": "20 %", "1 %": "5 %"}  # what has to be costly before the weaker one is learned from
 CLEAN = "clean"
 TWO_METHODS = "https://github.com/choderalab/modelforge/issues/33"
 OTHER_METHOD = "GFN1-xTB"
@@ -155,13 +156,19 @@ class Atlas:
                 advance(1)
 
     def damage(self, names: Sequence[str], strengths: Sequence[str], seeds: Sequence[int], workers: int) -> None:
-        """Train and ask what the report does not hold, a seed after the other."""
+        """Train and ask what the report does not hold; weak strengths where the stronger one costs."""
         other = max(seeds) + 1000
-        clean = ((self.sample, seed) for seed in (*seeds, other))
-        cases = ((case.data, seed) for seed in seeds for case in self._cases(names, strengths))
-        self._train(chain(clean, ((data, seed) for data, seed in cases if data is not None)), workers)
         self.report["cases"][CLEAN] = {"all": {"content": _teaches(self.sample), "seeds": list(seeds), "other": other}}
+        self._train(((self.sample, seed) for seed in (*seeds, other)), workers)
+        for strength in sorted(strengths, key=list(STRENGTHS).index):
+            asked = self._costly(names, STRONGER[strength]) if STRONGER.get(strength) in strengths else names
+            cases = (case.data for case in self._cases(asked, [strength]))
+            self._train(((data, seed) for data in cases if data is not None for seed in seeds), workers)
         self.save()
+
+    def _costly(self, names: Sequence[str], strength: str) -> list[str]:
+        accidents = atlas_page.table_of(self.report, WORK)["accidents"]
+        return [name for name in names if atlas_page.costly(accidents[name]["strengths"][strength]["damage"])]
 
     def save(self) -> None:
         """Keep the report as it is."""

@@ -128,15 +128,22 @@ def test_the_study_goes_on_where_it_was_and_prints_a_table(
     Path("data").mkdir()
     write_dataset(labelled, Path("data/labelled.h5"))
     monkeypatch.setattr(atlas, "load_params", lambda: params)
-    words = ["--accidents", "gradients_for_forces", "--strengths", "100 %", "--validators", "hydrogate", "--workers"]
+    accidents = ["forces_in_kcal", "energies_in_single_precision"]
+    words = ["--accidents", *accidents, "--strengths", "5 %", "20 %", "--validators", "hydrogate", "--workers"]
     small = ["--molecules", "20", "--held-out", "4", "--epochs", "1", "--md-molecules", "1", "--md-ps", "0.005"]
     command = [*words, "1", *small, "--clean-sets", "2"]
     assert atlas.main(["damage", "detection", *command]) == 0
     said = capsys.readouterr().out
-    assert "| [`gradients_for_forces`](https://github.com/openmm/spice-dataset/issues/94)" in said
-    assert "1 of 1 spoiled samples have been learned from" in said
+    assert "| [`forces_in_kcal`](https://github.com/torchmd/torchmd-protein-thermodynamics/issues/22)" in said
+    assert "3 of 4 spoiled samples have been learned from" in said
     kept = json.loads(atlas.REPORT.read_text())
-    assert len(kept["runs"]) == 3  # clean, clean of another seed, spoiled
+    assert len(kept["runs"]) == 5  # clean, clean of another seed, three spoiled
+    cases = [(name, at, one["content"]) for name in accidents for at, one in kept["cases"][name].items()]
+    assert {(name, at) for name, at, content in cases if f"{content}-0" in kept["runs"]} == {
+        ("forces_in_kcal", "20 %"),
+        ("forces_in_kcal", "5 %"),
+        ("energies_in_single_precision", "20 %"),  # costs nothing, so that 5 % is not asked
+    }
     monkeypatch.setattr(atlas, "over_workers", lambda *_: pytest.fail("trained again"))
     assert atlas.main(["damage", *command]) == 0
     assert json.loads(atlas.REPORT.read_text())["runs"] == kept["runs"]
