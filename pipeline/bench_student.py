@@ -116,6 +116,8 @@ def interleaved(runs: Contestants, rounds: int, device: str) -> dict[str, list[f
     """Seconds of one run of each, a round each in turn; on a CPU with one thread."""
     import torch
 
+    from hydrogate.models.threads import one_thread
+
     def seconds(work: Callable[[], object], count: int) -> float:
         clock = time.process_time if device == "cpu" else time.perf_counter
         start = clock()
@@ -125,9 +127,7 @@ def interleaved(runs: Contestants, rounds: int, device: str) -> dict[str, list[f
             torch.cuda.synchronize()
         return (clock() - start) / count
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         counts = {}
         for name, work in runs.items():
             work()  # what is built at first use is no part of it
@@ -136,8 +136,6 @@ def interleaved(runs: Contestants, rounds: int, device: str) -> dict[str, list[f
         for _ in range(rounds):
             for name, work in runs.items():
                 spent[name].append(seconds(work, counts[name]))
-    finally:
-        torch.set_num_threads(threads)
     return spent
 
 

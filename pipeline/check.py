@@ -5,7 +5,6 @@ In:  ``data/structures.h5``, ``data/labelled.h5`` or ``data/predictions.h5`` (wi
 Out: ``metrics/<contract>.json``; to look at, ``reports/data-docs/<contract>/index.html``.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -23,9 +22,9 @@ from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.declared import BadParams, did_you_mean
 from hydrogate.checks.input import InputCounts
 from hydrogate.checks.symmetry import Potential
-from hydrogate.pipeline.artifacts import DATA_DOCS, write_data_docs
+from hydrogate.pipeline.artifacts import DATA_DOCS, write_data_docs, write_json
 from hydrogate.pipeline.guard import METRICS
-from hydrogate.pipeline.hdf5 import read_dataset, written_whole
+from hydrogate.pipeline.hdf5 import read_dataset
 from hydrogate.pipeline.params import Params, load_params
 from hydrogate.pipeline.stage import stage_exit_status
 
@@ -38,9 +37,7 @@ STUDENT = Path("data/student.safetensors")
 def write_report(report: Report, root: Path = METRICS) -> Path:
     """Write ``metrics/<contract>.json``, strictly judged, and return its path."""
     path = root / f"{report.contract}.json"
-    with written_whole(path) as temporary:
-        content = json.dumps(report.to_dict(strict=True), indent=2, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(content + "\n", encoding="utf-8")
+    write_json(path, report.to_dict(strict=True))
     return path
 
 

@@ -9,8 +9,6 @@ Processes, not threads: on two cores with little else running two threads traine
 import math
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +22,7 @@ from lightning.fabric.strategies.ddp import DDPStrategy
 from hydrogate.checks.dataset import Dataset
 from hydrogate.models.potential import Student, UnsupportedStructure
 from hydrogate.models.students import make_student
+from hydrogate.models.threads import one_thread
 from hydrogate.pipeline.params import Train
 from hydrogate.pipeline.training import Training
 from hydrogate.pipeline.training_state import Split, State, TrainingFailed, loss_for, read_state, split_for_training
@@ -84,7 +83,7 @@ def fit(data: Dataset, params: Train, angular_floor: float, state_path: Path, hi
         strategy = "auto" if processes == 1 else several
         fabric = Fabric(devices=processes, strategy=strategy, accelerator=accelerator)
         parent = None if processes == 1 else os.getpid()
-    with _one_thread():
+    with one_thread():
         work = partial(_work, split=split, params=params, angular_floor=angular_floor, state_path=state_path)
         failure = fabric.launch(partial(work, history=history, parent=parent))
     if failure is not None:
@@ -122,16 +121,6 @@ def _processes(params: Train, structures: int) -> int:
         batches = f"batches of {params.batch_size} feed at most {most}"
         raise ValueError(f"torchrun started {started} processes, but {batches}: start fewer or raise train.batch_size")
     return started
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _work(

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydrogate.checks.findings import ContractViolation, Report
-from hydrogate.pipeline.hdf5 import UnreadableFile, written_whole
+from hydrogate.pipeline.artifacts import write_text
+from hydrogate.pipeline.hdf5 import UnreadableFile
 from hydrogate.pipeline.stage import stage_exit_status
 
 DATA = Path("data")
@@ -56,8 +57,7 @@ def run(report: Report, root: Path = DATA) -> Path:
         refusals = report.refusals(strict=True)
         lines = [str(finding) for finding in refusals] or [f"contract {report.contract}: no check ran."]
         raise ContractViolation("\n".join(lines))
-    with written_whole(token) as temporary:
-        temporary.write_text(f"{report.contract} {report.fingerprint}\n", encoding="utf-8")
+    write_text(token, f"{report.contract} {report.fingerprint}\n")
     return token
 
 

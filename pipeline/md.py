@@ -29,8 +29,9 @@ from hydrogate.checks.declared import BadParams, explain, load_yaml
 from hydrogate.checks.dynamics import findings, judge, metrics
 from hydrogate.checks.findings import Report
 from hydrogate.checks.trajectory import MdProtocol, Trajectory
+from hydrogate.pipeline.artifacts import write_json
 from hydrogate.pipeline.compute import over_processes
-from hydrogate.pipeline.hdf5 import read_dataset, written_whole
+from hydrogate.pipeline.hdf5 import read_dataset
 from hydrogate.pipeline.params import load_params
 from hydrogate.pipeline.predict import student_identity
 from hydrogate.pipeline.progress import PROGRESS, locked
@@ -287,9 +288,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = judged([recording.trajectory() for recording in recordings], protocol, identity["fingerprint"])
         write_recordings(recordings, Path("data/md.traj"))
         of_what = {"labelled_fingerprint": data.fingerprint(), "student_fingerprint": identity["fingerprint"]}
-        with written_whole(Path("metrics/md.json")) as temporary:
-            content = json.dumps(of_what | to_json(result, protocol), indent=2, ensure_ascii=False, allow_nan=False)
-            temporary.write_text(content + "\n", encoding="utf-8")
+        write_json(Path("metrics/md.json"), of_what | to_json(result, protocol))
     for finding in result.report.findings:
         print(f"{finding.verdict}: {finding}")
     return 0

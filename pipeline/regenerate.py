@@ -26,12 +26,12 @@ from hydrogate.checks.input import InputCounts
 from hydrogate.pipeline.check import judge_input, write_report
 from hydrogate.pipeline.compute import over_processes
 from hydrogate.pipeline.hdf5 import write_dataset, written_whole
+from hydrogate.pipeline.hydrogens import add_hydrogens
 from hydrogate.pipeline.params import Regenerate, load_params
 from hydrogate.pipeline.records import digest_of, raw_records, resolve_input, source_names
 from hydrogate.pipeline.sampling import further_geometries, generator
 from hydrogate.pipeline.sdf import (
     SetAside,
-    add_hydrogens,
     aside,
     count_records,
     rdkit_log,

@@ -15,8 +15,9 @@ from ase.data import covalent_radii
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 
+from hydrogate.pipeline.hydrogens import force_field
 from hydrogate.pipeline.params import Sampling
-from hydrogate.pipeline.sdf import Molecule, force_field
+from hydrogate.pipeline.sdf import Molecule
 
 if TYPE_CHECKING:
     from hydrogate.pipeline.sdf import Mol

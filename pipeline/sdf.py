@@ -24,7 +24,6 @@ from hydrogate.pipeline.records import raw_records, resolve_input, source_names
 if TYPE_CHECKING:
     from rdkit import Chem
     from rdkit.Chem import Mol as Mol
-    from rdkit.ForceField.rdForceField import ForceField
 
 # Å: what a drawing's z coordinates differ by.
 FLAT = 1e-3
@@ -213,68 +212,6 @@ def _why_not_3d(mol: "Chem.Mol", text: str) -> str:
     return (
         f"a 2-D drawing: all z coordinates are equal, and atom {tetrahedral[0]} is tetrahedral" if tetrahedral else ""
     )
-
-
-def force_field(mol: "Chem.Mol") -> "ForceField":
-    """MMFF, or UFF where MMFF has no parameters, of a molecule with explicit hydrogens (kcal/mol, Å).
-
-    Raises
-    ------
-    ValueError
-        Neither has parameters for it.
-    """
-    from rdkit.Chem import rdForceFieldHelpers
-
-    field: ForceField
-    with rdkit_log():
-        if rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
-            field = rdForceFieldHelpers.MMFFGetMoleculeForceField(
-                mol, rdForceFieldHelpers.MMFFGetMoleculeProperties(mol)
-            )
-        elif rdForceFieldHelpers.UFFHasAllMoleculeParams(mol):
-            field = rdForceFieldHelpers.UFFGetMoleculeForceField(mol)
-        else:
-            raise ValueError("neither MMFF nor UFF has parameters for this molecule")
-    field.Initialize()
-    return field
-
-
-def add_hydrogens(mol: "Chem.Mol", *, reembed: bool = False, seed: int = 0) -> "Chem.Mol":
-    """Place the implicit hydrogens of ``mol`` in its own geometry; every atom that was there stays where it is.
-
-    Parameters
-    ----------
-    mol : rdkit.Chem.Mol
-        With a conformer, in Å. It is left as it is.
-    reembed : bool
-        Throw the geometry away and embed anew with ETKDG (relaxed with the force field).
-    seed : int
-        For ``reembed``.
-
-    Raises
-    ------
-    ValueError
-        No force field has parameters for it, or it cannot be embedded.
-    """
-    from rdkit import Chem
-    from rdkit.Chem import rdDistGeom
-
-    given = mol.GetNumAtoms()
-    full = Chem.AddHs(mol, addCoords=True)
-    if reembed:
-        parameters = rdDistGeom.ETKDGv3()
-        parameters.randomSeed = seed  # type: ignore[assignment]
-        if rdDistGeom.EmbedMolecule(full, parameters) != 0:
-            raise ValueError("ETKDG cannot embed this molecule")
-    elif full.GetNumAtoms() == given:
-        return full
-    field = force_field(full)
-    if not reembed:
-        for atom in range(given):
-            field.AddFixedPoint(atom)
-    # Not converged is no fault: the hydrogens are placed, and the contracts judge where.
-    field.Minimize(maxIts=500)
-    return full
 
 
 def count_records(

@@ -8,7 +8,6 @@ own; so a run that was killed, or one on other cores, ends as any other.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -112,13 +111,14 @@ def simulate(starts: Sequence[Start], make: MakePotential, protocol: MdProtocol,
         Of the run.
     """
     from hydrogate.models.dynamics import Molecules, Noise, State
+    from hydrogate.models.threads import one_thread
 
     folder, structures = _folder(starts, root), [start.atoms for start in starts]
     folder.mkdir(parents=True, exist_ok=True)
     kept, all_of_it = _kept(folder), segments(protocol)
     if len(kept) == len(all_of_it):
         return
-    with _one_thread(), np.errstate(all="ignore"):
+    with one_thread(), np.errstate(all="ignore"):
         molecules, potential = Molecules.of(structures), make(structures)
         noise = Noise(molecules, [[protocol.seed, start.row] for start in starts])
         if kept:
@@ -157,19 +157,6 @@ def _folder(starts: Sequence[Start], root: Path) -> Path:
 
 def _kept(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.npz"))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums are then in one order, however many cores there are."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 Frames = list[tuple[int, "State"]]

@@ -9,7 +9,6 @@ Under ``torchrun`` every process runs all of this, and the first alone writes.
 """
 
 import hashlib
-import json
 import os
 import shutil
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 from hydrogate.checks.bootstrap import Metric, point
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.metrics import convergence
+from hydrogate.pipeline.artifacts import write_json
 from hydrogate.pipeline.fit import Fit, fit, writes
 from hydrogate.pipeline.guard import require_token
 from hydrogate.pipeline.hdf5 import read_dataset, written_whole
@@ -129,9 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with student.open("rb") as file:
         student_fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
     fingerprints = {"labelled_fingerprint": data.fingerprint(), "student_fingerprint": student_fingerprint}
-    with written_whole(Path("metrics/training.json")) as temporary:
-        content = json.dumps(to_json(result, fingerprints), indent=2, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(content + "\n", encoding="utf-8")
+    write_json(Path("metrics/training.json"), to_json(result, fingerprints))
     print(f"{student}: {result.used['parameters']} parameters, best after epoch {result.best_epoch}")
     return 0
 

@@ -10,7 +10,6 @@ The student is evaluated by plain autograd, never through the graph that trained
 differences in float64.
 """
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -26,7 +25,8 @@ from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.metrics import measure
 from hydrogate.checks.regression import ratios_to_baseline
 from hydrogate.checks.symmetry import Potential, force_gradient_error
-from hydrogate.pipeline.hdf5 import read_dataset, write_dataset, written_whole
+from hydrogate.pipeline.artifacts import write_json
+from hydrogate.pipeline.hdf5 import read_dataset, write_dataset
 from hydrogate.pipeline.params import Validate, load_params
 from hydrogate.pipeline.plots import write_plots
 from hydrogate.pipeline.predict import predict_dataset, student_identity
@@ -148,9 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "student_fingerprint": identity["fingerprint"],
         "predictions_fingerprint": result.predictions.fingerprint(),
     }
-    with written_whole(Path("metrics/validation.json")) as temporary:
-        content = json.dumps(to_json(result, params.split, fingerprints), indent=2, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(content + "\n", encoding="utf-8")
+    write_json(Path("metrics/validation.json"), to_json(result, params.split, fingerprints))
     print(f"data/predictions.h5: {result.predictions!r}")
     return 0
 

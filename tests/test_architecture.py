@@ -32,6 +32,7 @@ HOMES = {
     "vesin": {"checks/pairs.py", "models/neighbours.py"},
     "rdkit": {
         "checks/chemistry.py",
+        "pipeline/hydrogens.py",
         "pipeline/sdf.py",
         "pipeline/sample.py",
         "pipeline/regenerate.py",

@@ -4,12 +4,13 @@ A kernel is three functions: forward, backward and double backward.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hydrogate.models.kernels import Kernel
+from hydrogate.models.kernels import Kernel, _native, triton_module
 
 Run = Callable[[str, str, Tensor | None, Sequence[Tensor | None], Sequence[Tensor | None]], None]
 
@@ -100,3 +101,32 @@ def twice_differentiable(
 
     kernel: Kernel = Forward.apply
     return kernel
+
+
+def implementations(
+    reference: Kernel, kernel: Kernel, library: str, *, given: tuple[None, ...] = (), triton: bool = False
+) -> dict[str, Callable[[], Kernel]]:
+    """The ways to run an operation: its formula, compiled too, and its kernel in C++ and Triton.
+
+    Parameters
+    ----------
+    reference, kernel : callable
+        The formula, and what `twice_differentiable` made.
+    library : str
+        The C++ source, and the Triton module, that the kernel is in.
+    given : tuple
+        What ``kernel`` takes after the tensors of ``reference``.
+    triton : bool
+        Whether there is a Triton module.
+    """
+
+    def native(prepare: Callable[[str], object], how: str) -> Kernel:
+        prepare(library)
+        return lambda *arguments: kernel(*arguments, *given, how)
+
+    found: dict[str, Callable[[], Kernel]] = {
+        "eager": lambda: reference,
+        "compiled": partial(torch.compile, reference, dynamic=True),
+        "cpp": partial(native, _native.library, "cpp"),
+    }
+    return found | ({"triton": partial(native, triton_module, "triton")} if triton else {})

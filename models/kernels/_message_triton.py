@@ -219,7 +219,7 @@ def _double_at_sender(
 def run(
     what: str, sizes: tuple[int, int, int], edges: Tensor, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
 ) -> None:
-    """Fill ``outputs``; see `hydrogate.models.kernels._multilinear.multilinear`."""
+    """Fill ``outputs``; see `hydrogate.models.kernels._derivatives.twice_differentiable`."""
     _, f, parts = sizes
     atoms = len(inputs[0])
     if not atoms:

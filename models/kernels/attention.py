@@ -3,14 +3,13 @@
 h_i = Σ_j (f Σ_c q_ic w_c k_jc) v_j, head by head, without a softmax. Source: SO3krates, Nat. Commun. 15, 6539 (2024).
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from hydrogate.models.kernels import Kernel, _native, fastest, refuse_unsorted, triton_module
-from hydrogate.models.kernels._derivatives import twice_differentiable
+from hydrogate.models.kernels import _native, fastest, refuse_unsorted, triton_module
+from hydrogate.models.kernels._derivatives import implementations, twice_differentiable
 
 
 def reference(q: Tensor, k: Tensor, v: Tensor, w: Tensor, envelope: Tensor, edges: Tensor) -> Tensor:
@@ -46,23 +45,7 @@ def _run(how: str, what: str, edges: Tensor, inputs: Sequence[Tensor], outputs: 
 
 _kernel = twice_differentiable((True, True, True, False, False), _shapes, _run)
 
-
-def _cpp() -> Kernel:
-    _native.library("attention")
-    return lambda *arguments: _kernel(*arguments, "cpp")
-
-
-def _triton() -> Kernel:
-    triton_module("attention")
-    return lambda *arguments: _kernel(*arguments, "triton")
-
-
-IMPLEMENTATIONS: dict[str, Callable[[], Kernel]] = {
-    "eager": lambda: reference,
-    "compiled": partial(torch.compile, reference, dynamic=True),
-    "cpp": _cpp,
-    "triton": _triton,
-}
+IMPLEMENTATIONS = implementations(reference, _kernel, "attention", triton=True)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, w: Tensor, envelope: Tensor, edges: Tensor) -> Tensor:

@@ -5,14 +5,13 @@ C++ none is ever written to memory.
 """
 
 import ctypes
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from hydrogate.models.kernels import Kernel, _native, fastest, message
-from hydrogate.models.kernels._derivatives import twice_differentiable
+from hydrogate.models.kernels import _native, fastest, message
+from hydrogate.models.kernels._derivatives import implementations, twice_differentiable
 
 
 def reference(
@@ -58,17 +57,7 @@ def _run(how: str, what: str, pairs: Tensor, inputs: Sequence[Tensor | None], ou
 # The weight's gradient is a matrix product, which energies and forces alone do not ask for.
 _kernel = twice_differentiable((True, False, False, True, True), _shapes, _run, spared=(2,))
 
-
-def _cpp() -> Kernel:
-    _native.library("exchange")
-    return lambda *arguments: _kernel(*arguments, "cpp")
-
-
-IMPLEMENTATIONS: dict[str, Callable[[], Kernel]] = {
-    "eager": lambda: reference,
-    "compiled": partial(torch.compile, reference, dynamic=True),
-    "cpp": _cpp,
-}
+IMPLEMENTATIONS = implementations(reference, _kernel, "exchange")
 
 
 def halves(edges: Tensor, atoms: int) -> Tensor | None:

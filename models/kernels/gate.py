@@ -3,14 +3,13 @@
 Source: Schütt, Unke, Gastegger, arXiv 2102.03150, equations 9 and 10.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from hydrogate.models.kernels import Kernel, _native, fastest
-from hydrogate.models.kernels._derivatives import twice_differentiable
+from hydrogate.models.kernels import _native, fastest
+from hydrogate.models.kernels._derivatives import implementations, twice_differentiable
 
 
 def reference(u: Tensor, left: Tensor, right: Tensor) -> Tensor | tuple[Tensor, Tensor]:
@@ -44,17 +43,7 @@ def _run(how: str, what: str, edges: None, inputs: Sequence[Tensor | None], outp
 
 _kernel = twice_differentiable((False, False, False), _shapes, _run, adds_up=False)
 
-
-def _cpp() -> Kernel:
-    _native.library("update")
-    return lambda *arguments: _kernel(*arguments, None, "cpp")
-
-
-IMPLEMENTATIONS: dict[str, Callable[[], Kernel]] = {
-    "eager": lambda: reference,
-    "compiled": partial(torch.compile, reference, dynamic=True),
-    "cpp": _cpp,
-}
+IMPLEMENTATIONS = implementations(reference, _kernel, "update", given=(None,))
 
 
 def gate(u: Tensor, left: Tensor, right: Tensor) -> Tensor | tuple[Tensor, Tensor]:

@@ -1,13 +1,12 @@
 """What the PaiNN update reads of an atom: its scalars, and the norms of its mixed vectors."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from hydrogate.models.kernels import Kernel, _native, fastest
-from hydrogate.models.kernels._derivatives import twice_differentiable
+from hydrogate.models.kernels import _native, fastest
+from hydrogate.models.kernels._derivatives import implementations, twice_differentiable
 
 # Keeps the second derivative of a vector's norm finite where the vector is zero; as in update.cpp.
 EPSILON = 1e-8
@@ -30,17 +29,7 @@ def _run(how: str, what: str, edges: None, inputs: Sequence[Tensor | None], outp
 # The second derivative by the scalars stays at zero.
 _kernel = twice_differentiable((True, False), _shapes, _run, adds_up=False)
 
-
-def _cpp() -> Kernel:
-    _native.library("update")
-    return lambda *arguments: _kernel(*arguments, None, "cpp")
-
-
-IMPLEMENTATIONS: dict[str, Callable[[], Kernel]] = {
-    "eager": lambda: reference,
-    "compiled": partial(torch.compile, reference, dynamic=True),
-    "cpp": _cpp,
-}
+IMPLEMENTATIONS = implementations(reference, _kernel, "update", given=(None,))
 
 
 def invariants(s: Tensor, right: Tensor) -> Tensor:

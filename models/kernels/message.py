@@ -4,14 +4,13 @@ With x the sender's row in parts (a, b, c), w the edge's filter and u its direct
 v_i = Σ_j (x_b w_b u + x_c w_c v_j). Source: Schütt, Unke, Gastegger, arXiv 2102.03150, equations 7 and 8.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from hydrogate.models.kernels import Kernel, _native, fastest, refuse_unsorted, triton_module
-from hydrogate.models.kernels._derivatives import twice_differentiable
+from hydrogate.models.kernels import _native, fastest, refuse_unsorted, triton_module
+from hydrogate.models.kernels._derivatives import implementations, twice_differentiable
 
 
 def reference(x: Tensor, w: Tensor, u: Tensor, v: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,23 +61,7 @@ def _run(how: str, what: str, edges: Tensor, inputs: Sequence[Tensor], outputs: 
 
 _kernel = twice_differentiable((True, False, False, True), _shapes, _run)
 
-
-def _cpp() -> Kernel:
-    _native.library("message")
-    return lambda *arguments: _kernel(*arguments, "cpp")
-
-
-def _triton() -> Kernel:
-    triton_module("message")
-    return lambda *arguments: _kernel(*arguments, "triton")
-
-
-IMPLEMENTATIONS: dict[str, Callable[[], Kernel]] = {
-    "eager": lambda: reference,
-    "compiled": partial(torch.compile, reference, dynamic=True),
-    "cpp": _cpp,
-    "triton": _triton,
-}
+IMPLEMENTATIONS = implementations(reference, _kernel, "message", triton=True)
 
 
 def message(x: Tensor, w: Tensor, u: Tensor, v: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,10 +21,11 @@ from hydrogate.checks.observables import geometry
 from hydrogate.models.teachers import make_teacher
 from hydrogate.pipeline import regenerate
 from hydrogate.pipeline.hdf5 import UnreadableFile, read_dataset, write_dataset
+from hydrogate.pipeline.hydrogens import add_hydrogens, force_field
 from hydrogate.pipeline.params import Regenerate, load_params
 from hydrogate.pipeline.records import raw_records
 from hydrogate.pipeline.sampling import HIGHEST_ENERGY, ForceField, _bonded
-from hydrogate.pipeline.sdf import Molecule, add_hydrogens, force_field, read_record
+from hydrogate.pipeline.sdf import Molecule, read_record
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "samples" / "sample-1000-0.sdf.gz"

@@ -15,11 +15,10 @@ from rdkit.Chem import AllChem
 
 from hydrogate.checks.input import SETTING_ASIDE
 from hydrogate.pipeline.hdf5 import UnreadableFile
+from hydrogate.pipeline.hydrogens import add_hydrogens, force_field
 from hydrogate.pipeline.sdf import (
     Molecule,
     SetAside,
-    add_hydrogens,
-    force_field,
     read_input,
     read_record,
     read_records,
