@@ -24,7 +24,7 @@ from hydrogate.pipeline.hdf5 import UnreadableFile, read_dataset, write_dataset
 from hydrogate.pipeline.hydrogens import add_hydrogens, force_field
 from hydrogate.pipeline.params import Regenerate, load_params
 from hydrogate.pipeline.records import raw_records
-from hydrogate.pipeline.sampling import HIGHEST_ENERGY, ForceField, _bonded
+from hydrogate.pipeline.sampling import HIGHEST_ENERGY, ForceField, _bonded, rattle
 from hydrogate.pipeline.sdf import Molecule, read_record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -169,6 +169,33 @@ def test_rattled_geometries_keep_their_distance(source: Path) -> None:
     wild, _ = regenerate.run([source], parameters(**sampling("rattle", sigma=0.12, per_structure=2)))
     assert len(wild) == 60
     assert geometry(wild).min_distance.min() >= 0.6
+
+
+@pytest.mark.parametrize(
+    ("smiles", "short", "least"),
+    [("CC#N", 0.0, 1.01), ("CC#CC", 0.0, 1.04), ("CC#N", 0.08, 1.01), ("[C-]#[O+]", 0.0, 0.95)],
+)
+def test_a_stiff_bond_is_not_shortened_by_much(smiles: str, short: float, least: float) -> None:
+    mol = add_hydrogens(Chem.MolFromSmiles(smiles), reembed=True)
+    stiff = max(mol.GetBonds(), key=lambda bond: bond.GetBondTypeAsDouble())
+    ends = [stiff.GetBeginAtomIdx(), stiff.GetEndAtomIdx()]
+    start = mol.GetConformer().GetPositions()
+    towards = start[ends[0]] - start[ends[1]]
+    start[ends[1]] += short * towards / np.linalg.norm(towards)
+    mol.GetConformer().SetPositions(start)
+    drawn = rattle(mol, 400, 0.05, np.random.default_rng(0))
+    lengths = np.linalg.norm([positions[ends[0]] - positions[ends[1]] for positions in drawn], axis=1)
+    assert least < lengths.min() < np.linalg.norm(towards) - short
+    assert lengths.std() > 0.02
+
+
+def test_a_bond_that_no_force_field_knows_is_rattled_all_the_same() -> None:
+    mol = Chem.MolFromXYZBlock("2\n\nC 0 0 0\nSe 0 0 1.7\n")
+    bonded = Chem.RWMol(mol)
+    bonded.AddBond(0, 1, Chem.BondType.DOUBLE)
+    Chem.SanitizeMol(bonded)
+    drawn = rattle(bonded, 100, 0.05, np.random.default_rng(0))
+    assert np.ptp([positions[1, 2] - positions[0, 2] for positions in drawn]) > 0.2
 
 
 def test_hopeless_rattling_drops_nothing(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
