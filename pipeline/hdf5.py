@@ -27,6 +27,7 @@ from hydrogate.pipeline.mapped import LARGEST_EXPANSION as LARGEST_EXPANSION
 from hydrogate.pipeline.mapped import Column, refuse_unusable
 from hydrogate.pipeline.mapped import UnreadableFile as UnreadableFile
 from hydrogate.pipeline.mapped import refuse_foreign as refuse_foreign
+from hydrogate.pipeline.whole import written_whole as written_whole
 
 SCHEMA_VERSION = 2
 UNITS = {
@@ -61,20 +62,6 @@ _STRUCTURES = {
 _TEXT = {"utf8": np.uint8, "ends": np.int64}
 _QUARANTINE = {"source": object, "source_index": np.int64, "reason": object}
 _OPTIONAL = ("forces", "energy", "cell", "pbc", "heavy_atoms_moved", "dipole", "charges", "partner")
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path``, moved into place when the block ends well and removed when it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_dataset(data: Dataset, path: Path) -> None:

@@ -19,7 +19,6 @@ from hydrogate.pipeline.hdf5 import (
     verify,
     without_labels,
     write_dataset,
-    written_whole,
 )
 
 
@@ -258,16 +257,6 @@ def test_another_layout_is_refused(stored: Path, edit: object, words: str) -> No
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"gone\.h5: no such file"):
         read_dataset(tmp_path / "gone.h5")
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "x.txt"
-    path.write_text("old")
-    with pytest.raises(ZeroDivisionError), written_whole(path) as temporary:
-        temporary.write_text("half")
-        _ = 1 / 0
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_damaged_hdf5_is_refused_or_reads_as_it_was(
