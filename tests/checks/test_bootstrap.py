@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hydrogate.checks.bootstrap import Metric, OfSums, Quantile, bootstrap, point
+from hydrogate.checks.bootstrap import Metric, OfSums, Quantile, Ratio, bootstrap, point
 
 
 def of_columns(*columns):
@@ -71,6 +71,13 @@ def test_the_seed_decides_and_the_block_size_does_not(monkeypatch):
     assert bootstrap(statistic, 30, resamples=200, seed=3) == first
 
 
+def test_what_both_sides_of_a_ratio_share_cancels_and_the_fewer_molecules_count():
+    values = np.random.default_rng(4).uniform(1.0, 9.0, 20)
+    double, once = of_columns(2 * values, np.ones(20)), OfSums(np.stack([values, np.ones(20)], axis=1), np.divide, 15)
+    metric = bootstrap({"m": (Ratio(double, once), "")}, 20, resamples=50, seed=0)["m"]
+    assert metric == Metric(2.0, "", 15, 2.0, 2.0)
+
+
 def test_one_molecule_gives_no_interval():
     metric = bootstrap({"m": (of_columns([4.0], [2.0]), "eV")}, 1, resamples=100, seed=0)["m"]
     assert metric == Metric(2.0, "eV", 1, None, None)
@@ -123,5 +130,5 @@ def test_a_count_that_is_none_is_refused(n):
 
 def test_a_metric_in_a_line_of_text():
     assert str(Metric(0.21834, "eV/Å", 200, 0.2, 0.23)) == "0.2183 eV/Å (0.2 to 0.23, n = 200)"
-    assert str(Metric(100.0, "", 3)) == "100 (n = 3)"
+    assert str(Metric(100.0, "", 3)) == str(Metric(100.0, "", 3, 90.0)) == "100 (n = 3)"
     assert str(Metric(None, "eV/Å", 0)) == "undefined (n = 0)"

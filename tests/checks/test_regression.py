@@ -69,7 +69,10 @@ def test_the_worst_of_several_by_hand():
     assert both.high == pytest.approx(1.2 + 0.2 * wider)
 
 
-@pytest.mark.parametrize("lost", [Metric(None, "", 0), Metric(1.0, "", 1)])
+@pytest.mark.parametrize(
+    "lost",
+    [Metric(None, "", 0), Metric(1.0, "", 1), Metric(None, "", 9, 0.9, 1.1), Metric(1.0, "", 9, None, 1.1)],
+)
 def test_one_undefined_ratio_makes_the_worst_undefined(lost):
     assert worst([Metric(0.5, "", 200, 0.4, 0.6), lost]).value is None
 
