@@ -1,4 +1,4 @@
-"""The content of a data set as it is stored and fingerprinted: columns of text, and SHA-256 over all columns."""
+"""A data set as it is stored: columns of text, where it may be cut into parts, and SHA-256 over all columns."""
 
 import hashlib
 import json
@@ -54,6 +54,14 @@ class Text(NamedTuple):
         start = int(self.ends[first - 1]) if first else 0
         ends = self.ends[first:last]
         return type(self)(self.utf8[start : int(ends[-1]) if len(ends) else start], ends - start)
+
+
+def cuts(offset: NDArray[np.int64], parent: NDArray[np.int64], atoms: int) -> NDArray[np.int64]:
+    """The structures at which a new part begins: about every ``atoms`` atoms, where no family of one parent is torn."""
+    here = np.arange(1, len(parent))
+    whole = (np.maximum.accumulate(parent)[:-1] < here) & (np.minimum.accumulate(parent[::-1])[::-1][1:] >= here)
+    allowed: NDArray[np.int64] = here[whole]
+    return allowed[np.diff(offset[allowed] // atoms, prepend=0) > 0]
 
 
 def fingerprint_of(content: Iterable[tuple[str, Any]]) -> str:

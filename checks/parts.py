@@ -18,6 +18,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from hydrogate.checks.content import cuts
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.observables import (
     Bonds,
@@ -278,11 +279,3 @@ def places_of(data: Dataset, atoms: int) -> list[Place]:
         Place(partial(data.part, start, stop), stop - start, int(data.offset[stop] - data.offset[start]))
         for start, stop in pairwise(ends)
     ]
-
-
-def cuts(offset: Ints, parent: Ints, atoms: int) -> Ints:
-    """The structures at which a new part begins: about every ``atoms`` atoms, where no family of one parent is torn."""
-    here = np.arange(1, len(parent))
-    whole = (np.maximum.accumulate(parent)[:-1] < here) & (np.minimum.accumulate(parent[::-1])[::-1][1:] >= here)
-    allowed = here[whole]
-    return allowed[np.diff(offset[allowed] // atoms, prepend=0) > 0]

@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from hydrogate.checks.content import Text, fingerprint_of, fingerprint_of_schema_1
+from hydrogate.checks.content import Text, cuts, fingerprint_of, fingerprint_of_schema_1
 from hydrogate.checks.dataset import TEXT, Dataset, Quarantined
 from hydrogate.pipeline.mapped import LARGEST_EXPANSION as LARGEST_EXPANSION
 from hydrogate.pipeline.mapped import Column, refuse_unusable
@@ -181,7 +181,7 @@ class Part(NamedTuple):
 def parts(path: Path, atoms: int = 1_000_000) -> list[Part]:
     """The data set at ``path`` in parts of about ``atoms`` atoms, in order; further geometries stay with their parent.
 
-    They do where they stand beside it or each other in the file. A data set without structures is one empty part.
+    A data set without structures is one empty part.
 
     Raises
     ------
@@ -191,12 +191,7 @@ def parts(path: Path, atoms: int = 1_000_000) -> list[Part]:
     with _opened(path, mapped=True) as stored:
         stored.refuse_disagreement()
         offset, parent = stored.array("offset"), stored.array("parent")
-    count = len(offset) - 1
-    together = (parent[1:] == parent[:-1]) | (parent[1:] == np.arange(count - 1))
-    cuts = np.concatenate([[0], 1 + np.flatnonzero(~together), [count]]).astype(np.int64)
-    wanted = np.linspace(0, offset[-1], max(1, -(-int(offset[-1]) // atoms)) + 1)
-    cuts = np.unique(cuts[np.searchsorted(offset[cuts], wanted)])
-    ends = [0, count] if len(cuts) < 2 else cuts.tolist()
+    ends = [0, *cuts(offset, parent, atoms).tolist(), len(offset) - 1]
     return [Part(path, one, two, int(offset[two] - offset[one])) for one, two in pairwise(ends)]
 
 

@@ -1,12 +1,18 @@
-"""Hydrogens that a file leaves implicit, placed in the geometry that it gives."""
+"""Hydrogens that a file leaves implicit, placed in the geometry that it gives; the force fields that place them."""
 
 from typing import TYPE_CHECKING
+
+import numpy as np
+from ase import units
+from numpy.typing import NDArray
 
 from hydrogate.pipeline.sdf import rdkit_log
 
 if TYPE_CHECKING:
     from rdkit import Chem
     from rdkit.ForceField.rdForceField import ForceField
+
+MILLIDYNE = 6.241509  # eV/Å
 
 
 def force_field(mol: "Chem.Mol") -> "ForceField":
@@ -31,6 +37,22 @@ def force_field(mol: "Chem.Mol") -> "ForceField":
             raise ValueError("neither MMFF nor UFF has parameters for this molecule")
     field.Initialize()
     return field
+
+
+def springs(mol: "Chem.Mol") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of each bond, its stiffness in eV/Å² and its rest length in Å by MMFF, else by UFF; 0 where neither knows it."""
+    from rdkit.Chem import rdForceFieldHelpers
+
+    springs = np.zeros((2, mol.GetNumBonds()))
+    with rdkit_log():
+        mmff = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol)
+        for bond in mol.GetBonds():
+            ends = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
+            if mmff and (found := mmff.GetMMFFBondStretchParams(mol, *ends)):
+                springs[:, bond.GetIdx()] = found[1] * MILLIDYNE, found[2]
+            elif found := rdForceFieldHelpers.GetUFFBondStretchParams(mol, *ends):
+                springs[:, bond.GetIdx()] = found[0] * units.kcal / units.mol, found[1]
+    return springs[0], springs[1]
 
 
 def add_hydrogens(mol: "Chem.Mol", *, reembed: bool = False, seed: int = 0) -> "Chem.Mol":

@@ -15,9 +15,9 @@ from ase.data import covalent_radii
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 
-from hydrogate.pipeline.hydrogens import force_field
+from hydrogate.pipeline.hydrogens import force_field, springs
 from hydrogate.pipeline.params import Sampling
-from hydrogate.pipeline.sdf import Molecule, rdkit_log
+from hydrogate.pipeline.sdf import Molecule
 
 if TYPE_CHECKING:
     from hydrogate.pipeline.sdf import Mol
@@ -31,7 +31,6 @@ BOND_CHANGE = 2.5
 # there. By the teacher a triple bond shortened so far pulls with 25 eV/Å. Without this bound one alkyne of 977, short
 # in the input and shortened again to 0.99 Å, had a quarter of a student's squared error.
 HARDEST_PULL = 15.0
-MILLIDYNE = 6.241509  # eV/Å
 REDRAWS = 200
 Drawn = TypeVar("Drawn")
 # Of a relaxed draw: the force field's energy over that of the molecule's own geometry (eV/atom), the RMS displacement
@@ -172,7 +171,7 @@ class Distortion:
         own = 0.9 * pdist(positions).min(initial=np.inf)
         self._allowed = max(NEAREST, min(NEAREST_UNREMARKABLE, own))
         self._change = BOND_CHANGE * np.sqrt(2.0) * sigma
-        self._stiffness, self._rest = _springs(mol)
+        self._stiffness, self._rest = springs(mol)
         self._hardest = np.maximum(HARDEST_PULL, self._pulls(self._before))
 
     def _pulls(self, lengths: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -189,22 +188,6 @@ class Distortion:
         change = np.abs(lengths - self._before).max(initial=0.0) / self._change
         pull = (self._pulls(lengths) / self._hardest).max(initial=0.0)
         return max(self.contact(positions), float(change), float(pull))
-
-
-def _springs(mol: "Mol") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of each bond, its stiffness in eV/Å² and rest length in Å by MMFF, else by UFF; 0 where neither knows it."""
-    from rdkit.Chem import rdForceFieldHelpers
-
-    springs = np.zeros((2, mol.GetNumBonds()))
-    with rdkit_log():
-        mmff = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol)
-        for bond in mol.GetBonds():
-            ends = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
-            if mmff and (found := mmff.GetMMFFBondStretchParams(mol, *ends)):
-                springs[:, bond.GetIdx()] = found[1] * MILLIDYNE, found[2]
-            elif found := rdForceFieldHelpers.GetUFFBondStretchParams(mol, *ends):
-                springs[:, bond.GetIdx()] = found[0] * units.kcal / units.mol, found[1]
-    return springs[0], springs[1]
 
 
 def _least_distorted(draw: Callable[[], Drawn], distortion: Callable[[Drawn], float]) -> Drawn:

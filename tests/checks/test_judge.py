@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from hydrogate.checks import check
 from hydrogate.checks.bounds import Bounds, Limits
+from hydrogate.checks.content import cuts
 from hydrogate.checks.dataset import Dataset, UnreadableData, concatenate
 from hydrogate.checks.findings import Finding, Severity, Verdict
 from hydrogate.checks.judge import judge
-from hydrogate.checks.parts import Part, Parts, Place, cuts
+from hydrogate.checks.parts import Part, Parts, Place
 from hydrogate.checks.rules import Asking, NotGiven, NotRun, Quantities, Rule, Subject
 from hydrogate.checks.tally import Rows, outside
 

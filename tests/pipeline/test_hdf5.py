@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from hydrogate.checks.dataset import TEXT, Dataset, Quarantined, concatenate
+from hydrogate.checks.parts import Parts
 from hydrogate.pipeline.formats.join import join
 from hydrogate.pipeline.hdf5 import (
     UnreadableFile,
@@ -160,6 +161,18 @@ def test_parts_are_the_whole_cut_between_molecules(atoms: int, stored: Path) -> 
         # The last molecule may reach over.
         assert part.atoms < atoms + 3 * whole.sizes.max()
     assert len(found) == {1: 36, 40: 30, 400: 4, 10**6: 1}[atoms]
+
+
+def test_a_file_is_cut_where_memory_is(labelled: Dataset, tmp_path: Path) -> None:
+    """Families that lie in one another: the second molecule's geometries between those of the first."""
+    first, second, rest = np.array_split(np.arange(len(labelled)), [3, 6])
+    interleaved = labelled.subset([*np.ravel(np.column_stack([first, second])), *rest])
+    write_dataset(interleaved, tmp_path / "data.h5")
+    found, places = parts(tmp_path / "data.h5", 40), Parts.of(interleaved, atoms=40).places
+    assert [(part.first, part.last) for part in found] == [(at.first, at.first + at.structures) for at in places]
+    assert len(found) > 10
+    for part in found:
+        assert set(part.read().parent.tolist()) <= set(range(part.last - part.first))
 
 
 def test_arrays_of_parts_lie_in_the_file_or_are_read(stored: Path) -> None:
