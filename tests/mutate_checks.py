@@ -5,9 +5,9 @@ imports it in the module's place and runs the module's tests until one fails; no
 is kept in ``reports/mutation`` by the content of the mutant, so that a run goes on where the last one ended; survivors
 are tested again. `tests/mutation_survivors.yaml` says of survivors why they change nothing that matters.
 
-Left out: ``kernels`` (its machine code is cached by file; test_kernels holds it to the formulas), ``render`` (text),
-modules that no test of ``checks/`` names, and what the tests run in a process of their own, which has the module as it
-is.
+Left out: ``kernels`` (its machine code is cached by file; test_kernels holds it to the formulas), ``render`` (text), and
+what the tests run in a process of their own, which has the module as it is. A module that no test of ``checks/`` names
+is tested by those that ``--tests`` names.
 """
 
 import argparse
@@ -289,6 +289,7 @@ def main() -> None:
     parser.add_argument("modules", nargs="*", help="of checks/, e.g. gates, accidents/catalogue; all, if none is named")
     parser.add_argument("--sample", type=int, help="as many mutants, drawn by chance from the modules")
     parser.add_argument("--own", action="store_true", help="only test_MODULE.py, where there is one: quick")
+    parser.add_argument("--tests", nargs="+", type=Path, help="test files, where others than those found test a module")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--results", type=Path, default=ROOT / "reports" / "mutation", help="folder of what was tested")
     chosen = parser.parse_args()
@@ -304,7 +305,7 @@ def main() -> None:
     chosen.results.mkdir(parents=True, exist_ok=True)
     reasons = yaml.safe_load(REASONS.read_text(encoding="utf-8")) or {}
     for module, of_module in mutants.items():
-        files = tests_of(module, chosen.own)
+        files = [path.resolve() for path in chosen.tests or tests_of(module, chosen.own)]
         if of_module and files:
             _module(module, of_module, files, chosen.results, reasons.get(module, []))
         elif of_module:
