@@ -5,9 +5,9 @@ imports it in the module's place and runs the module's tests until one fails; no
 is kept in ``reports/mutation`` by the content of the mutant, so that a run goes on where the last one ended; survivors
 are tested again. `tests/mutation_survivors.yaml` says of survivors why they change nothing that matters.
 
-Left out: ``kernels`` (its machine code is cached by file; test_kernels holds it to the formulas), ``render`` (text), and
-what the tests run in a process of their own, which has the module as it is. A module that no test of ``checks/`` names
-is tested by those that ``--tests`` names.
+Left out: ``kernels`` (its machine code is cached by file; test_kernels holds it to the formulas), ``render`` (text),
+modules that no test of ``checks/`` names unless ``--tests`` says which do, and what the tests run in a process of their
+own, which has the module as it is.
 """
 
 import argparse
