@@ -49,6 +49,15 @@ def expected_hydrogens_of_smiles(smiles: str) -> int:
     return explicit + sum(int(atom.GetTotalNumHs()) for atom in mol.GetAtoms())
 
 
+def _molecule(smiles: str) -> "Chem.Mol":
+    from rdkit import Chem
+
+    mol = Chem.MolFromSmiles(smiles)
+    if mol is None or not mol.GetNumAtoms():
+        raise ValueError(f"SMILES {smiles!r} names no molecule that RDKit can read")
+    return mol
+
+
 @lru_cache(maxsize=100_000)
 def molecule_key(smiles: str) -> str:
     """One text for all that is one molecule: what a split must keep on one side.
@@ -67,9 +76,7 @@ def molecule_key(smiles: str) -> str:
     from rdkit.Chem.MolStandardize import rdMolStandardize
 
     with _quiet():
-        mol = Chem.MolFromSmiles(smiles)
-        if mol is None or not mol.GetNumAtoms():
-            raise ValueError(f"SMILES {smiles!r} names no molecule that RDKit can read")
+        mol = _molecule(smiles)
         for atom in mol.GetAtoms():
             atom.SetIsotope(0)
         mol = Chem.RemoveHs(mol)
@@ -101,9 +108,7 @@ def skeleton_key(smiles: str) -> str:
     from rdkit import Chem
 
     with _quiet():
-        mol = Chem.MolFromSmiles(smiles)
-        if mol is None or not mol.GetNumAtoms():
-            raise ValueError(f"SMILES {smiles!r} names no molecule that RDKit can read")
+        mol = _molecule(smiles)
         bare = Chem.RWMol()
         index_of = {
             atom.GetIdx(): bare.AddAtom(_atom_with_hydrogens(atom.GetAtomicNum(), -1))

@@ -4,7 +4,7 @@ Counts, sets and histograms are the same however the data set is cut; means, var
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +18,6 @@ _SHIFT = 23 - BITS
 _INFINITE = 0x7F800000 >> _SHIFT
 
 
-class Mergeable(Protocol):
-    """A statistic of one part that another part's can be added to, the other's structures coming after its own."""
-
-    def merge(self, other: Self) -> Self:
-        """The statistic of both."""
-        ...
-
-
 Statistic = TypeVar("Statistic")
 
 
@@ -33,7 +25,7 @@ def merged(one: Statistic, other: Statistic) -> Statistic:
     """The statistic of two parts, the first before the second.
 
     Numbers add, sets unite, lists and arrays follow each other; tuples merge item by item, mappings key by key;
-    anything else is :class:`Mergeable`.
+    anything else has a ``merge`` of its own.
     """
     joined: Any = _merged(one, other)
     return joined  # type: ignore[no-any-return]

@@ -237,7 +237,7 @@ class Atlas:
         """What ``data`` are labelled with is not asked for again."""
         if data.energy is None or data.forces is None:
             raise BadParams("data/labelled.h5 carries no energies and forces: python -m nox -s repro")
-        teacher = label._teacher(self.labels)
+        teacher = label.teacher_of(self.labels)
         if dict(data.teacher or {}) != teacher.identity():
             raise BadParams("data/labelled.h5 is of another teacher than params.yaml: python -m nox -s repro")
         with LabelStore(WORK / "labels.sqlite", teacher.identity()) as store:

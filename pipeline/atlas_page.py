@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydrogate.checks.render.markdown import escape_markdown
+from hydrogate.checks.render.markdown import between, escape_markdown
 from hydrogate.pipeline.artifacts import write_json, write_text
 
 if TYPE_CHECKING:
@@ -241,18 +241,8 @@ def publish(table: Table, docs: Path = DOCS) -> None:
 
 
 def with_table(page: str, table: Table) -> str:
-    """``page`` with ``lines`` of ``table`` between its markers.
-
-    Raises
-    ------
-    ValueError
-        It has not each marker once, in order.
-    """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, behind = rest.partition(END)
-    if not begin or not end or BEGIN in rest or END in behind:
-        raise ValueError(f"docs/atlas.md holds {BEGIN} and {END} not each once, in order")
-    return "\n".join((before + BEGIN, "", *lines(table), "", END + behind))
+    """``page`` with ``lines`` of ``table`` between its markers; ValueError where it has not each once, in order."""
+    return between(page, BEGIN, END, "\n".join((*lines(table), "")))
 
 
 _SEEN = {OURS: "#0072b2", AUDITED: "#e69f00", "": "#d55e00"}  # Source: Wong, Nature Methods 8, 441 (2011)

@@ -53,13 +53,13 @@ def answer(atoms: Atoms) -> Stored:
     return Stored(0.0, forces, "", np.zeros(3), charges)
 
 
-def _answered(jobs: Sequence[label._Job]) -> list[label._Answer]:
-    return [label._Answer(job.key, answer(job.atoms)) for job in jobs]
+def _answered(jobs: Sequence[label.Job]) -> list[label.Answer]:
+    return [label.Answer(job.key, answer(job.atoms)) for job in jobs]
 
 
 def passing(data: Dataset, chunks: int) -> dict[str, float]:
     """CPU (ms) of driver and scheduler of ``data`` as one chunk, and what ``chunks`` of them add to memory (MB)."""
-    chunk = [label._Job(data.structure_fingerprint(row), data.to_atoms(row)) for row in range(len(data))]
+    chunk = [label.Job(data.structure_fingerprint(row), data.to_atoms(row)) for row in range(len(data))]
     with connected(Compute(), 1, tasks=1) as client:
 
         def send(count: int) -> None:

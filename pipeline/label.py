@@ -40,18 +40,23 @@ class WrongTeacher(RuntimeError):
     """A worker's teacher is not the one whose labels are asked for; the message names the worker and the difference."""
 
 
-class _Job(NamedTuple):
+class Job(NamedTuple):
+    """A structure to label, and the key that its labels are kept under."""
+
     key: str
     atoms: Atoms
 
 
-class _Answer(NamedTuple):
+class Answer(NamedTuple):
+    """What the teacher said of a job; it is kept where it would be the same another time."""
+
     key: str
     stored: Stored
     lasting: bool = True
 
 
-def _teacher(params: Label) -> Teacher:
+def teacher_of(params: Label) -> Teacher:
+    """The teacher that ``params`` name."""
     return make_teacher(params.teacher, params.method, params.weights, params.settings)
 
 
@@ -59,7 +64,7 @@ def _teacher(params: Label) -> Teacher:
 def _teacher_here(params: str, identity: str) -> Teacher:
     """A worker's own teacher, once it is known to be the one whose labels are asked for."""
     try:
-        teacher = _teacher(Label.model_validate_json(params))
+        teacher = teacher_of(Label.model_validate_json(params))
         here, asked = json.loads(_plain(teacher.identity())), json.loads(identity)
     except (OSError, ValueError, ImportError) as error:
         raise WrongTeacher(f"{_worker()}: no such teacher here: {type(error).__name__}: {error}") from error
@@ -90,18 +95,18 @@ def _stored(answer: Labels | Failure) -> Stored:
     return Stored(answer.energy, answer.forces.astype(np.float32), "", answer.dipole, charges)
 
 
-def _label_chunk(params: str, identity: str, jobs: Sequence[_Job]) -> list[_Answer]:
+def _label_chunk(params: str, identity: str, jobs: Sequence[Job]) -> list[Answer]:
     answers = _teacher_here(params, identity).label([job.atoms for job in jobs])
     return [
-        _Answer(job.key, _stored(answer), not isinstance(answer, Failure) or answer.lasting)
+        Answer(job.key, _stored(answer), not isinstance(answer, Failure) or answer.lasting)
         for job, answer in zip(jobs, answers, strict=True)
     ]
 
 
-def _given_up(job: _Job) -> list[_Answer]:
+def _given_up(job: Job) -> list[Answer]:
     # Perhaps there was no memory for it.
     reason = "its worker process died each time while labelling it, and it alone"
-    return [_Answer(job.key, Stored(None, None, reason), lasting=False)]
+    return [Answer(job.key, Stored(None, None, reason), lasting=False)]
 
 
 def run(data: Dataset, params: Label, root: Path = PROGRESS, compute: Compute | None = None) -> Dataset:
@@ -118,7 +123,7 @@ def run(data: Dataset, params: Label, root: Path = PROGRESS, compute: Compute | 
     """
     if params.weights is not None:  # a worker's folder is another
         params = params.model_copy(update={"weights": str(Path(params.weights).absolute())})
-    teacher = _teacher(params)
+    teacher = teacher_of(params)
     identity, dipoles = teacher.identity(), params.dipoles and teacher.dipoles
     keys = [data.structure_fingerprint(row) for row in range(len(data))]
     with LabelStore(root / "labels.sqlite", identity) as store:
@@ -150,10 +155,10 @@ def _answers(
     params: Label,
     teacher: Teacher,
     compute: Compute,
-) -> Iterator[list[_Answer]]:
+) -> Iterator[list[Answer]]:
     """The teacher's answers for the rows of ``todo``, as they come; structures are made as there is room for them."""
     size = max(teacher.batch, chunk_size(len(todo)))
-    jobs = (_Job(key, data.to_atoms(row)) for key, row in todo.items())
+    jobs = (Job(key, data.to_atoms(row)) for key, row in todo.items())
     chunks = iter(lambda: list(islice(jobs, size)), [])
     label = partial(_label_chunk, params.model_dump_json(), _plain(teacher.identity()))
     with connected(compute, params.workers, tasks=-(-len(todo) // size)) as client:

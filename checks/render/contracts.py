@@ -2,6 +2,7 @@
 
 from hydrogate.checks.bounds import CONTRACTS, Bounds, Limits, profile_names, resolve_bounds
 from hydrogate.checks.findings import Severity
+from hydrogate.checks.render.markdown import between
 from hydrogate.checks.rules import RULES, Rule
 
 BEGIN = "<!-- Rendered from the code, `python -m hydrogate.pipeline.pages` -->"
@@ -20,11 +21,7 @@ def with_tables(page: str) -> str:
     ValueError
         The markers are not there, each once and in order.
     """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end) or BEGIN in rest or END in before or END in after:
-        raise ValueError(f"the page has no {BEGIN!r} followed by {END!r}, each once")
-    return f"{before}{BEGIN}\n\n{contract_tables()}\n{END}{after}"
+    return between(page, BEGIN, END, contract_tables())
 
 
 def contract_tables() -> str:

@@ -23,6 +23,21 @@ def code_markdown(text: str) -> str:
     return f"{fence} {line} {fence}" if "`" in line else f"`{line}`"
 
 
+def between(page: str, begin: str, end: str, text: str) -> str:
+    """``page`` with ``text``, between empty lines, where its lines ``begin`` and ``end`` stand.
+
+    Raises
+    ------
+    ValueError
+        The page has not each of the two once, in order.
+    """
+    before, first, rest = page.partition(begin)
+    _, last, after = rest.partition(end)
+    if not (first and last) or begin in rest or end in before or end in after:
+        raise ValueError(f"the page has no {begin!r} followed by {end!r}, each once")
+    return f"{before}{begin}\n\n{text}\n{end}{after}"
+
+
 def report_markdown(report: Report, strict: bool = False) -> str:
     """The verdict first, then what fires, then the table of all checks."""
     conclusion = "holds" if report.holds(strict) else "does **not** hold"

@@ -3,6 +3,8 @@
 import os
 import signal
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -178,3 +180,48 @@ def test_what_no_cluster_takes_is_refused(asked: dict[str, object], words: str) 
 def test_a_contradiction_in_params_is_refused(asked: dict[str, object], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         Compute(**asked)
+
+
+INTERRUPTED = """
+import os, signal, sys, time
+from hydrogate.pipeline.compute import over_processes
+from hydrogate.pipeline.stage import stage_exit_status
+
+def work(chunk):
+    if chunk == [0] and sys.argv[1] == "at work":
+        os.killpg(0, signal.SIGINT)
+    time.sleep(0.1)
+
+def main():
+    list(over_processes(work, [[k] for k in range(1000)], workers=1))
+    return 0
+
+if __name__ == "__main__":
+    sys.exit(stage_exit_status(main))
+if sys.argv[1] == "starting":
+    os.killpg(0, signal.SIGINT)
+"""
+
+
+@pytest.mark.parametrize("moment", ["starting", "at work"])
+def test_ctrl_c_which_a_terminal_sends_to_all_processes_is_one_line(moment: str, tmp_path: Path) -> None:
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
+    command = [sys.executable, tmp_path / "interrupted.py", moment]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, start_new_session=True)
+    assert ended.stderr.splitlines() == [
+        "interrupted; run the same command again: long stages and `hydrogate md` go on where they were"
+    ]
+    assert ended.returncode == 130
+
+
+def test_no_worker_hears_ctrl_c_and_everybody_else_does_again() -> None:
+    def held_back() -> bool:
+        return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+    before = signal.getsignal(signal.SIGINT)
+    with connected(Compute(), 1, tasks=1) as one:
+        assert list(one.run(held_back).values()) == [True]
+        one.restart()
+        assert list(one.run(held_back).values()) == [True]
+        assert (held_back(), signal.getsignal(signal.SIGINT)) == (False, before)
+    assert (held_back(), signal.getsignal(signal.SIGINT)) == (False, before)

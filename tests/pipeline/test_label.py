@@ -162,7 +162,7 @@ def test_labels_from_before_there_were_dipoles_are_kept_and_asked_for_theirs(
 
 
 def test_settings_reach_the_teacher() -> None:
-    teacher = label._teacher(PARAMS.model_copy(update={"settings": {"accuracy": 0.01}}))
+    teacher = label.teacher_of(PARAMS.model_copy(update={"settings": {"accuracy": 0.01}}))
     assert teacher.identity()["settings"] == {**make_teacher("xtb").identity()["settings"], "accuracy": 0.01}
 
 

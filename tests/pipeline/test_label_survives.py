@@ -59,7 +59,7 @@ class Fake:
         return answers
 
 os.chdir("FOLDER")
-label._teacher = lambda params: Fake()
+label.teacher_of = lambda params: Fake()
 label.STRUCTURES_PER_CHUNK = (2, 2)
 compute.PATIENCE = 300  # a worker that died takes a busy machine long to replace
 """
