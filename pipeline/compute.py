@@ -3,12 +3,15 @@
 ``python -m hydrogate.pipeline.compute`` prints the script of the jobs that ``compute`` in params.yaml asks for.
 """
 
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from inspect import signature
 from itertools import islice
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hydrogate.checks.declared import BadParams, did_you_mean
@@ -30,6 +33,8 @@ Result = TypeVar("Result")
 SETTINGS = {
     # What goes wrong in a task comes back with its result; a worker's own log is about its connections.
     "logging.distributed": "critical",
+    # For processes here: they read their settings before they are told any.
+    "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
     # A connection that breaks is tried again.
     "distributed.comm.retry.count": 5,
     # What each process looks after while it waits, up to a hundred times a second: 5 % of a core together, and so 1 %.
@@ -55,28 +60,60 @@ def connected(compute: Compute, workers: int, *, tasks: int) -> Iterator["Client
     import dask
     from dask.system import CPU_COUNT
     from distributed import Client, LocalCluster  # its defaults would go with the block below, were it imported there
+    from distributed.utils import silence_logging_cmgr
 
     with dask.config.set(SETTINGS):
         if compute.scheduler:
             with at(compute.scheduler) as client:
                 yield client
-        elif compute.cluster:
-            with _jobs(compute) as cluster, Client(cluster, set_as_default=False) as client:
-                # The batch system starts them again where one ends before the work does.
-                cluster.adapt(minimum_jobs=compute.jobs, maximum_jobs=compute.jobs)
-                yield client
-        else:
-            with (
-                LocalCluster(
-                    n_workers=min(workers or CPU_COUNT, tasks),
-                    threads_per_worker=1,
-                    processes=True,
-                    host="127.0.0.1",
-                    dashboard_address="127.0.0.1:0",
-                ) as here,
-                Client(here, set_as_default=False) as client,
-            ):
-                yield client
+            return
+        stack = ExitStack()
+        try:
+            with _ctrl_c_held_back():
+                if compute.cluster:
+                    cluster = stack.enter_context(_jobs(compute))
+                    # The batch system starts them again where one ends before the work does.
+                    cluster.adapt(minimum_jobs=compute.jobs, maximum_jobs=compute.jobs)
+                else:
+                    cluster = stack.enter_context(
+                        LocalCluster(
+                            n_workers=min(workers or CPU_COUNT, tasks),
+                            threads_per_worker=1,
+                            processes=True,
+                            host="127.0.0.1",
+                            dashboard_address="127.0.0.1:0",
+                        )
+                    )
+                client = stack.enter_context(Client(cluster, set_as_default=False))
+            yield client
+        finally:
+            # Of workers that are busy, or not up yet, it would say that they are ended.
+            with _ctrl_c_held_back(), silence_logging_cmgr("critical"):
+                stack.close()
+
+
+@contextmanager
+def _ctrl_c_held_back() -> Iterator[None]:
+    """Until the block ends, which takes seconds and cannot be left half-way.
+
+    A terminal sends Ctrl-C to every process. What starts in the block never hears of it: this process ends the workers,
+    and a worker that dies is replaced by a thread that started here.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
+        yield  # no other thread hears of Ctrl-C, nor can Windows hold it back
+        return
+    resource_tracker.ensure_running()  # which would let Ctrl-C through again when it starts
+    came: list[int] = []
+    # Another thread than this may take it, such as that of a progress bar.
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager
