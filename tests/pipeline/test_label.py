@@ -84,7 +84,7 @@ class Small:
 def small(monkeypatch: pytest.MonkeyPatch) -> Small:
     """In this process."""
     teacher = Small()
-    monkeypatch.setattr(label, "_teacher", lambda params: teacher)
+    monkeypatch.setattr(label, "teacher_of", lambda params: teacher)
     monkeypatch.setattr(label, "_teacher_here", lambda params, identity: teacher)
     monkeypatch.setattr(label, "connected", lambda *given, **more: nullcontext())
     monkeypatch.setattr(
