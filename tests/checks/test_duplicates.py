@@ -65,6 +65,19 @@ def test_what_is_another_geometry_or_state_is_none(other: Callable[[Atoms], Atom
     assert found(concatenate([ethylamine(), other(ethylamine())])).verdict is Verdict.PASS
 
 
+def test_a_flat_molecule_is_its_own_mirror_image() -> None:
+    flat = molecule("HCOOH")
+    (across,) = np.flatnonzero(np.ptp(flat.positions, axis=0) < 1e-6)
+    mirrored_in_its_plane = Atoms(flat.numbers, flat.positions * np.where(np.arange(3) == (across + 1) % 3, -1, 1))
+    assert found(concatenate([flat, mirrored_in_its_plane, turned(flat)])).n_bad == 3
+
+
+def test_one_copy_among_many_geometries_of_its_molecule_is_found() -> None:
+    rng = np.random.default_rng(5)
+    many = [Atoms(a.numbers, a.positions + rng.normal(0.0, 0.1, a.positions.shape)) for a in [ethylamine()] * 40]
+    assert found(concatenate([*many, turned(many[7])])).n_bad == 2
+
+
 def test_a_block_that_stands_there_twice_is_counted_whole(structures: Dataset) -> None:
     twice = structures.subset(np.concatenate([np.arange(len(structures)), np.arange(30, 60)]))
     assert found(structures).n_bad == 0

@@ -17,11 +17,46 @@ def found(data: Dataset, name: str, **bounds: object) -> Finding:
     return next(finding for finding in report.findings if finding.check == name)
 
 
+def methanes(smiles: str, split: str, **columns: object) -> Dataset:
+    """One structure a word; what a split may not share is read from the SMILES alone."""
+    names, splits = smiles.split(), split.split()
+    return concatenate([molecule("CH4")] * len(names), smiles=names, split=splits, **columns)
+
+
+def test_a_molecule_on_two_sides_leaks_and_another_of_its_skeleton_does_not() -> None:
+    data = methanes("CC(=O)CC(C)=O CC(O)=CC(C)=O CCO CC=O C", "train test train test valid")
+    finding = found(data, "split_leakage")
+    assert (finding.verdict, finding.n, finding.n_bad) == (Verdict.FAIL, 5, 2)
+    assert "structure 0 (CH4) is in split 'train', its molecule also in ['test', 'train']" in finding.message
+    assert found(methanes("CCO CC=O", "train test"), "split_leakage").verdict is Verdict.PASS
+
+
+def test_a_geometry_apart_from_its_parent_leaks_whatever_its_smiles() -> None:
+    finding = found(methanes("CCO CCN C", "train valid test", parent=[0, 0, 2]), "split_leakage")
+    assert (finding.verdict, finding.n_bad) == (Verdict.FAIL, 1)
+    assert "structure 1 (CH4) is in split 'valid'" in finding.message
+
+
+def test_a_split_of_another_name_is_none() -> None:
+    finding = found(methanes("CCO CCN C", "train holdout test"), "split_leakage")
+    assert (finding.verdict, finding.n_bad) == (Verdict.FAIL, 1)
+    assert "is in split 'holdout', its molecule also in ['holdout']" in finding.message
+
+
+@pytest.mark.parametrize("name", ["split_leakage", "split_similarity"])
+def test_a_molecule_that_cannot_be_told_is_not_run(name: str) -> None:
+    data = methanes("CCO CCN", "train test")
+    data.smiles[1] = ""
+    finding = found(data, name)
+    assert finding.verdict is Verdict.NOT_RUN
+    assert "some structures have no SMILES" in finding.message
+
+
 def test_the_rarest_element_of_each_split_is_counted_and_named(structures: Dataset) -> None:
     finding = found(structures, "element_coverage", min_structures=100)
     assert finding.verdict is Verdict.FAIL
     assert finding.observed == {"train": 3.0, "valid": 0.0, "test": 0.0}
-    assert "F in valid" in finding.message
+    assert "structures (rarest: F in train, F in valid, S in test), allowed" in finding.message
 
 
 def test_a_few_structures_are_no_population(structures: Dataset) -> None:
@@ -35,9 +70,10 @@ def test_only_the_splits_that_there_are_count(structures: Dataset) -> None:
     assert set(found(data, "element_coverage", min_structures=1).observed) == {"train", "test"}
 
 
-@pytest.mark.parametrize("name", ["element_coverage", "element_pair_coverage", "split_similarity"])
+@pytest.mark.parametrize("name", ["split_leakage", "element_coverage", "element_pair_coverage", "split_similarity"])
 def test_train_alone_is_no_split(structures: Dataset, name: str) -> None:
-    assert found(structures.subset(np.flatnonzero(structures.split == "train")), name).verdict is Verdict.NOT_RUN
+    alone = found(structures.subset(np.flatnonzero(structures.split == "train")), name)
+    assert alone.verdict is (Verdict.PASS if name == "split_leakage" else Verdict.NOT_RUN)
     assert found(replace(structures, split=np.full(108, "", dtype=object)), name).verdict is Verdict.NOT_RUN
 
 
@@ -51,6 +87,9 @@ def test_a_bond_that_train_never_shows_is_named() -> None:
     assert (finding.verdict, finding.severity) == (Verdict.FAIL, Severity.WARN)
     assert finding.observed == {"value": 2.0}
     assert "missing from train: H-S, C-S" in finding.message
+    told = found(replace(data, split=np.array(["train", "train", "valid"], dtype=object)), "element_pair_coverage")
+    assert (told.verdict, told.observed) == (Verdict.PASS, {"value": 0.0})
+    assert "over 1 bonded pairs of elements, allowed" in told.message
 
 
 def test_similarity_is_reported_and_refuses_nothing() -> None:
