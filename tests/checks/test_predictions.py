@@ -1,6 +1,6 @@
 """Contract ``predictions``: one mutant a check, on the predictions of an analytic student."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -114,7 +114,19 @@ def test_structures_missing_from_the_predictions_are_named(predicted: tuple[Data
 
 def test_without_student_and_reference_the_checks_are_not_run(predicted: tuple[Dataset, Dataset]) -> None:
     report = check(predicted[1], "predictions")
-    verdicts = {finding.check: finding.verdict for finding in report.findings}
-    assert verdicts["same_structures"] is verdicts["rotation_invariance"] is Verdict.NOT_RUN
+    found = {finding.check: finding for finding in report.findings}
+    for name, says in (("same_structures", "no held-out reference"), ("rotation_invariance", "no student was given")):
+        assert found[name].verdict is Verdict.NOT_RUN
+        assert says in found[name].message
     assert report.holds()
     assert not report.holds(strict=True)
+
+
+@pytest.mark.parametrize("name", ["rotation_invariance", "permutation_invariance", "energy_force_consistency"])
+def test_the_declared_seed_draws_the_turns_orders_and_steps(predicted: tuple[Dataset, Dataset], name: str) -> None:
+    def observed(seed: int) -> Mapping[str, float]:
+        bounds = {"predictions": {name: {"seed": seed, "structures": len(predicted[1])}}}
+        report = check(predicted[1], "predictions", overrides=[("test", bounds)], potential=MUTANTS[name].potential)
+        return next(finding.observed for finding in report.findings if finding.check == name)
+
+    assert observed(0) == observed(0) != observed(1)
