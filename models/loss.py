@@ -25,7 +25,8 @@ class Pairs(NamedTuple):
 class Loss:
     """``energy_weight·E + force_weight·F + angular_weight·(1 − cos θ) + dipole_weight·D + hessian_weight·H``.
 
-    E is the mean over structures of the energy error per atom, F the mean over atoms of the force error, the third the
+    E is the mean over structures of the energy error per atom, F the mean over atoms of the force error, each
+    atom weighing as ``element_weights`` says, the third the
     mean over atoms with a teacher force of at least ``ANGULAR_FLOOR`` (zero where a batch has none), each atom weighing
     as ``angular_mean`` says, D the mean over structures of the dipole error, and H the mean over atoms in displacement
     pairs of the error of the finite-difference Hessian-vector product, eV/Å² (zero where a batch has none).
@@ -37,6 +38,8 @@ class Loss:
         (e·Å). ``mse``: the squares, of the components for force and dipole.
     angular_mean : {"atoms", "forces"}
         Whether each atom weighs the same in the angular term, or by the length of its teacher force.
+    element_weights : tuple of float
+        By atomic number, what an atom weighs in the force term; empty for 1 each.
     energy_weight, force_weight, angular_weight, dipole_weight, hessian_weight : float
         At least zero, and not all zero but the last. Where the dipole weighs, prediction and labels must have one.
     """
@@ -48,6 +51,7 @@ class Loss:
     angular_mean: Literal["atoms", "forces"] = "atoms"
     dipole_weight: float = 0.0
     hessian_weight: float = 0.0
+    element_weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         weights = (self.energy_weight, self.force_weight, self.angular_weight, self.dipole_weight)
@@ -70,6 +74,7 @@ class Loss:
         true_dipole: Tensor | None = None,
         *,
         pairs: Pairs | None = None,
+        numbers: Tensor | None = None,
     ) -> Tensor:
         """One number.
 
@@ -81,19 +86,26 @@ class Loss:
             Atoms of each structure.
         dipole, true_dipole : (M, 3), e·Å, optional
         pairs : Pairs, optional
+        numbers : (N,), optional
+            Atomic numbers.
 
         Raises
         ------
         ValueError
-            The dipole counts, and one of them is missing.
+            The dipole counts, and one of them is missing; or the elements do, and ``numbers`` is.
         """
         energy_error = ((energy - true_energy) / sizes).to(forces.dtype)
         force_error = forces - true_forces
         if self.force == "norm":
             # vector_norm has slope zero, not NaN, where its argument is zero.
-            energy_term, force_term = energy_error.abs().mean(), torch.linalg.vector_norm(force_error, dim=1).mean()
+            energy_term, force_terms = energy_error.abs().mean(), torch.linalg.vector_norm(force_error, dim=1)
         else:
-            energy_term, force_term = energy_error.square().mean(), force_error.square().mean()
+            energy_term, force_terms = energy_error.square().mean(), force_error.square().mean(1)
+        if self.element_weights:
+            if numbers is None:
+                raise ValueError("element_weights are given, but no atomic numbers")
+            force_terms = force_terms * force_terms.new_tensor(self.element_weights)[numbers]
+        force_term = force_terms.mean()
         total = self.energy_weight * energy_term + self.force_weight * force_term
         if self.angular_weight:
             total = total + self.angular_weight * angular_term(forces, true_forces, self.angular_mean)

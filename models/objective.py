@@ -43,7 +43,8 @@ class Objective(nn.Module):
         true_energy, true_forces = torch.stack([one.energy for one in some]), torch.cat([one.forces for one in some])
         sizes = torch.bincount(batch.structure)
         pairs = pairs_of(some) if self.loss.hessian_weight else None
-        return self.loss(energy, forces, true_energy, true_forces, sizes, dipole, dipoles_of(some), pairs=pairs)
+        labels = (true_energy, true_forces, sizes)
+        return self.loss(energy, forces, *labels, dipole, dipoles_of(some), pairs=pairs, numbers=batch.numbers)
 
 
 def dipoles_of(some: Sequence[Labelled]) -> Tensor | None:

@@ -115,6 +115,8 @@ class Loss(Section):
     angular_mean: Literal["atoms", "forces"]
     # None is the student's own weight, and zero for one that predicts no dipole.
     dipole_weight: NonNegative | None
+    # Exponent: atoms of an element weigh (its share of the atoms) ** -element_balance in the force term.
+    element_balance: Annotated[float, Field(ge=0, le=1)] = 0.0
     # Of the Hessian-vector products of the displacement pairs, per eV/Å².
     hessian_weight: NonNegative = 0.0
 

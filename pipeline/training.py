@@ -202,8 +202,9 @@ class Training:
         dipoles, true_dipoles = [answers[k].dipole for k in starts], dipoles_of(self.held_out)
         dipole = None if dipoles[0] is None else torch.cat(dipoles).cpu()
         true_dipole = None if true_dipoles is None else true_dipoles.cpu()
-        sizes = torch.as_tensor(self.valid.sizes)
-        loss = self.objective.loss(energy, forces, true_energy, true_forces, sizes, dipole, true_dipole)
+        labels = (true_energy, true_forces, torch.as_tensor(self.valid.sizes))
+        numbers = torch.cat([row.batch.numbers.cpu() for row in self.held_out])
+        loss = self.objective.loss(energy, forces, *labels, dipole, true_dipole, numbers=numbers)
         predicted = replace(self.valid, energy=energy.numpy(), forces=forces.numpy(), _cache={})
         c = Comparison.of(self.valid, predicted, angular_floor=self.angular_floor)
         figures = {

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hydrogate.checks.dataset import Dataset
@@ -106,7 +108,25 @@ def loss_for(student: Student, declared: DeclaredLoss, split: Split) -> Loss:
             f"train.loss.hessian_weight is {declared.hessian_weight}, but split 'train' holds no displacement pairs "
             f"({split.train!r}): set regenerate.sampling.pairs, or the weight to 0"
         )
-    return Loss(**declared.model_dump() | {"dipole_weight": weight})
+    plain = declared.model_dump(exclude={"element_balance"}) | {"dipole_weight": weight}
+    return Loss(**plain, element_weights=element_weights(split.train.numbers, declared.element_balance))
+
+
+def element_weights(numbers: NDArray[np.integer], balance: float) -> tuple[float, ...]:
+    """By atomic number the weight of an atom, (its share of ``numbers``) ** -balance, 1 in the mean; empty for 1 each.
+
+    Parameters
+    ----------
+    numbers : (N,)
+        Of the atoms that teach; what is not among them weighs like an element of one atom.
+    balance : float
+        0 for each atom alike, 1 for each element.
+    """
+    if not balance:
+        return ()
+    counts = np.bincount(numbers, minlength=len(chemical_symbols)).clip(min=1)
+    weights = (counts / len(numbers)) ** -balance
+    return tuple((weights / weights[numbers].mean()).tolist())
 
 
 def labelled(data: Dataset, student: Student, device: torch.device) -> list[Labelled]:

@@ -57,6 +57,20 @@ def test_terms_by_hand() -> None:
 
 
 @pytest.mark.parametrize("form", ["norm", "mse"])
+def test_atoms_weigh_in_the_force_term_by_their_element(form: str) -> None:
+    weights = tuple(0.5 if z == 1 else 3.0 if z == 8 else 1.0 for z in range(10))
+    numbers = torch.tensor([8, 1, 6, 1, 1])
+    labels = (ENERGY, FORCES, TRUE_ENERGY, TRUE_FORCES, SIZES)
+    errors = (FORCES - TRUE_FORCES).norm(dim=1) if form == "norm" else (FORCES - TRUE_FORCES).square().mean(1)
+    expected = (errors * torch.tensor([3.0, 0.5, 1.0, 0.5, 0.5])).mean().item()
+    loss = Loss(form, 0.0, 2.0, 0.0, element_weights=weights)
+    assert loss(*labels, numbers=numbers).item() == pytest.approx(2 * expected)
+    assert loss(*labels, numbers=torch.full((5,), 6)).item() == pytest.approx(Loss(form, 0.0, 2.0, 0.0)(*labels).item())
+    with pytest.raises(ValueError, match="no atomic numbers"):
+        loss(*labels)
+
+
+@pytest.mark.parametrize("form", ["norm", "mse"])
 @pytest.mark.parametrize("predicted", [TRUE_FORCES, torch.zeros(5, 3)], ids=["exact", "zero"])
 def test_the_slope_is_finite(form: str, predicted: torch.Tensor) -> None:
     energy, forces = TRUE_ENERGY.clone().requires_grad_(), predicted.clone().requires_grad_()

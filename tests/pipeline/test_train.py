@@ -20,7 +20,7 @@ from hydrogate.pipeline import training
 from hydrogate.pipeline.hdf5 import write_dataset
 from hydrogate.pipeline.params import Train
 from hydrogate.pipeline.train import progress_key, run, to_json
-from hydrogate.pipeline.training_state import TrainingFailed
+from hydrogate.pipeline.training_state import TrainingFailed, element_weights
 
 PARAMS = Train.model_validate(
     {
@@ -355,3 +355,25 @@ def test_an_unfaithful_compiled_step_is_found_out_and_its_epoch_done_again(
 
 def _eager(function: object, *inputs: object) -> object:
     return function(*inputs)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
+def test_elements_weigh_by_their_share(balance: float) -> None:
+    numbers = np.array([1] * 6 + [6] * 3 + [8])
+    found = element_weights(numbers, balance)
+    if not balance:
+        assert found == ()
+        return
+    assert np.mean([found[z] for z in numbers]) == pytest.approx(1.0)
+    assert found[8] / found[1] == pytest.approx(6**balance)
+    assert found[6] / found[1] == pytest.approx(2**balance)
+    assert found[9] == found[8]  # not there at all: as rare as one atom
+
+
+def test_the_balance_reaches_the_training(labelled: Dataset, places: dict[str, Path]) -> None:
+    params = PARAMS.model_copy(update={"epochs": 1})
+    plain = run(labelled, params, 0.5, **places).history
+    loss = params.loss.model_copy(update={"element_balance": 1.0})
+    other = run(labelled, params.model_copy(update={"loss": loss}), 0.5, **places).history
+    assert plain[-1]["train_loss"] != other[-1]["train_loss"]
+    assert plain[-1]["valid_loss"] != other[-1]["valid_loss"]
