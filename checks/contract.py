@@ -6,7 +6,6 @@ from datetime import date
 from typing import Any
 
 from ase import Atoms
-from ase.data import chemical_symbols
 
 from hydrogate.checks import (
     audit,
@@ -22,7 +21,7 @@ from hydrogate.checks import (
     structures,
 )
 from hydrogate.checks.bounds import Bounds, Override, is_enforced, resolve_bounds
-from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.dataset import Dataset, symbol_of
 from hydrogate.checks.declared import BadParams
 from hydrogate.checks.findings import Finding, Report, Verdict
 from hydrogate.checks.frames import from_atoms
@@ -175,5 +174,5 @@ def _compare_engines(
 def _summary(whole: Whole) -> Generator[Any, Any, dict[str, Any]]:
     """What was judged, asked along with the checks."""
     counts, atoms = {1: 0, **(yield element_counts)}, max(whole.atoms, 1)
-    species = {chemical_symbols[z]: round(100.0 * counts[z] / atoms, 2) for z in sorted(counts)}
+    species = {symbol_of(z): round(100.0 * counts[z] / atoms, 2) for z in sorted(counts)}
     return {"structures": whole.structures, "atoms": whole.atoms, "species_percent": species}

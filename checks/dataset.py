@@ -31,6 +31,11 @@ class UnreadableData(ValueError):
 Kept = TypeVar("Kept")
 
 
+def symbol_of(number: int) -> str:
+    """The symbol of an element, or what to call an atomic number that is none's."""
+    return chemical_symbols[number] if number < len(chemical_symbols) else f"Z{number}"
+
+
 class Quarantined(NamedTuple):
     """A record that was set aside, and why."""
 
@@ -183,7 +188,7 @@ class Dataset:
 
     def formula(self, index: int) -> str:
         """Hill formula of structure ``index``."""
-        counts = Counter(chemical_symbols[z] for z in self.numbers[self.atoms_of(index)].tolist())
+        counts = Counter(symbol_of(z) for z in self.numbers[self.atoms_of(index)].tolist())
         first = [s for s in ("C", "H") if s in counts] if "C" in counts else []
         order = [*first, *sorted(set(counts) - set(first))]
         return "".join(f"{s}{counts[s] if counts[s] > 1 else ''}" for s in order)
@@ -287,7 +292,7 @@ class Dataset:
         counts = np.bincount(self.numbers, minlength=2)
         present = [1, *(z for z in np.flatnonzero(counts).tolist() if z != 1)]
         total = max(len(self.numbers), 1)
-        return {chemical_symbols[z]: 100.0 * float(counts[z]) / total for z in present}
+        return {symbol_of(z): 100.0 * float(counts[z]) / total for z in present}
 
     def __repr__(self) -> str:
         species = ", ".join(f"{symbol} {share:.1f} %" for symbol, share in self.species_percentages().items())
