@@ -33,8 +33,11 @@ def resolve_input(spec: str | Sequence[str]) -> InputFiles:
         An entry names nothing, or no SDF file.
     """
     entries = [spec] if isinstance(spec, str) else list(spec)
-    if not entries:
-        raise UnreadableFile("regenerate.input is an empty list; name an SDF file, a folder or a glob")
+    if not all(entries) or not entries:
+        raise UnreadableFile(
+            f"regenerate.input names nothing ({spec!r}, an empty {'text' if entries else 'list'}); name an SDF file, a "
+            "folder or a glob"
+        )
     found: dict[Path, Path] = {}
     ignored: set[Path] = set()
     for entry in entries:
@@ -42,16 +45,26 @@ def resolve_input(spec: str | Sequence[str]) -> InputFiles:
         if path.is_dir():
             files = [file for file in path.rglob("*") if file.is_file()]
         else:
-            files = [path] if path.exists() else _matching(entry)
+            files = [path] if path.is_file() else _matching(entry)
         wanted = [file for file in files if file.name.lower().endswith(SUFFIXES)]
         if not wanted:
-            held = f"{len(files)} files, none of them .sdf or .sdf.gz" if files else "no file"
-            raise UnreadableFile(
-                f"{entry}: {held}; regenerate.input takes SDF files, a folder, a glob, or a list of them"
-            )
+            takes = "regenerate.input takes SDF files, a folder, a glob, or a list of them"
+            raise UnreadableFile(f"{entry}: {_held_instead(path, files)}; {takes}")
         found |= {file.resolve(): file for file in wanted}
         ignored |= {file.resolve() for file in files} - {file.resolve() for file in wanted}
     return InputFiles(tuple(sorted(found.values(), key=Path.as_posix)), len(ignored))
+
+
+def _held_instead(path: Path, files: Sequence[Path]) -> str:
+    """What is there, where no SDF file is."""
+    if files:
+        count = f"{len(files)} files, none of them" if len(files) > 1 else "1 file, no"
+        return f"{'no' if [path] == files else count} .sdf or .sdf.gz"
+    if path.is_dir():
+        return "a folder without files"
+    if path.exists():
+        return "neither a file nor a folder but a pipe or a device, which cannot be read twice"
+    return "a pattern that no file matches" if set("*?[") & set(str(path)) else "no such file or folder"
 
 
 def digest_of(paths: Sequence[Path]) -> str:

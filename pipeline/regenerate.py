@@ -270,7 +270,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     params = load_params()
     files = resolve_input(params.regenerate.input)
     if files.ignored:
-        print(f"{files.ignored} files that are no .sdf or .sdf.gz lie beside the input and were left out")
+        print(f"{files.ignored} of {files.ignored + len(files.paths)} files left out: no .sdf or .sdf.gz")
     data, counts = run(files.paths, params.regenerate)
     write_report(judge_input(counts, data, params, digest_of(files.paths)))
     contact_sheet(data, Path("plots/structures.png"), seed=params.regenerate.seed)

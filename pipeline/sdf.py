@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +19,7 @@ from ase import Atoms
 
 from hydrogate.checks.dataset import Dataset, Quarantined, concatenate
 from hydrogate.checks.input import SETTING_ASIDE, InputCounts
+from hydrogate.checks.rules import RULES
 from hydrogate.pipeline.hdf5 import UnreadableFile
 from hydrogate.pipeline.records import raw_records, resolve_input, source_names
 
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 FLAT = 1e-3
 # RDKit's time and memory grow as the product of the two; 20,000 atoms, or 1,700 rings of 60, end the process.
 MOST_ATOMS, MOST_RINGS = 2500, 250
+# Where nothing in a file is of use.
+REMEDIES = {check: RULES["input", check].remedy for check in SETTING_ASIDE}
+REMEDIES["readable"] = "Write them again, each with its V2000 or V3000 block."
 _COUNTS = re.compile(r"^(?:M  V30 COUNTS +(\d+) +(\d+)|([ \d]{3})([ \d]{3}).*V2000)", re.MULTILINE)
 _LOG_STAMP = re.compile(r"^\[\d\d:\d\d:\d\d\] ?")
 
@@ -121,7 +126,7 @@ def read_record(text: str, source: str, index: int, elements: frozenset[str] | N
         # RDKit counts columns in bytes, and no name is taken from here.
         mol = Chem.MolFromMolBlock(text.encode("ascii", "replace").decode(), sanitize=False, removeHs=False)
         if mol is None:
-            return aside("readable", source, index, "unparsable record: " + ("; ".join(log) or "RDKit gives no reason"))
+            return aside("readable", source, index, f"unparsable record: {_reason(log)}")
         if not mol.GetNumAtoms():
             return aside("readable", source, index, "record without atoms")
         try:
@@ -184,6 +189,12 @@ def rdkit_log() -> Iterator[list[str]]:
         logger.handlers, logger.propagate = before
 
 
+def _reason(log: Sequence[str]) -> str:
+    """What RDKit said, but where in itself: that differs from one machine, and run, to the next."""
+    said = takewhile(lambda line: not line.startswith("Violation occurred"), log)
+    return "; ".join(line for line in said if line.strip("*")) or "RDKit gives no reason"
+
+
 def _unknown_elements(mol: "Chem.Mol", elements: frozenset[str] | None) -> list[str]:
     present = Counter(atom.GetSymbol() if atom.GetAtomicNum() else "*" for atom in mol.GetAtoms())
     return sorted(symbol for symbol in present if symbol == "*" or (elements is not None and symbol not in elements))
@@ -242,16 +253,20 @@ def refuse_barren_files(counts: InputCounts) -> None:
     Raises
     ------
     UnreadableFile
-        Naming the file and the commonest reasons.
+        Naming the file, the commonest reasons and what mends them.
     """
-    reasons: dict[str, Counter[str]] = {}
-    for record in (record for records in counts.quarantined.values() for record in records):
-        reasons.setdefault(record.source, Counter())[record.reason] += 1
+    reasons: dict[str, Counter[tuple[str, str]]] = {}
+    for check, records in counts.quarantined.items():
+        for record in records:
+            reasons.setdefault(record.source, Counter())[record.reason, REMEDIES[check]] += 1
     for source, read in counts.records_read.items():
         why = reasons.get(source, Counter())
         if why.total() == read and (read > 1 or not counts.molecules):
-            said = "; ".join(f"{reason} ({n} of {read})" for reason, n in why.most_common(3))
-            raise UnreadableFile(f"{source}: none of its {read} records became a molecule: {said}")
+            common = why.most_common(3)
+            said = "; ".join(reason + (f" ({n} of {read})" if read > 1 else "") for (reason, _), n in common)
+            remedy = " ".join(dict.fromkeys(remedy for (_, remedy), _ in common))
+            what = f"none of its {read} records became a" if read > 1 else "its only record became no"
+            raise UnreadableFile(f"{source}: {what} molecule: {said}. {remedy}")
 
 
 def read_input(paths: Sequence[Path]) -> tuple[Dataset, InputCounts]:

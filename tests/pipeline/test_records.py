@@ -1,6 +1,7 @@
 """The text of records, and which files an input names: a bad file is refused before anything is read of it."""
 
 import gzip
+import os
 from pathlib import Path
 
 import pytest
@@ -69,20 +70,43 @@ def test_folders_globs_and_lists_are_resolved(tmp_path: Path) -> None:
     assert len(twice.paths) == 3
 
 
-@pytest.mark.parametrize("spec", ["nothing/*.sdf", "gone.sdf", "empty", ["gone.sdf"], "notes.txt"])
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("nothing/*.sdf", "nothing/*.sdf: a pattern that no file matches"),
+        ("gone.sdf", "gone.sdf: no such file or folder"),
+        (["a.sdf", "gone.sdf"], "gone.sdf: no such file or folder"),
+        ("dangling.sdf", "dangling.sdf: no such file or folder"),
+        ("empty", "empty: a folder without files"),
+        ("notes.txt", "notes.txt: no .sdf or .sdf.gz"),
+        ("notes.*", "notes.*: 2 files, none of them .sdf or .sdf.gz"),
+        ("others", "others: 1 file, no .sdf or .sdf.gz"),
+        ("pipe.sdf", "pipe.sdf: neither a file nor a folder but a pipe or a device, which cannot be read twice"),
+    ],
+)
 def test_an_input_that_names_nothing_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str | list[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str | list[str], said: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(UnreadableFile, match=r"(nothing/|gone|empty|notes).*\.sdf or \.sdf\.gz|no file"):
+    for folder in ("empty", "others"):
+        (tmp_path / folder).mkdir()
+    for name in ("a.sdf", "notes.txt", "notes.md", "others/notes.txt"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "dangling.sdf").symlink_to("gone.sdf")
+    os.mkfifo(tmp_path / "pipe.sdf")
+    with pytest.raises(UnreadableFile) as refusal:
         resolve_input(spec)
+    assert str(refusal.value) == f"{said}; regenerate.input takes SDF files, a folder, a glob, or a list of them"
 
 
-def test_an_empty_list_is_refused() -> None:
-    with pytest.raises(UnreadableFile, match="empty list"):
-        resolve_input([])
+@pytest.mark.parametrize("spec", [[], "", ["a.sdf", ""]])
+def test_an_empty_list_or_name_is_refused(
+    spec: str | list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.sdf").touch()
+    with pytest.raises(UnreadableFile, match=r"regenerate.input names nothing.*; name an SDF file, a folder or a glob"):
+        resolve_input(spec)
 
 
 def test_files_of_one_name_keep_their_folder(tmp_path: Path) -> None:

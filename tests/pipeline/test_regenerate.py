@@ -389,7 +389,7 @@ def test_bad_records_are_quarantined_and_counted(tmp_path: Path) -> None:
 
 def test_an_input_of_bad_records_alone_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "bad.sdf.gz", [RECORDS[0].replace(" C  ", " Ge ", 1)])
-    with pytest.raises(UnreadableFile, match=r"bad\.sdf\.gz: none of its 1 records .* Ge"):
+    with pytest.raises(UnreadableFile, match=r"bad\.sdf\.gz: its only record .* Ge\. Extend regenerate\.elements"):
         regenerate.run([path], parameters())
 
 
@@ -424,9 +424,12 @@ def test_the_stage_writes_data_metrics_and_picture(
 
 @pytest.mark.parametrize("content", [b"", b"no molecules here\n"], ids=["empty", "text"])
 def test_an_unusable_file_ends_the_stage_with_status_2_and_its_name(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "odd.sdf").write_bytes(content)
-    finished = stage(project(tmp_path, input="odd.sdf"))
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given/odd.sdf").write_bytes(content)
+    (tmp_path / "given/notes.txt").touch()
+    finished = stage(project(tmp_path, input="given"))
     assert finished.returncode == 2
+    assert finished.stdout == "1 of 2 files left out: no .sdf or .sdf.gz\n"
     assert "odd.sdf: " in finished.stderr
     assert len(finished.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "data").exists()

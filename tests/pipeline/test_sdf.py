@@ -238,10 +238,38 @@ def test_a_spoilt_record_is_read_or_set_aside(data: st.DataObject) -> None:
     assert isinstance(record, Molecule) or record.check in SETTING_ASIDE
 
 
-def test_a_file_of_drawings_alone_is_refused_with_the_reason(sdf: Callable[..., Path]) -> None:
-    path = sdf(drawing("CCO"), drawing("CC(C)C"), drawing("CCN"))
-    with pytest.raises(UnreadableFile, match=r"in\.sdf: none of its 3 records .*: a 2-D drawing.*3 of 3"):
-        read_input([path])
+FLAT = "a 2-D drawing: all z coordinates are equal and its header does not say 3D"
+EMBED = "Embed 2-D drawings in three dimensions before they come here."
+
+
+@pytest.mark.parametrize(
+    ("records", "said"),
+    [
+        (
+            [drawing("CCO"), drawing("CC(C)C"), drawing("CCN")],
+            f"none of its 3 records became a molecule: {FLAT} (3 of 3). {EMBED}",
+        ),
+        ([drawing("CCO")], f"its only record became no molecule: {FLAT}. {EMBED}"),
+        (
+            [drawing("CCO"), "$$$$\n", "$$$$\n"],
+            f"none of its 3 records became a molecule: empty record (2 of 3); {FLAT} (1 of 3). "
+            f"Write them again, each with its V2000 or V3000 block. {EMBED}",
+        ),
+    ],
+    ids=["drawings", "one drawing", "several reasons"],
+)
+def test_a_file_without_a_molecule_is_refused_with_reason_and_remedy(
+    records: list[str], said: str, sdf: Callable[..., Path]
+) -> None:
+    with pytest.raises(UnreadableFile) as refusal:
+        read_input([sdf(*records)])
+    assert str(refusal.value) == f"in.sdf: {said}"
+
+
+def test_a_reason_of_rdkit_comes_without_its_stack() -> None:
+    found = read_record(ETHANOL.replace(" O ", " Xx"), "x.sdf", 0)
+    assert isinstance(found, SetAside)
+    assert found.record.reason == "unparsable record: Post-condition Violation; Element 'Xx' not found"
 
 
 def test_one_bad_file_among_files_of_one_record_is_a_bad_record(sdf: Callable[..., Path]) -> None:
