@@ -46,6 +46,10 @@ def test_what_holds_together_is_stable() -> None:
     assert (one.verdict, one.broken) == (Verdict.PASS, 0)
     assert one.temperature == pytest.approx(300.0, abs=10.0)
     assert 0.0 < one.said["bonds_kept"].value < 0.2
+    says = {name: said.message for name, said in one.said.items()}
+    assert says["exploded"] == "did not explode"
+    assert says["bonds_kept"].startswith("no bond changes by more than 0.0")
+    assert says["hydrogens_kept"].startswith("no hydrogen goes beyond 1.")
 
 
 def moved(atom: int, by: float, frame: int) -> Floats:
@@ -88,6 +92,9 @@ def test_atoms_without_a_bond_to_begin_with_are_no_pass() -> None:
     atoms = Atoms("C2O2", np.arange(12).reshape(4, 3) * 300.0)
     said = judged(motion(atoms)).said["bonds_kept"]
     assert (said.verdict, said.message) == (Verdict.UNDECIDED, "4 atoms have no bond to begin with")
+    two = judged(motion(Atoms("He2", np.arange(6).reshape(2, 3) * 300.0))).said["bonds_kept"]
+    assert (two.verdict, two.message) == (Verdict.UNDECIDED, "2 atoms have no bond to begin with")
+    assert verdicts(motion(Atoms("He")))["bonds_kept"] == "pass"  # an atom that is the whole has nothing to lose
 
 
 @pytest.mark.parametrize(
@@ -272,6 +279,19 @@ def test_findings_count_molecules_and_name_those_that_fail() -> None:
     report = Report("dynamics", "md_stability", "", tuple(found.values()))
     assert Report.from_dict(json.loads(json.dumps(report.to_dict(), allow_nan=False))) == report
     assert not report.holds()
+
+
+def test_each_finding_says_what_is_allowed_in_its_unit_and_what_to_do() -> None:
+    found = {f.check: f for f in findings([judged(STABLE)], LIMITS)}
+    assert {name: (f.allowed, f.unit) for name, f in found.items()} == {
+        "exploded": ({"worst": "<= 2"}, "times"),
+        "bonds_kept": ({"worst": "<= 0.5"}, "Å"),
+        "hydrogens_kept": ({"worst": "<= 2.5"}, "Å"),
+        "energy_drift": ({"worst": "<= 0.5"}, "meV/atom/ps"),
+        "duration": ({"worst": ">= 10"}, "ps"),
+    }
+    assert found["energy_drift"].remedy.startswith("Forces that are not the energy's gradient")
+    assert found["exploded"].remedy.startswith("Look at the data first")
 
 
 def test_the_worst_molecule_is_named() -> None:
