@@ -2,7 +2,7 @@
 
 A strength of an accident is costly where one of the errors of its student is more than 5 % larger than that of the
 student of the clean sample, with an interval that excludes 0 %, where more of its molecules did not survive their
-dynamics, or where there is no student.
+dynamics, by each seed that was run, or where there is no student.
 """
 
 import json
@@ -120,9 +120,12 @@ def cost(damage: Mapping[str, Any]) -> float | None:
     return max(found) if found else None
 
 
-def costly(damage: Mapping[str, Any]) -> bool:
-    """Whether it costs more than ``COSTS``, beyond the chance of the held-out molecules."""
-    if cost(damage) == math.inf or any(one.get("md_lost", 0) > one.get("md_lost_clean", 0) for one in damage.values()):
+def costly(damage: Mapping[str, Any], most: float = math.inf) -> bool:
+    """Whether it costs more than ``COSTS`` and at most ``most``, beyond the chance of the held-out molecules."""
+    value = cost(damage)
+    if value is None or value > most:
+        return False
+    if value == math.inf or all(one.get("md_lost", 0) > one.get("md_lost_clean", 0) for one in damage.values()):
         return True
     return any(of[0] > 1.0 + COSTS and of[1] > 1.0 for name in MEASURED if (of := ratio(damage, name)))
 

@@ -137,7 +137,7 @@ def test_the_study_goes_on_where_it_was_and_prints_a_table(
     assert "| [`forces_in_kcal`](https://github.com/torchmd/torchmd-protein-thermodynamics/issues/22)" in said
     assert "3 of 4 spoiled samples have been learned from" in said
     kept = json.loads(atlas.REPORT.read_text())
-    assert len(kept["runs"]) == 5  # clean, clean of another seed, three spoiled
+    assert len(kept["runs"]) == 6  # clean by three seeds, three spoiled
     cases = [(name, at, one["content"]) for name in accidents for at, one in kept["cases"][name].items()]
     assert {(name, at) for name, at, content in cases if f"{content}-0" in kept["runs"]} == {
         ("forces_in_kcal", "20 %"),

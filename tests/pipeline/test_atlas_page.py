@@ -42,6 +42,7 @@ SEEN, MISSED = {"hydrogate": 2, "hydrogate_audit": 3, "ase_reading": 0}, {"hydro
         (damage(1.2, 1.1), 0.2, True),
         (damage(1.2, 0.9), 0.2, False),
         (damage(1.0, 0.9, md_lost=1), 0.0, True),
+        ({**damage(1.0, 0.9, md_lost=1), "1": damage(1.0, 0.9)["0"]}, 0.0, False),
         ({"0": {"no_student": "NaN"}}, math.inf, True),
         ({**damage(1.0, 0.98), "1": damage(1.2, 1.1)["0"]}, 0.1, False),
         ({**damage(1.1, 1.05), "1": damage(1.2, 1.1)["0"]}, 0.15, True),
@@ -50,6 +51,8 @@ SEEN, MISSED = {"hydrogate": 2, "hydrogate_audit": 3, "ase_reading": 0}, {"hydro
 def test_what_is_costly(found: dict[str, Any], cost: float | None, costly: bool) -> None:
     assert atlas_page.cost(found) == pytest.approx(cost) if cost is not None else atlas_page.cost(found) is None
     assert atlas_page.costly(found) is costly
+    assert not atlas_page.costly(found, most=-0.1)
+    assert atlas_page.costly(found, most=0.2) is (costly and cost != math.inf)
 
 
 def test_a_costly_strength_that_nobody_sees_is_named() -> None:
