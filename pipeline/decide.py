@@ -272,11 +272,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="hydrogate decide", description="Judge the gates, name the next milestone.")
     parser.add_argument("--require", metavar="MILESTONE", help="exit 1 unless this milestone is reached")
     required = parser.parse_args(argv).require
+    if required is not None:
+        _refuse_unknown(required)
     decision = run()
     write_decision(decision)
     Console(soft_wrap=False).print(decision_text(decision))
-    if required is not None:
-        _refuse_unknown(required)
     return REFUSED if decision.blocked or required not in (None, decision.milestone) else 0
 
 
@@ -284,7 +284,7 @@ def _refuse_unknown(milestone: str) -> None:
     params, _ = _params(Path("params.yaml"))
     known = {band.milestone for band in params.milestones} if params else {milestone}
     if milestone not in known:
-        raise BadParams(f"--require {milestone}: no such milestone in params.yaml{did_you_mean(milestone, known)}")
+        raise BadParams(f"--require {milestone!r}: no such milestone in params.yaml{did_you_mean(milestone, known)}")
 
 
 if __name__ == "__main__":

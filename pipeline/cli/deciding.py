@@ -32,7 +32,7 @@ def decide(
     """Judge the gates, name the next milestone, write metrics/decision.json."""
     from hydrogate.pipeline import decide as stage
 
-    arguments = ["--require", require] if require else []
+    arguments = [] if require is None else [f"--require={require}"]
     if status := stage.main(arguments):
         raise typer.Exit(status)
 

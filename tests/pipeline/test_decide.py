@@ -8,7 +8,6 @@ import pytest
 import yaml
 from rich.console import Console
 
-from hydrogate.checks.declared import BadParams
 from hydrogate.checks.findings import Finding, Severity, Verdict
 from hydrogate.checks.render.decision import decision_text
 from hydrogate.pipeline import decide
@@ -271,12 +270,21 @@ def test_the_exit_status(project, monkeypatch, arguments, status):
     assert decide.main(arguments) == status
 
 
-def test_a_blocked_decision_and_an_unknown_milestone_are_no_success(project, monkeypatch):
+@pytest.mark.parametrize(
+    ("milestone", "said"),
+    [("m4_cuda_optimisation", "; did you mean 'm4_cuda_optimization'?"), ("", "; known: architecture_iteration, m4_")],
+)
+def test_an_unknown_milestone_is_refused_before_anything_is_judged(project, monkeypatch, call, milestone, said):
+    monkeypatch.setattr(decide, "stale_stages", lambda root: pytest.fail("judged"))
+    ended = call("decide", "--require", milestone)
+    assert ended.status == 2
+    assert f"BadParams: --require {milestone!r}: no such milestone in params.yaml{said}" in ended.err
+    assert not (project.root / "metrics/decision.json").exists()
+
+
+def test_a_blocked_decision_is_no_success(project, monkeypatch):
     monkeypatch.chdir(project.root)
-    for stale in (clean, lambda root: [Stale("train", "changed command")]):
-        monkeypatch.setattr(decide, "stale_stages", stale)
-        with pytest.raises(BadParams, match="did you mean 'm4_cuda_optimization'"):
-            decide.main(["--require", "m4_cuda_optimisation"])
+    monkeypatch.setattr(decide, "stale_stages", lambda root: [Stale("train", "changed command")])
     assert decide.main([]) == 1
     Path("params.yaml").unlink()
     assert decide.main(["--require", "m4_cuda_optimization"]) == 1
