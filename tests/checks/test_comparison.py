@@ -53,7 +53,7 @@ def test_a_reference_force_that_is_not_finite_is_refused_and_not_left_out(bad):
     data = labelled()
     forces = data.forces.copy()
     forces[5, 2] = bad
-    with pytest.raises(ValueError, match=r"structure 1 \(CH4\): a force of the reference is not finite"):
+    with pytest.raises(ValueError, match=r"structure 1 \(CH4\): a force of the .* finite; take the structure out"):
         Comparison.of(replace(data, forces=forces), data)
 
 
@@ -63,6 +63,18 @@ def test_an_atom_without_a_teacher_force_has_no_angle_whatever_the_floor():
     measured = measure(comparison, resamples=10)
     assert measured["angular_error_mean_deg"].value is None
     assert measured["angle_within_5deg"].value is None
+
+
+@pytest.mark.parametrize(
+    ("column", "what", "structure"),
+    [("numbers", "elements", "0"), ("charge", "charge", "1"), ("spin_multiplicity", "spin multiplicity", "1")],
+)
+def test_an_element_a_charge_or_a_spin_that_is_the_next_one_is_a_difference(column, what, structure):
+    data = labelled()
+    values = getattr(data, column).copy()
+    values[1] += 1
+    with pytest.raises(ValueError, match=rf"structure {structure} .*: {what} differ between the reference"):
+        Comparison.of(data, replace(data, **{column: values}))
 
 
 @pytest.mark.parametrize("missing", ["reference", "predicted"])
