@@ -2,9 +2,9 @@
 
 ``python -m hydrogate.pipeline.bench_peers [quick | accuracy]`` prints tables and writes
 ``reports/benchmarks-peers.json`` and ``reports/benchmarks-peers.png``; ``quick`` is inference at batch 8 in two rounds,
-``accuracy`` the second half alone. Each contestant is a process of its own, the peers' in environments of their own
-(``.nox/peers``), with one thread, and waits while another is timed. A contestant whose time to accuracy is in the
-report already is not trained again.
+into ``reports/benchmarks-peers-quick.*``, ``accuracy`` the second half alone. Each contestant is a process of its own,
+the peers' in environments of their own (``.nox/peers``), with one thread, and waits while another is timed. A
+contestant whose time to accuracy is in the report already is not trained again.
 """
 
 import json
@@ -28,7 +28,7 @@ from hydrogate.pipeline.hdf5 import read_dataset
 from hydrogate.pipeline.stage import stage_exit_status
 
 LABELLED = Path("data/labelled.h5")
-REPORT, PLOT = Path("reports/benchmarks-peers.json"), Path("reports/benchmarks-peers.png")
+REPORT, QUICK = Path("reports/benchmarks-peers.json"), Path("reports/benchmarks-peers-quick.json")
 ENVIRONMENTS = Path(".nox/peers")
 WORKER = Path(__file__).parents[1] / "models" / "peers" / "_worker.py"
 ROUNDS, QUICK_ROUNDS = 7, 2
@@ -227,24 +227,24 @@ def targets(report: Mapping[str, Any]) -> list[Target]:
     return found
 
 
-def read_report(fingerprint: str) -> dict[str, Any]:
+def read_report(fingerprint: str, path: Path = REPORT) -> dict[str, Any]:
     """What is kept of an earlier report: all of it, but times to accuracy on other data, or planned otherwise."""
     made_of = {"labelled_fingerprint": fingerprint, "epochs": EPOCHS}
     empty: dict[str, Any] = {"to_train": [], "rows": [], "not_run": {}, "accuracy": {}, "targets": [], **made_of}
-    if not REPORT.exists():
+    if not path.exists():
         return empty
     try:
-        found = json.loads(REPORT.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
         report = {name: found[name] for name in empty}
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{REPORT}: not a report of this benchmark ({error!r}); delete it to measure anew") from error
+        raise ValueError(f"{path}: not a report of this benchmark ({error!r}); delete it to measure anew") from error
     return report if all(report[name] == value for name, value in made_of.items()) else empty
 
 
-def write(report: dict[str, Any]) -> None:
+def write(report: dict[str, Any], path: Path = REPORT) -> None:
     """The report as JSON, with the targets as they stand."""
     report["targets"] = [target._asdict() for target in targets(report)]
-    write_json(REPORT, report)
+    write_json(path, report)
 
 
 def show(report: Mapping[str, Any]) -> None:
@@ -295,20 +295,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words - {"quick", "accuracy"} or len(words) > 1:
         raise ValueError(f"{' '.join(sorted(words))}: expected nothing, 'quick' or 'accuracy'")
     data = read_dataset(LABELLED)
-    report = read_report(data.fingerprint())
+    quick = "quick" in words
+    path = QUICK if quick else REPORT  # whose rows a short look would replace
+    report = read_report(data.fingerprint(), path)
     students = own_entries()
     others, absent = peer_entries()
     absent["cuda"] = cuda()
     if "accuracy" not in words:
-        rows, died = speeds(students | others, data, "quick" in words)
+        rows, died = speeds(students | others, data, quick)
         report["rows"], absent = [row._asdict() for row in rows], absent | died
     report["not_run"] = absent
     untrained = {name for peer in peers() if peer.not_trained for name in peer.contestants}
     untrained |= {name for name, entry in others.items() if entry.not_trained}
     report["to_train"] = sorted({*others, *absent} - untrained - {"cuda"} - set(students))
-    write(report)
+    write(report, path)
     own = next(iter(students))
-    if "quick" not in words:
+    if not quick:
         report["not_run"] |= accuracy(own, {own: students[own], **others}, data, report)
         write(report)
     show(report)
@@ -316,7 +318,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from hydrogate.models.bench import Row, plot
 
         rows = [Speed(**row) for row in report["rows"]]
-        plot([Row(f"{row.what}, batch {row.batch}", *row[2:]) for row in rows], PLOT, f"times as fast {own} is as it")
+        drawn = [Row(f"{row.what}, batch {row.batch}", *row[2:]) for row in rows]
+        plot(drawn, path.with_suffix(".png"), f"times as fast {own} is as it")
     return 0
 
 

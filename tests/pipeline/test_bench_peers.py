@@ -128,13 +128,18 @@ def test_the_speeds_are_written_and_drawn(place: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(bench_peers, "Contestant", Quiet)
     monkeypatch.setattr(bench_peers, "interleaved", raced)
+    whole = Path("reports/benchmarks-peers.json")
+    whole.parent.mkdir()
+    whole.write_text("of a run of hours")
     assert main(["quick"]) == 0
+    assert whole.read_text() == "of a run of hours"
+    assert not whole.with_suffix(".png").exists()
     own = ["hydrogate painn", "hydrogate so3lr"]
     assert asked == [("inference", 8, [*own, "slow", "frail", "huge"])]
-    report = json.loads(Path("reports/benchmarks-peers.json").read_text())
+    report = json.loads(Path("reports/benchmarks-peers-quick.json").read_text())
     assert [row["name"] for row in report["rows"]] == [*own, "slow", "huge"]
     assert report["not_run"]["frail"] == "it died"
-    assert Path("reports/benchmarks-peers.png").stat().st_size > 1000
+    assert Path("reports/benchmarks-peers-quick.png").stat().st_size > 1000
     rows, _ = bench_peers.speeds(dict.fromkeys([*own, "frail"], Entry(())) | {"huge": Entry((), "no")}, *_data(place))
     assert asked[1][:2] == ("inference", 1) and "frail" in asked[1][2]
     assert asked[-1] == ("training", 32, own)
