@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from hydrogate.checks.bounds import profile_names
 from hydrogate.checks.declared import BadParams
@@ -42,17 +41,18 @@ def show(
     units: Units = None,
     input_format: InputFormat = None,
     keys: Keys = None,
+    output_format: Format = OutputFormat.TEXT,
 ) -> None:
     """Say what a data set holds: structures, species, hydrogen, forces, teacher, units."""
+    from hydrogate.pipeline import show as shown
     from hydrogate.pipeline.formats import files_of, format_of, parse_keys, read_all, units_of
-    from hydrogate.pipeline.show import description
 
     files = files_of(paths, input_format)
     name = str(files[0]) + (f" and {len(files) - 1} more" if len(files) > 1 else "")
-    console = Console()
-    console.print(description(read_all(files, input_format, units, parse_keys(keys)), name))
-    for taken in dict.fromkeys((format_of(file, input_format), units_of(file, input_format, units)) for file in files):
-        console.print(f"Read as {taken[0]}; its numbers taken in {taken[1]}.", markup=False)
+    data = read_all(files, input_format, units, parse_keys(keys))
+    taken = dict.fromkeys((format_of(file, input_format), units_of(file, input_format, units)) for file in files)
+    held = shown.content(data, name, list(taken))
+    print_as(output_format, lambda: held, lambda: shown.markdown(held), lambda: shown.text(held))
 
 
 @app.command(epilog="Example: hydrogate diff data/labelled.h5 new.extxyz --format markdown")

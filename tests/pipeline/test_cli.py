@@ -190,6 +190,24 @@ def test_show_prints_the_species_with_hydrogen_first(call, good: Path, implicit:
     assert "H 0.0 %" in call("show", str(implicit)).out
 
 
+def test_show_tells_programs_and_comments_the_same(call, labelled: Dataset, good: Path, tmp_path: Path) -> None:
+    found = json.loads(call("show", str(good), "--format", "json").out)
+    assert (found["structures"], found["roots"], found["atoms"]) == (len(labelled), 36, len(labelled.numbers))
+    assert found["read_as"] == [{"format": "hdf5", "units": "eV,angstrom (as the file says)"}]
+    assert found["species_percent"] == labelled.species_percentages()
+    assert found["force"]["max"] == pytest.approx(np.linalg.norm(labelled.forces, axis=1).max())
+    assert found["sizes"] == {"min": int(labelled.sizes.min()), "max": int(labelled.sizes.max())}
+    assert found["split"] == {name: int((labelled.split == name).sum()) for name in ("test", "train", "valid")}
+    assert found["fingerprint"] == labelled.fingerprint()
+    spoilt = replace(labelled, forces=np.full_like(labelled.forces, np.nan), _cache={})
+    write_dataset(spoilt, tmp_path / "na[n].h5")
+    assert json.loads(call("show", "na[n].h5", "--format", "json").out)["force"]["median"] is None
+    assert "|F| median undefined, largest undefined" in call("show", "na[n].h5").out
+    written = call("show", "na[n].h5", "--format", "markdown").out
+    assert written.startswith("## na\\[n\\].h5\n\n| | |\n| --- | --- |\n| structures | 108 ")
+    assert "- Read as hdf5" in written
+
+
 def test_show_and_diff_take_shards(call, labelled: Dataset, good: Path, tmp_path: Path) -> None:
     (tmp_path / "shards").mkdir()
     middle = len(labelled) // 2
