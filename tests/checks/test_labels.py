@@ -75,7 +75,8 @@ def test_the_size_of_forces() -> None:
     data.forces[0, 0] = np.nan
     for name in ("force_magnitude", "force_rms"):
         assert found(data, name).verdict is Verdict.UNDECIDED
-        assert found(concatenate([], energy=[], forces=[np.empty((0, 3))]), name).verdict is Verdict.UNDECIDED
+        nothing = found(concatenate([], energy=[], forces=[np.empty((0, 3))]), name)
+        assert (nothing.verdict, nothing.n) == (Verdict.UNDECIDED, 0)
 
 
 def test_a_structure_is_held_against_the_median_and_an_atom_alone_is_not() -> None:
@@ -166,6 +167,7 @@ def test_work_of_the_forces_is_the_difference_of_the_energies(scale: float, slop
     assert finding.n == 2
     assert finding.observed["value"] == pytest.approx(slope, rel=1e-5)
     assert (finding.verdict is Verdict.PASS) is (scale == 1.0)
+    assert "over 2 pairs, allowed" in finding.message
     assert "2 pairs, at least 3 needed" in found(data, "sibling_work", {"min_pairs": 3}).message
     assert found(data, "sibling_work", {"min_pairs": 1, "max_rms_displacement": 0.5}).n == 3
 
@@ -192,6 +194,29 @@ def test_one_energy_of_another_reference_is_named() -> None:
         "structure 2 (H2) differs from structure 0 by 10.6 eV, the work of their forces is 0.6 eV; allowed"
     )
     assert "1 of 2 pairs fail" in finding.message
+
+
+def test_where_forces_do_not_change_the_work_is_exact() -> None:
+    data = springs([0.7, 0.8])
+    data.forces[:] = 3.0
+    finding = found(data, "sibling_residual")
+    assert (finding.verdict, finding.n_bad, finding.observed) == (Verdict.FAIL, 1, {})
+
+
+def test_a_pair_is_waived_by_its_second_structure() -> None:
+    data = replace(springs([0.7, 0.8, 0.9]), source=np.array(["a.sdf"] * 3, dtype=object))
+    data.energy[2] += 10.0
+    waiver = {
+        "contract": "labels",
+        "check": "sibling_residual",
+        "reason": "old",
+        "author": "A",
+        "expires": "2999-01-01",
+    }
+    for record, severity in ((2, Severity.WARN), (1, Severity.ERROR)):
+        listed = [{**waiver, "structures": [f"a.sdf record {record}"]}]
+        report = check(data, "labels", overrides=[("test", {"waivers": listed})])
+        assert next(f.severity for f in report.findings if f.check == "sibling_residual") is severity
 
 
 def test_what_pushes_itself() -> None:
@@ -261,6 +286,8 @@ def test_labels_written_over_by_one_constant_are_counted() -> None:
     assert finding.observed == {"energy": 2 / 4, "forces": 3 / 12}
     twice = labelled([moved[0], moved[0], moved[1]], forces[:3], [5.0, 5.0, 6.0])
     assert found(twice, "constant_labels").observed["energy"] == 0.0  # one geometry has one energy
+    pairs = replace(springs([0.7, 0.8]), energy=np.ones(2))
+    assert (found(pairs, "constant_labels").n, found(pairs, "constant_labels").observed["energy"]) == (2, 1 / 2)
     signs = labelled(moved[:2], [along(0.0, 1.0, 2.0), along(-0.0, 3.0, 4.0)], [0.0, -0.0])
     assert found(signs, "constant_labels").observed == {"energy": 1 / 2, "forces": 1 / 6}
     atoms = labelled([Atoms("He"), Atoms("He"), moved[0]], [0.0, 0.0, forces[1]], [5.0, 5.0, 6.0])
