@@ -175,6 +175,13 @@ def test_a_command_that_fails_is_named(tmp_path):
         study._run(tmp_path, "git", "no-such-command")
 
 
+def test_dvc_reports_to_nobody(tmp_path, monkeypatch):
+    monkeypatch.delenv("DVC_NO_ANALYTICS", raising=False)
+    said = "import os; print(os.environ['DVC_NO_ANALYTICS'])"
+    assert study._said(tmp_path, sys.executable, "-c", said) == "1\n"
+    study._run(tmp_path, sys.executable, "-c", f"import sys; {said}; sys.exit(os.environ['DVC_NO_ANALYTICS'] != '1')")
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in STUDIES.glob("*.yaml")))
 def test_the_shipped_studies_change_what_exists(name):
     declared, params = load_study(name), yaml.safe_load((ROOT / "params.yaml").read_text())
