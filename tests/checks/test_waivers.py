@@ -124,6 +124,16 @@ def test_rows_of_atoms_are_waived_by_their_structure(legacy: Dataset) -> None:
     assert "waived: " in after.message
 
 
+def test_a_waiver_of_a_check_that_holds_changes_nothing_and_is_idle(structures: Dataset) -> None:
+    whole = waiver(check="hydrogen_fraction", pattern=None, fingerprint=structures.fingerprint())
+    report = judged(structures, whole)
+    assert found(report, "hydrogen_fraction") == found(judged(structures), "hydrogen_fraction")
+    assert found(report, "hydrogen_fraction").verdict is Verdict.PASS
+    idle = found(report, "waivers")
+    assert (idle.severity, idle.n, idle.n_bad) == (Severity.WARN, 1, 1)
+    assert "has nothing to waive" in idle.message
+
+
 @pytest.mark.parametrize("changes", [{}, {"pattern": "nothing*"}])
 def test_an_expired_waiver_waives_nothing_and_refuses_itself(legacy: Dataset, changes: dict[str, str]) -> None:
     report = judged(legacy, waiver(expires="2020-01-31", **changes))
