@@ -8,6 +8,7 @@ import hashlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -22,7 +23,7 @@ from hydrogate.models.teachers import Failure, Labels, charge_and_multiplicity
 from hydrogate.models.teachers._molecule import refuse_no_molecule
 
 # By method, the file of its weights below DOWNLOADS, known without the seconds that orb-models takes to import.
-# Source: the defaults of the loaders in orb_models.forcefield.pretrained, orb-models 0.5.5.
+# Source: the defaults of the loaders in orb_models.forcefield.pretrained, orb-models 0.5.5 and 0.7.0.
 DOWNLOADS = "https://orbitalmaterials-public-models.s3.us-west-1.amazonaws.com/forcefields/"
 FILES = {
     "orb-v3-conservative-omol": "orb-v3-conservative-omol-20250820.ckpt",
@@ -42,7 +43,7 @@ SETTINGS: dict[str, Any] = {"precision": "float32-highest", "device": None}
 # Structures a task on a GPU, some 10,000 atoms; what does not fit into its memory at once is halved.
 BATCH = 256
 PRECISIONS = ("float32-highest", "float32-high", "float64")
-# Prefixes in Orb-v2's file. Source: orb_models.forcefield.load.
+# Prefixes in Orb-v2's file. Source: orb_models.forcefield.load, in 0.7 orb_models.common.models.load.
 _HEADS = {"energy": ("heads.energy.", "graph_head."), "forces": ("heads.forces.", "node_head.")}
 
 
@@ -65,6 +66,7 @@ class Orb:
     def __init__(self, method: str, weights: Path, precision: str, device: str | None) -> None:
         self.method, self.weights, self.precision, self.device = method, weights, precision, device
         self._model: Any = None
+        self._adapter: Any = None
         self._device: Any = None
         # Atoms in a batch on a GPU, as far as is known; on a CPU a batch is no faster than its structures one by one.
         self._room: float = np.inf
@@ -99,13 +101,13 @@ class Orb:
         """One entry a structure; one that the model does not know of (a charge, a period) is a `Failure`."""
         with _defaults_set(self.precision):
             if self._model is None:
-                self._model, self._device = self._load()
+                self._model, self._adapter, self._device = self._load()
             graphs = [self._graph(atoms) for atoms in structures]
             answers = iter(self._in_batches([graph for graph in graphs if not isinstance(graph, Failure)]))
             return [graph if isinstance(graph, Failure) else next(answers) for graph in graphs]
 
-    def _load(self) -> tuple[Any, Any]:
-        """The model, and the device that it is on."""
+    def _load(self) -> tuple[Any, Any, Any]:
+        """The model, the adapter that makes its graphs, and the device that it is on."""
         import torch
         from orb_models.forcefield.pretrained import ORB_PRETRAINED_MODELS
 
@@ -116,7 +118,8 @@ class Orb:
             raise ValueError(f"label.settings.device {self.device!r} cannot be used here: {error}") from error
         try:
             load = ORB_PRETRAINED_MODELS[self.method]
-            model = load(weights_path=str(self.weights), device="cpu", precision=self.precision, compile=False)
+            loaded = load(weights_path=str(self.weights), device="cpu", precision=self.precision, compile=False)
+            model, adapter = loaded if isinstance(loaded, tuple) else (loaded, _Adapter(loaded.system_config))
             stored = torch.load(self.weights, map_location="cpu", weights_only=True)
         except Exception as error:
             # A file that is no weight file fails in as many ways as there are files; where torch refuses to run what
@@ -127,7 +130,7 @@ class Orb:
         for head, prefixes in _HEADS.items():
             if head in model.heads and not any(name.startswith(prefixes) for name in stored):
                 raise self._not_the_weights(f"no weights for its {head}")
-        return model.to(device), device
+        return model.to(device), adapter, device
 
     def _not_the_weights(self, reason: str) -> ValueError:
         return ValueError(
@@ -137,8 +140,6 @@ class Orb:
 
     def _graph(self, atoms: Atoms) -> Any:
         """The structure as the model reads it, or the `Failure` that it is."""
-        from orb_models.forcefield.atomic_system import ase_atoms_to_atom_graphs
-
         reads_charge = self._model.model.conditioner is not None
         try:
             charge, multiplicity = charge_and_multiplicity(atoms)
@@ -151,7 +152,8 @@ class Orb:
             cell = atoms.cell if atoms.pbc.any() else None
             plain = Atoms(atoms.numbers, atoms.positions, cell=cell, pbc=atoms.pbc)
             plain.info = {"charge": charge, "spin": multiplicity} if reads_charge else {}
-            return ase_atoms_to_atom_graphs(plain, self._model.system_config, device="cpu")
+            # The default of 0.5 on a CPU; that of 0.7 finds the same edges, and compiles for it first.
+            return self._adapter.from_ase_atoms(plain, edge_method="knn_scipy", device="cpu")
         except (NotImplementedError, ValueError) as error:
             return Failure(f"{self.method}: {error}")
 
@@ -176,9 +178,7 @@ class Orb:
         return answers
 
     def _answers(self, graphs: Sequence[Any], device: Any) -> list[Labels | Failure]:
-        from orb_models.forcefield.base import batch_graphs
-
-        predicted = self._model.predict(batch_graphs(list(graphs)).to(device))
+        predicted = self._model.predict(self._adapter.batch(list(graphs)).to(device))
         # The gradient of the energy, where the model has one; else the forces beside it.
         name = getattr(self._model, "grad_forces_name", "forces")
         energies, forces = (predicted[key].detach().cpu().double().numpy() for key in ("energy", name))
@@ -193,6 +193,23 @@ class Orb:
         ]
 
 
+@dataclass(frozen=True)
+class _Adapter:
+    """The functions of orb-models 0.5 by the names of the adapter that the loaders of 0.7 return too."""
+
+    system: Any
+
+    def from_ase_atoms(self, atoms: Atoms, edge_method: str, device: str) -> Any:
+        from orb_models.forcefield.atomic_system import ase_atoms_to_atom_graphs
+
+        return ase_atoms_to_atom_graphs(atoms, self.system, edge_method=edge_method, device=device)
+
+    def batch(self, graphs: list[Any]) -> Any:
+        from orb_models.forcefield.base import batch_graphs
+
+        return batch_graphs(graphs)
+
+
 @contextmanager
 def _defaults_set(precision: str) -> Iterator[None]:
     """Orb sets torch's default precision for the whole process, and warns that it does; neither leaves this file."""
@@ -204,9 +221,11 @@ def _defaults_set(precision: str) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Setting global torch default dtype")
-            warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=DeprecationWarning)
+            warnings.filterwarnings("ignore", message="`torch.jit.script", category=DeprecationWarning)
             warnings.filterwarnings("ignore", message="Consider passing 'precision=float32-high'")
             warnings.filterwarnings("ignore", message="__array__ implementation", category=DeprecationWarning)
+            warnings.filterwarnings("ignore", message="knn_scipy is deprecated", category=DeprecationWarning)
+            warnings.filterwarnings("ignore", message="Found key in ")  # `_load` tells which matter
             yield
     finally:
         torch.set_default_dtype(dtype)
@@ -249,10 +268,8 @@ def save_random_weights(method: str | None, folder: Path) -> Path:
     omol = {"has_charge_spin_cond": True, "has_stress": False} if chosen.endswith("omol") else {}
     with _defaults_set("float32-highest"):
         from orb_models.forcefield import pretrained
-        from orb_models.forcefield.atomic_system import SystemConfig
 
-        system = SystemConfig(radius=6.0, max_num_neighbors=20 if kind == "v2" or "-20-" in chosen else 120)
-        model = getattr(pretrained, f"orb_{kind}_architecture")(device="cpu", system_config=system, **omol)
+        model = getattr(pretrained, f"orb_{kind}_architecture")(device="cpu", **omol)
     path = folder / f"{chosen}.pt"
     torch.save(model.state_dict(), path)
     return path
