@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -77,7 +77,8 @@ def load_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadParams(f"{path}: not readable as YAML: {error}") from error
     if not isinstance(content, dict):
-        raise BadParams(f"{path}: holds a {type(content).__name__}, expected a mapping of sections")
+        held = "nothing" if content is None else f"a {type(content).__name__}"
+        raise BadParams(f"{path}: holds {held}, expected a mapping of sections")
     return content
 
 
@@ -92,7 +93,8 @@ def _explain(item: Any, model: Any) -> str:
         given = "" if item["type"] == "missing" else f", got {item['input']!r:.200}"
         return f"{where}: {item['msg'].removeprefix('Value error, ')}{given}"
     for part in item["loc"][:-1]:
-        model = {f.alias or name: f.annotation for name, f in model.model_fields.items()}[part]
+        held = {f.alias or name: f.annotation for name, f in model.model_fields.items()}[part]
+        model = next(of for of in (held, *get_args(held)) if hasattr(of, "model_fields"))  # it may be optional
     return f"unknown key {where}{did_you_mean(item['loc'][-1], (f.alias or n for n, f in model.model_fields.items()))}"
 
 

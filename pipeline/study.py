@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
 
 from hydrogate.checks.declared import BadParams, Section, did_you_mean, explain, load_yaml
 from hydrogate.pipeline.artifacts import write_json
@@ -36,8 +36,8 @@ Changes = dict[str, str | bool | int | float]
 class Sample(Section):
     """Molecules to be made first, as ``hydrogate sample`` makes them, into ``samples/``."""
 
-    count: int
-    seed: int
+    count: PositiveInt
+    seed: NonNegativeInt
 
 
 class Study(Section):
@@ -66,7 +66,7 @@ class Study(Section):
     sample: Sample | None = None
     params: Changes = Field(default_factory=dict)
     settings: Annotated[dict[Name, Changes], Field(min_length=1)]
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
     stage: str | None = None
     then: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(default_factory=dict)
     columns: Annotated[dict[str, str], Field(min_length=1)]

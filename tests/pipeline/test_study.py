@@ -198,3 +198,31 @@ def test_the_shipped_studies_change_what_exists(name):
 def test_an_unknown_study_is_refused_by_name():
     with pytest.raises(BadParams, match="did you mean 'milestone'"):
         load_study("milestones")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"setings": {}}, "unknown key setings; did you mean 'settings'?"),
+        (
+            {"sample": {"count": 1, "sed": 2}},
+            "sample.seed: Field required; unknown key sample.sed; did you mean 'seed'?",
+        ),
+        ({"sample": {"count": 0, "seed": -1}}, "sample.count: Input should be greater than 0.*sample.seed: "),
+        ({"seeds": ["one"]}, "seeds.0: Input should be a valid integer.*got 'one'"),
+        ({"seeds": [-1]}, "seeds.0: Input should be greater than or equal to 0, got -1"),
+    ],
+)
+def test_a_study_that_is_not_declared_as_it_should_be_is_refused(changes, said, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "STUDIES", tmp_path)
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL.model_dump(mode="json") | changes))
+    with pytest.raises(BadParams, match=f"pipeline/studies/small.yaml: {said}"):
+        load_study("small")
+
+
+@pytest.mark.parametrize("text", ["", "reason: !!python/object/apply:os.system [ls]", "[1]"])
+def test_a_study_that_is_no_mapping_is_refused(text, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "STUDIES", tmp_path)
+    (tmp_path / "small.yaml").write_text(text)
+    with pytest.raises(BadParams, match=r"small\.yaml: (holds (nothing|a list)|not readable as YAML: could not determine)"):
+        load_study("small")
