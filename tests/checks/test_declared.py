@@ -34,7 +34,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("contracts: \0", "special characters are not allowed"),
         ("contracts:\n\tlabels: 1", "cannot start any token"),
         ("[1, 2]", "holds a list, expected a mapping"),
-        ("", "holds a NoneType, expected a mapping"),
+        ("", "holds nothing, expected a mapping"),
     ],
 )
 def test_refused_by_name(text: str, words: str, tmp_path: Path) -> None:
