@@ -72,6 +72,7 @@ def test_too_few_structures_for_the_elements_are_not_judged() -> None:
         assert "38 structures of compositions of rank 3; rank 2 and 39 structures needed" in few.message
         one = found(made(("CH4",), 40), name)
         assert "40 structures of compositions of rank 1; rank 2" in one.message
+        assert found(with_noise(made(("CH4", "C2H6"), 10)), name).verdict is not Verdict.NOT_RUN
         charges = with_noise(made(charged=True))
         needed = found(charges, name, {"min_structures_per_rank": 13})
         assert "rank 4; rank 2 and 52 structures needed" in needed.message
