@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, FiniteFloat, ValidationError, field_validator, model_validator
 
 from hydrogate import models
 from hydrogate.checks.declared import BadParams, Section, explain, load_yaml
@@ -125,7 +125,7 @@ class Train(Section):
     """The student and its training. ``sizes`` of each student, by its name; ``learning_rate`` per step."""
 
     student: str
-    sizes: dict[str, dict[str, bool | int | float]] = Field(alias="size")
+    sizes: dict[str, dict[str, bool | int | FiniteFloat]] = Field(alias="size")
     loss: Loss
     epochs: PositiveInt
     batch_size: PositiveInt

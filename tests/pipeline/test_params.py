@@ -18,6 +18,7 @@ SHIPPED = (Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8"
         ("    so3lr: {", "    so3l: {", "train.size: unknown student 'so3l'; did you mean 'so3lr'?"),
         ("metric: force_rmse\n", "metric: force_rsme\n", "no metric of this name; did you mean 'force_rmse'?"),
         ("  epochs: 12", "  epoch: 12", "unknown key train.epoch; did you mean 'epochs'?"),
+        ("features: 64", "features: .inf", "train.size.painn.features.float: Input should be a finite number, got inf"),
         ("label:\n", "lable:\n", "unknown key lable; did you mean 'label'?"),
     ],
 )
