@@ -156,3 +156,8 @@ def test_a_hash_is_equal_in_every_process(value: int) -> None:
 @pytest.mark.parametrize(("values", "begin"), [([], []), ([3], [0]), ([3, 3, 1, 3, 3], [0, 2, 3])])
 def test_runs_begin_where_the_value_changes(values: list[int], begin: list[int]) -> None:
     assert runs(np.array(values)).tolist() == begin
+
+
+def test_moments_of_numbers_whose_squares_overflow_are_infinite_and_no_fault() -> None:
+    far = Moments.of(np.array([1e200, -1e200]))
+    assert far.deviation == far.merge(Moments.of(np.array([1e200]))).deviation == np.inf
