@@ -190,11 +190,22 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     BadParams
         Missing, unreadable, or a key is unknown, absent or of the wrong type or range.
     """
-    content = load_yaml(path)
+    return params_of(load_yaml(path), str(path))
+
+
+def params_of(content: dict[str, Any], source: str) -> Params:
+    """``content``, which is that of ``source``, validated.
+
+    Raises
+    ------
+    BadParams
+        A key is unknown, absent or of the wrong type or range.
+    """
+    content = dict(content)
     for name, read in (("gates", read_gates), ("milestones", read_milestones)):
         if name in content:
-            content[name] = read(content[name], f"{path}: {name}")
+            content[name] = read(content[name], f"{source}: {name}")
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        raise BadParams(f"{path}: " + explain(error, Params)) from error
+        raise BadParams(f"{source}: {explain(error, Params)}") from error

@@ -16,13 +16,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
+from yaml import YAMLError
 
-from hydrogate.checks.declared import BadParams, Section, did_you_mean, explain, load_yaml
+from hydrogate.checks.declared import BadParams, Section, did_you_mean, explain, load_yaml, parse_yaml
 from hydrogate.pipeline.artifacts import write_json
+from hydrogate.pipeline.params import params_of
 from hydrogate.pipeline.sample import write_sample
 from hydrogate.pipeline.stage import stage_exit_status
 
@@ -87,6 +91,44 @@ def load_study(name: str) -> Study:
         return Study.model_validate(load_yaml(STUDIES / f"{name}.yaml"))
     except ValidationError as error:
         raise BadParams(f"pipeline/studies/{name}.yaml: {explain(error, Study)}") from error
+
+
+def refuse_unknown(study: Study, seeds: Sequence[int], changes: Changes, root: Path = Path()) -> None:
+    """Say before hours of work what would end them: each run's parameters, the stage and the columns.
+
+    Raises
+    ------
+    BadParams
+        ``params.yaml`` has no such key or takes no such value; ``dvc.yaml`` has no such stage or metrics.
+    """
+    stages = load_yaml(root / "dvc.yaml")["stages"]
+    if study.stage not in {None, *stages}:
+        raise BadParams(f"dvc.yaml has no stage {study.stage!r}{did_you_mean(study.stage, stages)}")
+    entries = [entry for stage in stages.values() for entry in stage.get("metrics", ())]  # a path, or that and options
+    metrics = {Path(path).stem for entry in entries for path in ([entry] if isinstance(entry, str) else entry)}
+    for column in study.columns.values():
+        file = column.partition(".")[0]
+        if file not in metrics:
+            raise BadParams(f"column {column}: no stage writes metrics/{file}.json{did_you_mean(file, metrics)}")
+    for (setting, own), seed in product(study.settings.items(), seeds):
+        content = load_yaml(root / "params.yaml")
+        for key, value in {**study.params, **own, **changes, "train.seed": seed}.items():
+            _change(content, key, value)
+        params_of(content, f"params.yaml with what setting {setting!r} changes")
+
+
+def _change(content: dict[str, Any], key: str, value: Any) -> None:
+    *folders, last = key.split(".")
+    above = ""
+    for part in (*folders, last):
+        if not isinstance(content, dict) or part not in content:
+            known = [f"{above}{name}" for name in content] if isinstance(content, dict) else []
+            raise BadParams(f"params.yaml has no key {key}{did_you_mean(key, known)}")
+        if above.count(".") < len(folders):
+            content, above = content[part], f"{above}{part}."
+    with suppress(YAMLError):  # a word then, of which DVC may think otherwise
+        value = parse_yaml(value) if isinstance(value, str) else value
+    content[last] = value
 
 
 def run(
@@ -269,8 +311,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-S", dest="changes", action="append", default=[], metavar="KEY=VALUE", help="for every run")
     options = parser.parse_args(argv)
     study = load_study(options.name)
+    for change in options.changes:
+        if "=" not in change:
+            raise BadParams(f"-S {change}: expected KEY=VALUE, such as train.epochs=1")
     changes: Changes = dict(change.split("=", 1) for change in options.changes)
-    report = run(options.name, study, options.seeds or study.seeds, changes, settings=options.settings)
+    seeds = options.seeds or study.seeds
+    refuse_unknown(study, seeds, changes)
+    report = run(options.name, study, seeds, changes, settings=options.settings)
     print(f"{study.reason}\n\n{table(study, report)}\n{REPORTS / options.name}.json")
     return 0
 

@@ -10,7 +10,7 @@ import yaml
 
 from hydrogate.checks.declared import BadParams
 from hydrogate.pipeline import study
-from hydrogate.pipeline.study import STUDIES, Study, load_study
+from hydrogate.pipeline.study import STUDIES, Study, load_study, refuse_unknown
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = Study(
@@ -185,14 +185,38 @@ def test_dvc_reports_to_nobody(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in STUDIES.glob("*.yaml")))
 def test_the_shipped_studies_change_what_exists(name):
-    declared, params = load_study(name), yaml.safe_load((ROOT / "params.yaml").read_text())
-    assert declared.stage in {None, *yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]}
-    for changes in (declared.params, *declared.settings.values()):
-        for key in changes:
-            value = params
-            for part in key.split("."):
-                assert part in value, f"{name}: {key}"
-                value = value[part]
+    declared = load_study(name)
+    refuse_unknown(declared, declared.seeds, {}, ROOT)
+
+
+@pytest.mark.parametrize(
+    ("changes", "given", "said"),
+    [
+        ({}, {"train.epoch": "1"}, "params.yaml has no key train.epoch; did you mean 'train.epochs'?"),
+        ({}, {"trian.epochs": "1"}, "params.yaml has no key trian.epochs; "),
+        ({}, {"train.seed.x": "1"}, "params.yaml has no key train.seed.x; "),
+        ({}, {"train.epochs": "many"}, "setting 'one' changes: train.epochs: Input should be a valid integer"),
+        ({}, {"train.epochs": "[1"}, "train.epochs: Input should be a valid integer"),
+        ({"params": {"train.student": "pain"}}, {}, "setting 'one' changes: train.student: .* did you mean 'painn'?"),
+        ({"settings": {"a": {"train.size.painn.featurs": 1}}}, {}, "did you mean 'train.size.painn.features'?"),
+        ({"stage": "valdate"}, {}, "dvc.yaml has no stage 'valdate'; did you mean 'validate'?"),
+        ({"columns": {"x": "validaton.x"}}, {}, "column validaton.x: .* did you mean 'validation'?"),
+    ],
+)
+def test_what_would_end_a_study_after_hours_is_said_before_it_begins(changes, given, said):
+    with pytest.raises(BadParams, match=said.replace("?", r"\?")):
+        refuse_unknown(SMALL.model_copy(update=changes), (0,), given, ROOT)
+
+
+def test_a_change_is_a_key_and_a_value(monkeypatch):
+    monkeypatch.setattr(study, "run", lambda *_, **__: pytest.fail("run"))
+    with pytest.raises(BadParams, match=r"-S train\.epochs: expected KEY=VALUE"):
+        study.main(["angular", "-S", "train.epochs"])
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(BadParams, match=r"has no key train\.epoch; did you mean"):
+        study.main(["angular", "-S", "train.epoch=1"])
+    with pytest.raises(BadParams, match=r"train\.seed: Input should be greater than or equal to 0, got -1"):
+        study.main(["angular", "--seeds", "-1"])
 
 
 def test_an_unknown_study_is_refused_by_name():
