@@ -18,7 +18,7 @@ from ase.build import molecule
 from hydrogate.models import UnknownName
 from hydrogate.models.teachers import Failure, Labels, make_teacher, orb
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
 OMOL = "orb-v3-conservative-omol"
 Weights = Callable[[str], Path]
 
