@@ -10,6 +10,7 @@ from ase.build import molecule
 
 from hydrogate.checks import Dataset, Finding, Severity, Verdict, check
 from hydrogate.checks.dataset import concatenate
+from hydrogate.checks.reference import energy_per_atom, kolmogorov_smirnov
 
 OF_LABELS = ("force_scale_by_element", "distribution_drift")
 
@@ -102,3 +103,17 @@ def test_few_structures_or_nothing_that_varies_decide_nothing() -> None:
     for pair in ((reference, nothing), (nothing, reference)):
         empty = found(pair[0], "distribution_drift", pair[1], {"min_structures": 0})
         assert (empty.verdict, empty.observed, empty.n) == (Verdict.UNDECIDED, {}, 0)
+
+
+def test_energies_are_shared_by_the_atoms_there_are() -> None:
+    data = concatenate([Atoms("He"), Atoms("He2"), Atoms()], energy=[-3.0, -4.0, 0.0])
+    assert energy_per_atom(data).tolist() == [-3.0, -2.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "others", "distance"),
+    [([1.0], [2.0], 1.0), ([1.0], [1.0], 0.0), ([1.0, 2.0, 3.0, 4.0], [3.0, 4.0, 5.0, 6.0], 0.5), ([], [1.0], np.nan)],
+)
+def test_the_distance_of_two_samples(values: list[float], others: list[float], distance: float) -> None:
+    for pair in ((values, others), (others, values)):
+        assert kolmogorov_smirnov(*map(np.array, pair)) == pytest.approx(distance, nan_ok=True)
