@@ -22,6 +22,7 @@ DOCS = Path("docs")
 BEGIN, END = "<!-- Rendered, `python -m nox -s atlas -- publish` -->", "<!-- End of what is rendered -->"
 ORDER = ("1 %", "5 %", "20 %", "100 %")
 COSTS = 0.05
+TIMES = 1000.0  # an error that grew by more is said to have grown by so much
 MEASURED = ("force_rmse", "force_rmse_H", "energy_mae_per_atom", "md_force_rmse")
 OURS, AUDITED = "hydrogate", "hydrogate_audit"
 Table = dict[str, Any]
@@ -231,7 +232,15 @@ def _cell(one: Mapping[str, Any] | None) -> str:
     if value is None:
         return "not run"
     mark = "**" if costly(one["damage"]) else ""
-    return f"{mark}{'no student' if value == math.inf else f'{100 * value:+.0f} %'}{mark}"
+    return f"{mark}{_said(value)}{mark}"
+
+
+def _said(value: float) -> str:
+    if value == math.inf:
+        return "no student"
+    if value > TIMES - 1:
+        return f"over {TIMES:,.0f} times"
+    return f"{100 * value:+.0f} %" if value < 10 else f"{1 + value:,.0f} times"
 
 
 def publish(table: Table, docs: Path = DOCS) -> None:
@@ -251,7 +260,7 @@ def with_table(page: str, table: Table) -> str:
 _SEEN = {OURS: "#0072b2", AUDITED: "#e69f00", "": "#d55e00"}  # Source: Wong, Nature Methods 8, 441 (2011)
 _SHADES = {None: "white", "": "#f4d9cc", "1 %": "#9ecae1", "5 %": "#c6dbef", "20 %": "#deebf7", "100 %": "#f0f6fc"}
 _GREY = "#777777"
-_FAR = 1e4  # %; where no student is drawn
+_NONE = 1e6  # %; where no student is drawn
 
 
 def picture(table: Table) -> str:
@@ -275,7 +284,7 @@ def _drawn(table: Table) -> "Figure":
     figure = Figure(figsize=(11.0, 1.1 + 0.21 * len(names)))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     figure.subplots_adjust(
-        left=0.2, right=0.99, top=1 - 0.6 / figure.get_figheight(), bottom=0.45 / figure.get_figheight(), wspace=0.03
+        left=0.2, right=0.99, top=1 - 0.6 / figure.get_figheight(), bottom=0.5 / figure.get_figheight(), wspace=0.03
     )
     columns = range(len(validators))
     for place, name in enumerate(names):
@@ -289,8 +298,11 @@ def _drawn(table: Table) -> "Figure":
             gid = f"{name} {validators[column]}"
             right.text(column, place, text, ha="center", va="center", fontsize=7, gid=gid)
     left.set_xscale("symlog", linthresh=5.0)
-    left.set_xlim(-10.0, 3 * _FAR)
-    left.set_xticks([-5, 0, 5, 10, 100, 1000, _FAR], ["−5", "0", "5", "10", "100", "1000", "none"])
+    left.set_xlim(-10.0, 3 * _NONE)
+    left.set_xticks(
+        [-5, 0, 5, 10, 100, 1000, 1e4, 100 * TIMES, _NONE],
+        ["−5", "0", "5", "10", "100", "10 ×", "100 ×", "≥ 1000 ×", "none"],
+    )
     left.axvline(100 * COSTS, color=_GREY, linewidth=0.8, linestyle="--")
     left.set_yticks(range(len(names)), names)
     left.set_ylim(-0.6, len(names) - 0.4)
@@ -323,7 +335,7 @@ def _costs(axis: "Axes", place: int, name: str, about: Mapping[str, Any]) -> Non
         value = cost(one["damage"]) if one else None
         if one is None or value is None:
             continue
-        percent = min(100 * value, _FAR)
+        percent = _NONE if value == math.inf else 100 * min(value, TIMES)
         points.append(percent)
         seen = next((who for who in (OURS, AUDITED) if one["complaints"].get(who)), "")
         axis.scatter([percent], [place], s=size, color=_SEEN[seen], linewidths=0, gid=f"{name} {strength}", zorder=3)

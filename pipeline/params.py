@@ -27,6 +27,8 @@ class Sampling(Section):
     method: Literal["none", "rattle", "rattle_relax", "md"]
     per_structure: PositiveInt
     sigma: Positive
+    # eV/Å, of a bond by its force field; None is any.
+    hardest_pull: Positive | None = None
     temperature: Positive
     relax_steps: PositiveInt
     pairs: Annotated[int, Field(ge=0)]

@@ -27,10 +27,6 @@ NEAREST, NEAREST_UNREMARKABLE = 0.6, 0.8
 # Standard deviations of a bond's length. Beyond, the tail of the Gaussian alone decides the largest force of the data
 # set: a triple bond shortened by 0.23 Å pulls with 55 eV/Å, and the labels contract refuses 50.
 BOND_CHANGE = 2.5
-# eV/Å: how hard a bond may pull by its force field, k |d - r0|; where the input strains it more, as hard as it does
-# there. By GFN2-xTB C#C, C#N, C=O and S=O shortened so far pull with 25 to 32 eV/Å. Without this bound one alkyne of
-# 977, short in the input and shortened again to 0.99 Å, had a quarter of a student's squared error.
-HARDEST_PULL = 15.0
 REDRAWS = 200
 Drawn = TypeVar("Drawn")
 # Of a relaxed draw: the force field's energy over that of the molecule's own geometry (eV/atom), the RMS displacement
@@ -73,7 +69,7 @@ def further_geometries(mol: "Mol", sampling: Sampling, rng: np.random.Generator)
         case "none":
             return Geometries(np.empty((0, mol.GetNumAtoms(), 3)), [])
         case "rattle":
-            found = rattle(mol, count, sampling.sigma, rng)
+            found = rattle(mol, count, sampling.sigma, rng, sampling.hardest_pull)
         case "rattle_relax":
             found = rattle_relax(mol, count, sampling.sigma, sampling.relax_steps, rng)
         case "md":
@@ -84,13 +80,15 @@ def further_geometries(mol: "Mol", sampling: Sampling, rng: np.random.Generator)
     return Geometries(np.array([*found[:singles], *ends]), [*range(singles), *paired])
 
 
-def rattle(mol: "Mol", count: int, sigma: float, rng: np.random.Generator) -> list[NDArray[np.float64]]:
+def rattle(
+    mol: "Mol", count: int, sigma: float, rng: np.random.Generator, hardest_pull: float | None = None
+) -> list[NDArray[np.float64]]:
     """``count`` geometries of ``mol`` (n, 3), each coordinate moved by a Gaussian of ``sigma`` Å.
 
     A draw that goes beyond :class:`Distortion` is drawn again, at most ``REDRAWS`` times; then the least distorted
     draw is taken, and contract check ``min_distance`` judges it.
     """
-    distortion = Distortion(mol, sigma)
+    distortion = Distortion(mol, sigma, hardest_pull)
     positions = mol.GetConformer().GetPositions()
     return [
         _least_distorted(lambda: positions + rng.normal(scale=sigma, size=positions.shape), distortion)
@@ -145,7 +143,7 @@ def _pair(
     mol: "Mol", centre: NDArray[np.float64], sampling: Sampling, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """``centre`` + h·v and − h·v, the least distorted of some directions v."""
-    distortion = Distortion(mol, sampling.sigma)
+    distortion = Distortion(mol, sampling.sigma, sampling.hardest_pull)
 
     def draw() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         direction = rng.normal(size=centre.shape)
@@ -160,10 +158,12 @@ class Distortion:
     """How far a geometry of ``mol`` is from what is allowed: 1 at the edge.
 
     Two atoms may come within 0.8 Å (down to 0.6 Å where ``mol`` has them near), a bond may change by ``BOND_CHANGE``
-    standard deviations of what ``sigma`` Å in each coordinate does to it, and pull with ``HARDEST_PULL``.
+    standard deviations of what ``sigma`` Å in each coordinate does to it. By its force field, k |d - r0|, it may pull
+    with ``hardest_pull`` (eV/Å), or as hard as in ``mol``: a bond that the input has short is not shortened again.
+    By GFN2-xTB C#C, C#N, C=O and S=O pull with 25 to 32 eV/Å where they do with 15 here.
     """
 
-    def __init__(self, mol: "Mol", sigma: float) -> None:
+    def __init__(self, mol: "Mol", sigma: float, hardest_pull: float | None = None) -> None:
         positions = mol.GetConformer().GetPositions()
         ends = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in mol.GetBonds()]
         self._ends = np.array(ends, dtype=np.int64).reshape(-1, 2)
@@ -171,8 +171,9 @@ class Distortion:
         own = 0.9 * pdist(positions).min(initial=np.inf)
         self._allowed = max(NEAREST, min(NEAREST_UNREMARKABLE, own))
         self._change = BOND_CHANGE * np.sqrt(2.0) * sigma
-        self._stiffness, self._rest = springs(mol)
-        self._hardest = np.maximum(HARDEST_PULL, self._pulls(self._before))
+        unbound = np.zeros(len(ends)), self._before
+        self._stiffness, self._rest = unbound if hardest_pull is None else springs(mol)
+        self._hardest = np.maximum(hardest_pull or 1.0, self._pulls(self._before))
 
     def _pulls(self, lengths: NDArray[np.float64]) -> NDArray[np.float64]:
         pulls: NDArray[np.float64] = self._stiffness * np.abs(lengths - self._rest)

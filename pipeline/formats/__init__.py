@@ -20,6 +20,7 @@ from hydrogate.pipeline.formats.join import join
 from hydrogate.pipeline.formats.options import FORMATS, Format, Reader, parse_keys, reader
 from hydrogate.pipeline.formats.paths import files_of
 from hydrogate.pipeline.formats.trial import refuse_deadly
+from hydrogate.pipeline.hdf5 import UnreadableFile
 from hydrogate.pipeline.records import source_names
 
 __all__ = [
@@ -111,10 +112,12 @@ def format_of(path: Path, input_format: str | None = None) -> str:
     FileNotFoundError
         There is no such file.
     UnreadableFile
-        It is an HDF5 file that cannot be looked through.
+        It is no file but a pipe or a device, or an HDF5 file that cannot be looked through.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
+    if not path.is_file() and not path.is_dir():
+        raise UnreadableFile(f"{path}: a pipe or a device, which cannot be read twice; write it to a file first")
     if input_format is not None and input_format not in FORMATS:
         raise BadParams(f"--input-format {input_format!r} is unknown{did_you_mean(input_format, FORMATS)}")
     name = path.name.lower()

@@ -66,6 +66,13 @@ def test_a_costly_strength_that_nobody_sees_is_named() -> None:
     assert "| `ase_reading` | 3 of 20 |" in said
 
 
+@pytest.mark.parametrize(
+    ("ratio", "said"), [(1.2, "+20 %"), (10.9, "+990 %"), (16.2, "16 times"), (1e30, "over 1,000 times")]
+)
+def test_a_cost_is_said_in_per_cent_or_times(ratio: float, said: str) -> None:
+    assert f"| **{said}** |" in "\n".join(atlas_page.lines(table(at_5=strength(SEEN, damage(ratio, 1.1)))))
+
+
 def test_the_weakest_strength_is_that_from_which_on_it_is_seen() -> None:
     about = table(at_1=strength(SEEN, {}), at_5=strength(MISSED, {}), at_20=strength(SEEN, {}))["accidents"]["flop"]
     assert atlas_page.weakest(about, "hydrogate") == "20 %"

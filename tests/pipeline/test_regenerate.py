@@ -183,7 +183,7 @@ def test_a_stiff_bond_is_not_shortened_by_much(smiles: str, short: float, least:
     towards = start[ends[0]] - start[ends[1]]
     start[ends[1]] += short * towards / np.linalg.norm(towards)
     mol.GetConformer().SetPositions(start)
-    drawn = rattle(mol, 400, 0.05, np.random.default_rng(0))
+    drawn = rattle(mol, 400, 0.05, np.random.default_rng(0), 15.0)
     lengths = np.linalg.norm([positions[ends[0]] - positions[ends[1]] for positions in drawn], axis=1)
     assert least < lengths.min() < np.linalg.norm(towards) - short
     assert lengths.std() > 0.02
@@ -194,7 +194,7 @@ def test_a_bond_that_no_force_field_knows_is_rattled_all_the_same() -> None:
     bonded = Chem.RWMol(mol)
     bonded.AddBond(0, 1, Chem.BondType.DOUBLE)
     Chem.SanitizeMol(bonded)
-    drawn = rattle(bonded, 100, 0.05, np.random.default_rng(0))
+    drawn = rattle(bonded, 100, 0.05, np.random.default_rng(0), 15.0)
     assert np.ptp([positions[1, 2] - positions[0, 2] for positions in drawn]) > 0.2
 
 
