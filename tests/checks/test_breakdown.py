@@ -43,6 +43,13 @@ def test_an_environment_is_an_element_and_its_neighbours():
     assert others == {("H", "O"): (3, 2), ("H", "C"): (7, 2), ("C", "H H H O"): (1, 1), ("C", "H H H H"): (1, 1)}
 
 
+def test_the_error_of_an_environment_is_pooled_over_its_atoms():
+    where = found(errors(atom_1=[3.0, 0.0, 0.0], atom_2=[0.0, 4.0, 0.0]))  # of three hydrogens on oxygen
+    first = where.environments[0]
+    assert (first.atom, first.bonded_to, first.atoms, first.share) == ("H", "O", 3, 1.0)
+    assert (first.force_rmse, first.force_rms) == pytest.approx((5 / 3, 2 / math.sqrt(3)))
+
+
 def test_shares_are_of_everything():
     rng = np.random.default_rng(0)
     where = found(rng.normal(size=(14, 3)))
