@@ -112,11 +112,13 @@ def format_of(path: Path, input_format: str | None = None) -> str:
     FileNotFoundError
         There is no such file.
     UnreadableFile
-        It is no file but a pipe or a device, or an HDF5 file that cannot be looked through.
+        It is no file but a folder, a pipe or a device, or an HDF5 file that cannot be looked through.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
-    if not path.is_file() and not path.is_dir():
+    if path.is_dir():
+        raise UnreadableFile(f"{path}: a folder, where one file is asked for; name a file in it")
+    if not path.is_file():
         raise UnreadableFile(f"{path}: a pipe or a device, which cannot be read twice; write it to a file first")
     if input_format is not None and input_format not in FORMATS:
         raise BadParams(f"--input-format {input_format!r} is unknown{did_you_mean(input_format, FORMATS)}")

@@ -1,5 +1,6 @@
 """`hydrogate check` and `hydrogate show` on every format, start to end: 0 it holds, 1 refused, 2 unusable."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -111,3 +112,14 @@ def test_predictions_of_one_split_beside_a_reference_of_all(
     assert hydrogate(*call, "--split", "test") == 0, hydrogate.output
     assert hydrogate(*call, "--split", "tset") == 2
     assert "did you mean 'test'?" in hydrogate.output
+
+
+@pytest.mark.parametrize("suffix", [*SUFFIXES, ".npz", ".sdf"])
+def test_what_is_no_file_is_said_to_be_none(suffix: str, tmp_path: Path, hydrogate: Callable[..., int]) -> None:
+    pipe, folder = tmp_path / f"pipe{suffix}", tmp_path / f"folder{suffix}"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    assert hydrogate("show", pipe) == 2
+    assert "pipe or a device, which cannot be read twice" in hydrogate.output
+    assert hydrogate("evaluate", "--reference", folder, "--predicted", folder) == 2
+    assert "a folder, where one file is asked for; name a file in it" in hydrogate.output
