@@ -71,7 +71,7 @@ class OwnPeer:
 
     def loss(self, *given: Tensor) -> Tensor:
         """Without the dipole, which the structures of this benchmark do not have."""
-        return Loss(**self.params.loss.model_dump() | {"dipole_weight": 0.0})(*given)
+        return Loss(**self.params.loss.model_dump(exclude={"element_balance"}) | {"dipole_weight": 0.0})(*given)
 
     def learn(self, contestant: str, command: Mapping[str, Any]) -> Iterator[Point]:
         """Train by the pipeline's code for ``command["epochs"]`` epochs, which its schedule is as long as.

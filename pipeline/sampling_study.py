@@ -141,7 +141,7 @@ class Study:
 
 def run(study: Study, splits: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
     """Run what the report does not hold, a seed after the other, and write each result there when it comes."""
-    head = {"molecules": study.molecules, "epochs": study.epochs, "teacher": label._teacher(study.labels).identity()}
+    head = {"molecules": study.molecules, "epochs": study.epochs, "teacher": label.teacher_of(study.labels).identity()}
     report: dict[str, Any] = json.loads(REPORT.read_text("utf-8")) if REPORT.exists() else {}
     if any(report.get(key) != value for key, value in head.items()):
         report = {**head, "runs": []}
