@@ -5,9 +5,10 @@ neighbours have energies that jump where the twenty-first comes nearer. Either i
 """
 
 import hashlib
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -219,7 +220,8 @@ def _defaults_set(precision: str) -> Iterator[None]:
     torch.set_default_dtype(torch.float64 if precision == "float64" else torch.float32)
     torch.set_float32_matmul_precision("high" if precision == "float32-high" else "highest")
     try:
-        with warnings.catch_warnings():
+        # What Warp says of itself when orb-models 0.7 loads it is none of a command's output.
+        with redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Setting global torch default dtype")
             warnings.filterwarnings("ignore", message="`torch.jit.script", category=DeprecationWarning)
             warnings.filterwarnings("ignore", message="Consider passing 'precision=float32-high'")

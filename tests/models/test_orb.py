@@ -116,6 +116,24 @@ def test_double_precision_is_another_identity_and_leaves_torch_alone(orb_weights
     assert single.identity() != double.identity()
 
 
+def test_what_its_libraries_say_of_themselves_is_not_on_standard_output(
+    orb_weights: Weights, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from orb_models.forcefield.pretrained import ORB_PRETRAINED_MODELS
+
+    loader = ORB_PRETRAINED_MODELS[OMOL]
+
+    def talkative(**arguments: Any) -> Any:
+        print("Warp initialized")
+        return loader(**arguments)
+
+    monkeypatch.setitem(ORB_PRETRAINED_MODELS, OMOL, talkative)
+    make_teacher("orb", None, orb_weights(OMOL)).label([molecule("H2O")])
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "Warp initialized" in said.err
+
+
 def small() -> list[Atoms]:
     structures = [molecule(name) for name in ("H2O", "CH3CH2OH", "NH3", "CH3", "CH4", "C6H6")]
     structures[3].info.update(charge=0, spin=2)
