@@ -136,6 +136,7 @@ def check(
         switched_off=tuple(name for name, bounds in declared.items() if not bounds.enabled),
         summary=summary,
         holds_under=profiles_that_hold(contract, chosen, declared, overrides, subject, findings),
+        not_judged=_labels_of(data.whole) if contract == "structures" else (),
         enforced=is_enforced(contract, overrides),
     )
 
@@ -169,6 +170,11 @@ def _compare_engines(
                 f"the check itself broke: own verdict {finding.verdict}, {engine} says {'pass' if theirs else 'fail'}."
             )
             findings[name] = replace(finding, verdict=Verdict.ERROR, severity=declared[name].severity, message=text)
+
+
+def _labels_of(whole: Whole) -> tuple[str, ...]:
+    there = {"energies": whole.has_energy, "forces": whole.has_forces}
+    return tuple(name for name, is_there in there.items() if is_there)
 
 
 def _summary(whole: Whole) -> Generator[Any, Any, dict[str, Any]]:

@@ -109,6 +109,8 @@ class Report:
         False where ``contracts.<contract>.enforce: report`` lets data through that the contract refuses.
     holds_under : tuple of str
         Other shipped profiles, made for such data, under which nothing refuses; empty where the contract holds.
+    not_judged : tuple of str
+        What the data carry and the contract does not look at: energies, forces.
     """
 
     contract: str
@@ -118,6 +120,7 @@ class Report:
     switched_off: tuple[str, ...] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)
     holds_under: tuple[str, ...] = ()
+    not_judged: tuple[str, ...] = ()
     enforced: bool = True
 
     @property
@@ -141,11 +144,12 @@ class Report:
         return ran and not self.refusals(strict)
 
     def hint(self) -> str:
-        """The profile that fits the data better, in one sentence; empty where there is none."""
-        if not self.holds_under:
-            return ""
+        """The profile that fits the data better, and what was not judged, in one sentence; empty where neither is."""
         options = " or ".join(f"--profile {name}" for name in self.holds_under)
-        return f"under {options} this contract holds"
+        hints = [f"under {options} this contract holds"] if options else []
+        if self.not_judged:
+            hints.append(f"{' and '.join(self.not_judged)} not judged: --contract labels judges them")
+        return "; ".join(hints)
 
     def to_dict(self, strict: bool = False) -> dict[str, Any]:
         """As JSON holds it: the form of ``metrics/<contract>.json`` and of ``--format json``.
@@ -166,7 +170,7 @@ class Report:
             },
             "findings": [_finding_to_dict(finding) for finding in self.findings],
         }
-        content |= {"holds_under": " ".join(self.holds_under)} if self.holds_under else {}
+        content |= {name: " ".join(said) for name in ("holds_under", "not_judged") if (said := getattr(self, name))}
         return content | ({} if self.enforced else {"enforced": False})
 
     @classmethod
@@ -191,6 +195,7 @@ class Report:
             "switched_off": content["switched_off"].split(),
             "summary": content["summary"],
             "holds_under": content.get("holds_under", "").split(),
+            "not_judged": content.get("not_judged", "").split(),
             "enforced": content.get("enforced", True),
         }
         try:

@@ -48,7 +48,8 @@ def _conclusion(report: Report, strict: bool) -> Text:
     judged = f"{report.summary['structures']} structures, {report.summary['atoms']} atoms: {species}"
     off = f"\nswitched off: {', '.join(report.switched_off)}" if report.switched_off else ""
     if report.holds(strict):
-        return Text(f"{judged}{off}\ncontract {report.contract} holds", style="green")
-    refusals = ", ".join(finding.check for finding in report.refusals(strict)) or "no check ran"
-    conclusion = Text(f"{judged}{off}\ncontract {report.contract} does NOT hold: {refusals}", style="bold red")
+        conclusion = Text(f"{judged}{off}\ncontract {report.contract} holds", style="green")
+    else:
+        refusals = ", ".join(finding.check for finding in report.refusals(strict)) or "no check ran"
+        conclusion = Text(f"{judged}{off}\ncontract {report.contract} does NOT hold: {refusals}", style="bold red")
     return conclusion.append(f"\n{report.hint()}", style="yellow") if report.hint() else conclusion

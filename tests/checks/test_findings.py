@@ -94,9 +94,21 @@ def test_the_profiles_under_which_it_would_hold() -> None:
     assert report(SHORT, holds_under=("clusters", "crystals")).hint() == said
 
 
+def test_what_was_not_judged_is_said_too() -> None:
+    both = ("energies", "forces")
+    assert report(PASSED, not_judged=both).hint() == "energies and forces not judged: --contract labels judges them"
+    said = report(SHORT, holds_under=("small",), not_judged=both[:1]).hint()
+    assert said == "under --profile small this contract holds; energies not judged: --contract labels judges them"
+
+
 def test_a_report_as_json_holds_it() -> None:
     whole = report(
-        SHORT, PASSED, switched_off=("a", "b"), summary={"structures": 12}, holds_under=("clusters", "small")
+        SHORT,
+        PASSED,
+        switched_off=("a", "b"),
+        summary={"structures": 12},
+        holds_under=("clusters", "small"),
+        not_judged=("energies", "forces"),
     )
     content = whole.to_dict()
     assert content == {
@@ -108,6 +120,7 @@ def test_a_report_as_json_holds_it() -> None:
         "summary": {"structures": 12},
         "switched_off": "a b",
         "holds_under": "clusters small",
+        "not_judged": "energies forces",
         "checks": {
             "force_rms": {"verdict": "fail", "n_bad": 1, "observed": {"worst": 61.5, "C": 1234567.0}},
             "net_force": {"verdict": "pass", "n_bad": 0, "observed": {"worst": 61.5, "C": 1234567.0}},
