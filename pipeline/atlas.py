@@ -16,80 +16,36 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from hydrogate.checks.accidents import ACCIDENTS, Accident, NotApplicable, changed_structures
-from hydrogate.checks.accidents.catalogue import Rows, atoms_of, changed, labels, spin_of_electrons, with_values
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.declared import BadParams, did_you_mean
 from hydrogate.checks.trajectory import MdProtocol
-from hydrogate.pipeline import atlas_page, label
+from hydrogate.pipeline import atlas_page
 from hydrogate.pipeline.artifacts import write_json
+from hydrogate.pipeline.atlas_cases import STRENGTHS, WORK, Budget, Case, Cases
 from hydrogate.pipeline.compute import connected, over_workers
 from hydrogate.pipeline.hdf5 import read_dataset
 from hydrogate.pipeline.params import Compute, Params, load_params
-from hydrogate.pipeline.progress import LabelStore, Stored
-from hydrogate.pipeline.spoil import after
 from hydrogate.pipeline.stage import progress_bar, stage_exit_status
 from hydrogate.pipeline.validators import Validator, load_validator, validator_names
 
 REPORT = Path("reports/studies/atlas.json")
 QUICK = Path("reports/studies/atlas-quick.json")
-WORK = Path(".studies/atlas")
-STRENGTHS = {"20 %": 0.2, "100 %": 1.0, "5 %": 0.05, "1 %": 0.01}  # in the order in which they are run
 # A cost below this is asked of a second seed too: on the clean sample another seed changes an error by 6 %.
 DOUBTFUL = 0.12
 STRONGER = {"5 %": "20 %", "1 %": "5 %"}  # what has to be costly before the weaker one is learned from
 CLEAN = "clean"
-TWO_METHODS = "https://github.com/choderalab/modelforge/issues/33"
-OTHER_METHOD = "GFN1-xTB"
 EXAMPLES = 3
 MOST_WORKERS = 64
 WHAT = ("detection", "damage", "publish")
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What every student gets, and what it is asked.
-
-    Parameters
-    ----------
-    molecules, held_out : int
-        In the sample, and beside it; with all of their geometries.
-    epochs : int
-        On the clean sample; on one of another size so many that the steps are as many as can be.
-    md_molecules : int
-    md_ps : float
-        At constant energy, after a warm-up of half of it.
-    clean_sets : int
-        Into which the molecules that are in neither are divided, for false alarms.
-    """
-
-    molecules: int = 350
-    held_out: int = 100
-    epochs: int = 12
-    md_molecules: int = 6
-    md_ps: float = 0.1
-    clean_sets: int = 20
-
-
 SMALL = Budget(molecules=40, held_out=20, epochs=1, md_molecules=2, md_ps=0.02, clean_sets=2)  # of `quick`
-
-
-class Case(NamedTuple):
-    """A data set that an accident left; ``unusable`` says why there is none."""
-
-    accident: str
-    strength: str
-    structures: int
-    data: Dataset | None
-    unusable: str = ""
 
 
 class Atlas:
@@ -97,8 +53,8 @@ class Atlas:
 
     def __init__(self, params: Params, data: Dataset, budget: Budget, report: Path) -> None:
         self.params, self.budget, self.path = params, budget, report
-        self.sample, self.test, self.rest = _parts(data, budget)
-        self.labels = params.label.model_copy(update={"workers": 0})
+        self.cases = Cases(params, data, budget)
+        self.sample, self.test = self.cases.sample, self.cases.test
         head = {
             "sample": self.sample.fingerprint(),
             "test": self.test.fingerprint(),
@@ -108,31 +64,9 @@ class Atlas:
         }
         kept = json.loads(report.read_text("utf-8")) if report.exists() else {}
         self.report: dict[str, Any] = kept if kept.get("head") == head else {"head": head}
-        self.report["structures"] = {"sample": len(self.sample), "test": len(self.test), "rest": len(self.rest)}
+        self.report["structures"] = {"sample": len(self.sample), "test": len(self.test), "rest": len(self.cases.rest)}
         for part in ("validators", "accidents", "detection", "false_alarms", "cases", "runs"):
             self.report.setdefault(part, {})
-        WORK.mkdir(parents=True, exist_ok=True)
-        self._keep_labels(self.sample)
-
-    def accidents(self) -> dict[str, Accident]:
-        """Those that have a name everywhere, and the one that takes another teacher."""
-        two = Accident("two_methods", ("labels",), TWO_METHODS, 0.5, False, self._two_methods)
-        return dict(sorted({**ACCIDENTS, two.name: two}.items()))
-
-    def case(self, accident: Accident, strength: str) -> Case:
-        """``accident`` done to the sample."""
-        try:
-            spoiled, struck = after(accident, self.sample, STRENGTHS[strength])
-        except BadParams as absent:
-            return Case(accident.name, strength, 0, None, str(absent.__cause__ or absent))
-        if accident.before_labelling:
-            rows = changed_structures(self.sample, spoiled)
-            spin = changed(spoiled.spin_multiplicity, rows, spin_of_electrons(spoiled, rows))
-            try:
-                spoiled = label.run(with_values(spoiled, spin_multiplicity=spin), self.labels, WORK)
-            except ValueError:  # the teacher labelled nothing at all
-                spoiled = with_values(spoiled, energy=None, forces=None, dipole=None, charges=None)
-        return Case(accident.name, strength, struck, spoiled)
 
     def detection(self, names: Sequence[str], strengths: Sequence[str], validators: Sequence[str]) -> None:
         """What each validator says of each case and of clean sets, where the code or the data have changed since."""
@@ -185,10 +119,10 @@ class Atlas:
         write_json(self.path, self.report, indent=1)
 
     def _cases(self, names: Sequence[str], strengths: Sequence[str]) -> Iterator[Case]:
-        accidents = self.accidents()
+        accidents = self.cases.accidents()
         for strength in strengths:
             for name in names:
-                case, accident = self.case(accidents[name], strength), accidents[name]
+                case, accident = self.cases.case(accidents[name], strength), accidents[name]
                 self.report["accidents"][name] = {
                     "says": accident.says,
                     "source": accident.source,
@@ -236,60 +170,12 @@ class Atlas:
 
     def _false_alarms(self, validator: Validator) -> dict[str, Any]:
         """What it says of clean sets: parts of the data that are in no sample."""
-        molecules, said = np.unique(self.rest.source_index), []
+        molecules, said = np.unique(self.cases.rest.source_index), []
         for some in np.array_split(molecules, min(self.budget.clean_sets, len(molecules))):
-            part = self.rest.subset(np.flatnonzero(np.isin(self.rest.source_index, some)))
+            part = self.cases.rest.subset(np.flatnonzero(np.isin(self.cases.rest.source_index, some)))
             said.append(validator.complaints(part))
         examples = sorted({complaint for complaints in said for complaint in complaints})[:EXAMPLES]
         return {"sets": len(said), "alarmed": sum(map(bool, said)), "examples": examples}
-
-    def _keep_labels(self, data: Dataset) -> None:
-        """What ``data`` are labelled with is not asked for again."""
-        if data.energy is None or data.forces is None:
-            raise BadParams("data/labelled.h5 carries no energies and forces: python -m nox -s repro")
-        teacher = label.teacher_of(self.labels)
-        if dict(data.teacher or {}) != teacher.identity():
-            raise BadParams("data/labelled.h5 is of another teacher than params.yaml: python -m nox -s repro")
-        with LabelStore(WORK / "labels.sqlite", teacher.identity()) as store:
-            known = store.known(charges=data.charges is not None)
-            answers = []
-            for row in range(len(data)):
-                own, key = data.atoms_of(row), data.structure_fingerprint(row)
-                if key not in known:
-                    dipole = None if data.dipole is None else data.dipole[row]
-                    charges = None if data.charges is None else data.charges[own]
-                    answers.append((key, Stored(float(data.energy[row]), data.forces[own], "", dipole, charges)))
-            store.add(answers)
-
-    def _two_methods(self, data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
-        """One part of the data set is labelled at another level of theory, GFN1-xTB."""
-        energy, forces = labels(data)
-        if (data.teacher or {}).get("name") != "xtb":
-            raise NotApplicable("the teacher has no second method here")
-        theirs = self.labels.model_copy(update={"method": OTHER_METHOD})
-        other = label.run(data.subset(rows), theirs, WORK / OTHER_METHOD)
-        if other.energy is None or other.forces is None or len(other) != len(rows):
-            raise NotApplicable("the other method labelled a part alone")
-        mixed = changed(forces, atoms_of(data, rows), other.forces)
-        return with_values(data, energy=changed(energy, rows, other.energy), forces=mixed)
-
-
-def _parts(data: Dataset, budget: Budget) -> tuple[Dataset, Dataset, Dataset]:
-    """The sample, of splits train and valid; molecules of split test; what is in neither. Each geometry has a name."""
-    named = replace(data, source=np.array([f"geometry {row}" for row in range(len(data))], dtype=object), _cache={})
-    rng = np.random.default_rng(0)
-
-    def taken(rows: Any, count: int) -> Any:
-        molecules = np.unique(data.source_index[rows])
-        if len(molecules) < count:
-            raise BadParams(f"data/labelled.h5 has {len(molecules)} molecules where {count} are asked for")
-        return np.isin(data.source_index, rng.permutation(molecules)[:count]) & np.isin(np.arange(len(data)), rows)
-
-    in_sample = taken(np.flatnonzero(data.split != "test"), budget.molecules)
-    in_test = taken(np.flatnonzero(data.split == "test"), budget.held_out)
-    which = (in_sample, in_test, ~in_sample & ~in_test)
-    sample, test, rest = (named.subset(np.flatnonzero(rows)) for rows in which)
-    return sample, test, rest
 
 
 def _teaches(data: Dataset) -> str:
@@ -337,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     budget = replace(SMALL if quick else Budget(), **given)
     atlas = Atlas(load_params(), read_dataset(Path("data/labelled.h5")), budget, QUICK if quick else REPORT)
     few = ("energies_shifted", "gradients_for_forces", "hydrogens_stripped") if quick else ()
-    names = _known(options.accidents or few, atlas.accidents(), "accident")
+    names = _known(options.accidents or few, atlas.cases.accidents(), "accident")
     strengths = _known(options.strengths or (("20 %", "100 %") if quick else ()), STRENGTHS, "strength")
     if "detection" in what:
         atlas.detection(names, strengths, _known(options.validators, validator_names(), "validator"))

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from hydrogate.checks import Dataset
-from hydrogate.pipeline import atlas, atlas_damage
-from hydrogate.pipeline.atlas import Atlas, Budget
+from hydrogate.checks.accidents import ACCIDENTS
+from hydrogate.pipeline import atlas, atlas_damage, label
+from hydrogate.pipeline.atlas import Atlas
+from hydrogate.pipeline.atlas_cases import Budget, Cases
 from hydrogate.pipeline.atlas_damage import Task
 from hydrogate.pipeline.hdf5 import write_dataset
 from hydrogate.pipeline.params import Params, load_params
@@ -38,7 +40,7 @@ def task(study: Atlas, data: Dataset, key: str) -> Task:
 
 
 def test_the_sample_and_what_it_is_tested_on_share_no_molecule(small: Atlas, labelled: Dataset) -> None:
-    molecules = [set(part.source_index.tolist()) for part in (small.sample, small.test, small.rest)]
+    molecules = [set(part.source_index.tolist()) for part in (small.sample, small.test, small.cases.rest)]
     assert [len(some) for some in molecules[:2]] == [20, 4]
     assert sum(map(len, molecules)) == len(set.union(*molecules)) == 36
     assert set(small.sample.split) == {"train", "valid"}
@@ -47,11 +49,11 @@ def test_the_sample_and_what_it_is_tested_on_share_no_molecule(small: Atlas, lab
 
 
 def test_an_accident_before_labelling_is_labelled_again_and_others_are_not(small: Atlas) -> None:
-    accidents = small.accidents()
-    rounded = small.case(accidents["positions_rounded"], "100 %").data
+    accidents = small.cases.accidents()
+    rounded = small.cases.case(accidents["positions_rounded"], "100 %").data
     assert rounded is not None
     np.testing.assert_array_equal(rounded.forces, small.sample.forces)
-    ions = small.case(accidents["charges_lost"], "100 %").data
+    ions = small.cases.case(accidents["charges_lost"], "100 %").data
     assert ions is not None
     struck = np.flatnonzero(ions.spin_multiplicity == 2)
     assert len(struck)
@@ -61,7 +63,7 @@ def test_an_accident_before_labelling_is_labelled_again_and_others_are_not(small
 
 
 def test_the_other_method_labels_its_part(small: Atlas) -> None:
-    mixed = small.case(small.accidents()["two_methods"], "20 %")
+    mixed = small.cases.case(small.cases.accidents()["two_methods"], "20 %")
     assert mixed.data is not None
     differs = np.flatnonzero(mixed.data.energy != small.sample.energy)
     assert len(differs) == mixed.structures == round(0.2 * len(small.sample))
@@ -69,7 +71,7 @@ def test_the_other_method_labels_its_part(small: Atlas) -> None:
 
 def test_an_accident_that_cannot_happen_is_no_case(params: Params, labelled: Dataset) -> None:
     alone = replace(labelled, smiles=np.full(len(labelled), "", dtype=object), _cache={})
-    case = Atlas(params, alone, BUDGET, Path("atlas.json")).case(atlas.ACCIDENTS["smiles_of_another"], "5 %")
+    case = Cases(params, alone, BUDGET).case(ACCIDENTS["smiles_of_another"], "5 %")
     assert case.data is None
     assert "no SMILES" in case.unusable
 
@@ -114,7 +116,7 @@ def test_a_student_of_spoiled_data_is_worse(small: Atlas) -> None:
 
 
 def test_data_that_teach_nothing_of_hydrogen_are_a_result(small: Atlas) -> None:
-    bare = small.case(small.accidents()["nan_in_one_atom"], "100 %").data
+    bare = small.cases.case(small.cases.accidents()["nan_in_one_atom"], "100 %").data
     heavy = small.sample.subset([])
     for key, data in (("nan", bare), ("empty", heavy)):
         (found,) = atlas_damage.run([task(small, data, key)])
@@ -175,8 +177,8 @@ def test_where_the_teacher_labels_nothing_there_is_a_case_and_no_student(
     def refuses(*_: object) -> Dataset:
         raise ValueError("the teacher xtb labelled none of 60 structures")
 
-    monkeypatch.setattr(atlas.label, "run", refuses)
-    data = small.case(small.accidents()["hydrogens_at_origin"], "100 %").data
+    monkeypatch.setattr(label, "run", refuses)
+    data = small.cases.case(small.cases.accidents()["hydrogens_at_origin"], "100 %").data
     assert data is not None
     assert data.forces is None
     (found,) = atlas_damage.run([task(small, data, "none")])
