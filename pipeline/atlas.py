@@ -29,7 +29,7 @@ from hydrogate.checks.declared import BadParams, did_you_mean
 from hydrogate.checks.trajectory import MdProtocol
 from hydrogate.pipeline import atlas_page
 from hydrogate.pipeline.artifacts import write_json
-from hydrogate.pipeline.atlas_cases import STRENGTHS, WORK, Budget, Case, Cases
+from hydrogate.pipeline.atlas_cases import STRENGTHS, WORK, Budget, Case, Cases, unlabelled
 from hydrogate.pipeline.compute import connected, over_workers
 from hydrogate.pipeline.hdf5 import read_dataset
 from hydrogate.pipeline.params import Compute, Params, load_params
@@ -69,7 +69,10 @@ class Atlas:
             self.report.setdefault(part, {})
 
     def detection(self, names: Sequence[str], strengths: Sequence[str], validators: Sequence[str]) -> None:
-        """What each validator says of each case and of clean sets, where the code or the data have changed since."""
+        """What each validator says of each case and of clean sets, where the code or the data have changed since.
+
+        What strikes before the labels it sees twice, before the teacher and after, as a pipeline's guards do.
+        """
         code = _code()
         known = {name: load_validator(name) for name in validators}
         for name, validator in known.items():
@@ -78,17 +81,24 @@ class Atlas:
             if done.get("code") != code:
                 self.report["false_alarms"][name] = {"code": code, **self._false_alarms(validator)}
                 self.save()
-        before = {name: set(validator.complaints(self.sample)) for name, validator in known.items()}
+        clean = self._said(known, self.sample)
+        clean_before = self._said(known, unlabelled(self.sample))
         with progress_bar("detection", total=len(names) * len(strengths), unit="cases") as advance:
             for case in self._cases(names, strengths):
                 entry = self.report["detection"].setdefault(case.accident, {}).setdefault(case.strength, {})
-                content = case.data.fingerprint() if case.data is not None else case.unusable
+                seen = [(case.data, clean), (case.before, clean_before)]
+                content = " ".join(data.fingerprint() for data, _ in seen if data is not None) or case.unusable
                 for name in known:
                     of = f"{code} {content}"
                     if entry.get(name, {}).get("of") == of:
                         continue
-                    new = sorted(set(known[name].complaints(case.data)) - before[name]) if case.data is not None else []
-                    entry[name] = {"of": of, "complaints": len(new), "examples": new[:EXAMPLES]}
+                    new = {
+                        complaint
+                        for data, said in seen
+                        if data is not None
+                        for complaint in set(known[name].complaints(data)) - said[name]
+                    }
+                    entry[name] = {"of": of, "complaints": len(new), "examples": sorted(new)[:EXAMPLES]}
                 self.save()
                 advance(1)
 
@@ -162,6 +172,10 @@ class Atlas:
                     for answer in answers:
                         self.report["runs"][answer.pop("key")] = answer
                         self.save()
+
+    @staticmethod
+    def _said(known: Mapping[str, Validator], data: Dataset) -> dict[str, set[str]]:
+        return {name: set(validator.complaints(data)) for name, validator in known.items()}
 
     def _dynamics(self) -> MdProtocol:
         ps = self.budget.md_ps

@@ -47,13 +47,14 @@ class Budget:
 
 
 class Case(NamedTuple):
-    """A data set that an accident left; ``unusable`` says why there is none."""
+    """A data set that an accident left, ``before`` the teacher labelled it too; ``unusable`` says why there is none."""
 
     accident: str
     strength: str
     structures: int
     data: Dataset | None
     unusable: str = ""
+    before: Dataset | None = None
 
 
 class Cases:
@@ -89,14 +90,16 @@ class Cases:
             spoiled, struck = after(accident, self.sample, STRENGTHS[strength])
         except BadParams as absent:
             return Case(accident.name, strength, 0, None, str(absent.__cause__ or absent))
+        before = None
         if accident.before_labelling:
+            before = unlabelled(spoiled)
             rows = changed_structures(self.sample, spoiled)
             spin = changed(spoiled.spin_multiplicity, rows, spin_of_electrons(spoiled, rows))
             try:
                 spoiled = label.run(with_values(spoiled, spin_multiplicity=spin), self.labels, WORK)
             except ValueError:  # the teacher labelled nothing at all
-                spoiled = with_values(spoiled, energy=None, forces=None, dipole=None, charges=None)
-        return Case(accident.name, strength, struck, spoiled)
+                spoiled = unlabelled(spoiled)
+        return Case(accident.name, strength, struck, spoiled, before=before)
 
     def _keep_labels(self, data: Dataset) -> None:
         """What ``data`` are labelled with is not asked for again."""
@@ -127,6 +130,11 @@ class Cases:
             raise NotApplicable("the other method labelled a part alone")
         mixed = changed(forces, atoms_of(data, rows), other.forces)
         return with_values(data, energy=changed(energy, rows, other.energy), forces=mixed)
+
+
+def unlabelled(data: Dataset) -> Dataset:
+    """The structures alone, as they stand before a teacher."""
+    return with_values(data, energy=None, forces=None, dipole=None, charges=None)
 
 
 def _parts(data: Dataset, budget: Budget) -> tuple[Dataset, Dataset, Dataset]:

@@ -88,7 +88,18 @@ def test_detection_is_kept_and_not_repeated(small: Atlas, labelled: Dataset, mon
     asked: list[str] = []
     monkeypatch.setattr(atlas, "load_validator", lambda name: counting(name, asked))
     Atlas(small.params, labelled, BUDGET, small.path).detection(names, strengths, validators)
-    assert asked == ["hydrogate", "ase_reading"]  # of the clean sample alone
+    assert asked == 2 * ["hydrogate", "ase_reading"]  # of the clean sample alone, with labels and without
+
+
+def test_what_strikes_before_the_labels_is_looked_at_before_them_too(small: Atlas) -> None:
+    case = small.cases.case(ACCIDENTS["hydrogens_at_origin"], "5 %")
+    assert case.before is not None
+    assert case.before.forces is None
+    assert len(case.data) < len(case.before) == len(small.sample)  # the teacher labels no such structure
+    small.detection(["hydrogens_at_origin"], ["5 %"], ["hydrogate", "so3lr_filters"])
+    said = small.report["detection"]["hydrogens_at_origin"]["5 %"]
+    assert "structures: min_distance" in said["hydrogate"]["examples"]
+    assert said["so3lr_filters"]["complaints"] == case.structures
 
 
 def counting(name: str, asked: list[str]) -> atlas.Any:
