@@ -98,7 +98,7 @@ class Cases:
             try:
                 spoiled = label.run(with_values(spoiled, spin_multiplicity=spin), self.labels, WORK)
             except ValueError:  # the teacher labelled nothing at all
-                spoiled = unlabelled(spoiled)
+                spoiled = with_values(unlabelled(spoiled), teacher=spoiled.teacher)
         return Case(accident.name, strength, struck, spoiled, before=before)
 
     def _keep_labels(self, data: Dataset) -> None:
@@ -134,7 +134,7 @@ class Cases:
 
 def unlabelled(data: Dataset) -> Dataset:
     """The structures alone, as they stand before a teacher."""
-    return with_values(data, energy=None, forces=None, dipole=None, charges=None)
+    return with_values(data, energy=None, forces=None, dipole=None, charges=None, teacher=None)
 
 
 def _parts(data: Dataset, budget: Budget) -> tuple[Dataset, Dataset, Dataset]:

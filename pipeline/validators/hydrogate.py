@@ -12,12 +12,13 @@ _OF_STRUCTURES: dict[str, list[str]] = {}
 
 
 def complaints(data: Dataset, relabel: Potential | None = None) -> list[str]:
-    """The checks that refuse; ``relabel`` is the teacher, to be asked again."""
+    """The checks that refuse, of ``structures`` alone where no teacher was asked; ``relabel`` asks it again."""
     bare = replace(data, energy=None, forces=None, dipole=None, charges=None, teacher=None, quarantine=(), n_read=0)
     key = bare.fingerprint()
     if key not in _OF_STRUCTURES:
         _OF_STRUCTURES[key] = _refusals(bare, "structures")
-    return _OF_STRUCTURES[key] + _refusals(data, "labels", relabel)
+    asked = data.teacher is not None or data.forces is not None
+    return _OF_STRUCTURES[key] + (_refusals(data, "labels", relabel) if asked else [])
 
 
 def _refusals(data: Dataset, contract: str, relabel: Potential | None = None) -> list[str]:

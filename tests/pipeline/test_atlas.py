@@ -15,6 +15,7 @@ from hydrogate.pipeline.atlas_cases import Budget, Cases
 from hydrogate.pipeline.atlas_damage import Task
 from hydrogate.pipeline.hdf5 import write_dataset
 from hydrogate.pipeline.params import Params, load_params
+from hydrogate.pipeline.validators import load_validator
 
 ROOT = Path(__file__).resolve().parents[2]
 BUDGET = Budget(molecules=20, held_out=4, epochs=1, md_molecules=2, md_ps=0.005, clean_sets=2)
@@ -98,13 +99,14 @@ def test_what_strikes_before_the_labels_is_looked_at_before_them_too(small: Atla
     assert len(case.data) < len(case.before) == len(small.sample)  # the teacher labels no such structure
     small.detection(["hydrogens_at_origin"], ["5 %"], ["hydrogate", "so3lr_filters"])
     said = small.report["detection"]["hydrogens_at_origin"]["5 %"]
-    assert "structures: min_distance" in said["hydrogate"]["examples"]
+    seen_before = load_validator("hydrogate").complaints(case.before)
+    assert "structures: min_distance" in seen_before
+    assert not any(complaint.startswith("labels") for complaint in seen_before)
+    assert said["hydrogate"]["complaints"] > len(seen_before)
     assert said["so3lr_filters"]["complaints"] == case.structures
 
 
 def counting(name: str, asked: list[str]) -> atlas.Any:
-    from hydrogate.pipeline.validators import load_validator
-
     real = load_validator(name)
 
     def complaints(data: Dataset) -> list[str]:
