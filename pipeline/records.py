@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from glob import glob
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from hydrogate.pipeline.hdf5 import LARGEST_EXPANSION, UnreadableFile
 
@@ -30,7 +30,7 @@ def resolve_input(spec: str | Sequence[str]) -> InputFiles:
     Raises
     ------
     UnreadableFile
-        An entry names nothing, or no SDF file.
+        An entry names nothing, or no SDF file; or a folder below it cannot be looked into.
     """
     entries = [spec] if isinstance(spec, str) else list(spec)
     if not all(entries) or not entries:
@@ -42,10 +42,7 @@ def resolve_input(spec: str | Sequence[str]) -> InputFiles:
     ignored: set[Path] = set()
     for entry in entries:
         path = Path(entry)
-        if path.is_dir():
-            files = [file for file in path.rglob("*") if file.is_file()]
-        else:
-            files = [path] if path.is_file() else _matching(entry)
+        files = _files_below(path) if path.is_dir() else [path] if path.is_file() else _matching(entry)
         wanted = [file for file in files if file.name.lower().endswith(SUFFIXES)]
         if not wanted:
             takes = "regenerate.input takes SDF files, a folder, a glob, or a list of them"
@@ -53,6 +50,28 @@ def resolve_input(spec: str | Sequence[str]) -> InputFiles:
         found |= {file.resolve(): file for file in wanted}
         ignored |= {file.resolve() for file in files} - {file.resolve() for file in wanted}
     return InputFiles(tuple(sorted(found.values(), key=Path.as_posix)), len(ignored))
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """Every file, also through linked folders, each folder once."""
+
+    def refuse(error: OSError) -> NoReturn:
+        raise UnreadableFile(f"{error.filename}: a folder that cannot be looked into: {error.strerror}") from error
+
+    files: list[Path] = []
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        for file in (Path(place, name) for name in names):
+            if not file.is_file() and file.name.lower().endswith(SUFFIXES):
+                what = _held_instead(file, []) if file.exists() else "a link to a file that is not there"
+                raise UnreadableFile(f"{file}: {what}; take it out of the folder, or name the files")
+            files += [file] if file.is_file() else []
+    return files
 
 
 def _held_instead(path: Path, files: Sequence[Path]) -> str:

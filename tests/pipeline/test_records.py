@@ -1,5 +1,6 @@
 """The text of records, and which files an input names: a bad file is refused before anything is read of it."""
 
+import errno
 import gzip
 import os
 from pathlib import Path
@@ -97,6 +98,43 @@ def test_an_input_that_names_nothing_is_refused(
     with pytest.raises(UnreadableFile) as refusal:
         resolve_input(spec)
     assert str(refusal.value) == f"{said}; regenerate.input takes SDF files, a folder, a glob, or a list of them"
+
+
+def test_a_linked_folder_is_searched_and_each_folder_once(tmp_path: Path) -> None:
+    for folder in ("in", "elsewhere"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{folder}.sdf").touch()
+    (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "back").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "again").symlink_to(tmp_path / "elsewhere")
+    assert [path.name for path in resolve_input(str(tmp_path / "in")).paths] == ["elsewhere.sdf", "in.sdf"]
+
+
+def test_a_folder_that_cannot_be_looked_into_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "a.sdf").touch()
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(UnreadableFile, match=r"closed: a folder that cannot be looked into: Permission denied"):
+        resolve_input(str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_what_is_called_sdf_in_a_folder_and_is_no_file_is_refused(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "a.sdf").touch()
+    if kind == "link":
+        (tmp_path / "b.sdf").symlink_to("gone.sdf")
+    else:
+        os.mkfifo(tmp_path / "b.sdf")
+    said = {"link": "a link to a file that is not there", "pipe": "a pipe or a device"}[kind]
+    with pytest.raises(UnreadableFile, match=rf"b\.sdf: .*{said}.*; take it out of the folder, or name the files"):
+        resolve_input(str(tmp_path))
 
 
 @pytest.mark.parametrize("spec", [[], "", ["a.sdf", ""]])
