@@ -15,7 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
@@ -94,12 +94,13 @@ def load_study(name: str) -> Study:
 
 
 def refuse_unknown(study: Study, seeds: Sequence[int], changes: Changes, root: Path = Path()) -> None:
-    """Say before hours of work what would end them: each run's parameters, the stage and the columns.
+    """Say before hours of work what would end them: each run's parameters, the stage, the columns, what is asked then.
 
     Raises
     ------
     BadParams
-        ``params.yaml`` has no such key or takes no such value; ``dvc.yaml`` has no such stage or metrics.
+        ``params.yaml`` has no such key or takes no such value; ``dvc.yaml`` has no such stage or metrics; or what is
+        asked at the end names a folder of no setting.
     """
     stages = load_yaml(root / "dvc.yaml")["stages"]
     if study.stage not in {None, *stages}:
@@ -110,6 +111,8 @@ def refuse_unknown(study: Study, seeds: Sequence[int], changes: Changes, root: P
         file = column.partition(".")[0]
         if file not in metrics:
             raise BadParams(f"column {column}: no stage writes metrics/{file}.json{did_you_mean(file, metrics)}")
+    for lines in study.then.values():
+        list(_asked(study, map(shlex.split, lines)))
     for (setting, own), seed in product(study.settings.items(), seeds):
         content = load_yaml(root / "params.yaml")
         for key, value in {**study.params, **own, **changes, "train.seed": seed}.items():
@@ -210,11 +213,14 @@ def _done(report: Mapping[str, Any]) -> set[tuple[str, int]]:
     return {(entry["setting"], entry["seed"]) for entry in report["runs"]}
 
 
-def _asked(study: Study, commands: Sequence[Sequence[str]]) -> Iterator[tuple[str, int]]:
+def _asked(study: Study, commands: Iterable[Sequence[str]]) -> Iterator[tuple[str, int]]:
     """Setting and seed of each run whose files ``commands`` name."""
     for folder, slash, _ in (word.partition("/") for command in commands for word in command):
         setting, _, seed = folder.rpartition("-")
-        if slash and setting in study.settings:
+        if slash and (setting not in study.settings or not seed.isdecimal()):
+            known = [f"{name}-0" for name in study.settings]
+            raise BadParams(f"then: {folder}/ is no run's SETTING-SEED/{did_you_mean(folder, known)}")
+        if slash:
             yield setting, int(seed)
 
 

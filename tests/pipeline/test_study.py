@@ -201,6 +201,8 @@ def test_the_shipped_studies_change_what_exists(name):
         ({"settings": {"a": {"train.size.painn.featurs": 1}}}, {}, "did you mean 'train.size.painn.features'?"),
         ({"stage": "valdate"}, {}, "dvc.yaml has no stage 'valdate'; did you mean 'validate'?"),
         ({"columns": {"x": "validaton.x"}}, {}, "column validaton.x: .* did you mean 'validation'?"),
+        ({"then": {"a": ["hydrogate show on-0/x.h5"]}}, {}, "then: on-0/ is no run's .* did you mean 'one-0'?"),
+        ({"then": {"a": ["hydrogate show one-x/x.h5"]}}, {}, "then: one-x/ is no run's SETTING-SEED/"),
     ],
 )
 def test_what_would_end_a_study_after_hours_is_said_before_it_begins(changes, given, said):
