@@ -1,4 +1,4 @@
-"""Which two data sets may be compared, and what one of them may leave out."""
+"""Which two data sets may be compared, what one of them may leave out, and which structures are of one molecule."""
 
 import math
 from dataclasses import replace
@@ -7,15 +7,46 @@ import numpy as np
 import pytest
 from ase.build import molecule
 
-from hydrogate.checks.comparison import POSITION_TOLERANCE, Comparison
+from hydrogate.checks.comparison import POSITION_TOLERANCE, Comparison, molecules_of
 from hydrogate.checks.dataset import concatenate
 from hydrogate.checks.metrics import measure
 
 
-def labelled(**columns):
-    structures = [molecule("H2O"), molecule("CH4")]
+def labelled(*names, **columns):
+    structures = [molecule(name) for name in names or ("H2O", "CH4")]
     forces = [np.ones((len(atoms), 3)) for atoms in structures]
-    return concatenate(structures, energy=[1.0, 2.0], forces=forces, **columns)
+    return concatenate(structures, energy=1.0 + np.arange(len(structures)), forces=forces, **columns)
+
+
+def test_a_comparison_of_two_data_sets():
+    data = labelled()
+    comparison = Comparison.of(data, replace(data, forces=2 * data.forces))
+    assert measure(comparison, resamples=20)["force_rmse"].value == pytest.approx(1.0)
+    assert comparison.molecules == 2
+
+
+@pytest.mark.parametrize(
+    ("predicted", "says"),
+    [
+        (labelled("H2O"), "the reference has 2 structures, the prediction 1"),
+        (labelled("H2O", "NH3"), "structure 1 .* 5 atoms in the reference and 4"),
+        (labelled("SH2", "CH4"), "structure 0 .* elements differ"),
+        (labelled("CH4", "H2O"), "structure 0"),
+        (concatenate([molecule("H2O"), molecule("CH4")]), "the prediction holds no forces"),
+    ],
+)
+def test_data_sets_that_differ_are_refused_with_the_first_difference(predicted, says):
+    with pytest.raises(ValueError, match=says):
+        Comparison.of(labelled(), predicted)
+
+
+def test_moved_atoms_and_another_charge_are_refused():
+    data = labelled()
+    moved = replace(data, positions=data.positions + np.float32(0.01))
+    with pytest.raises(ValueError, match=r"structure 0 .*positions differ"):
+        Comparison.of(data, moved)
+    with pytest.raises(ValueError, match=r"structure 1 .*charge differ"):
+        Comparison.of(data, replace(data, charge=np.array([0, 1], np.int16)))
 
 
 def test_positions_may_differ_by_what_a_written_file_loses():
@@ -83,3 +114,13 @@ def test_without_forces_there_is_nothing_to_compare(missing):
     pair[missing] = replace(pair[missing], forces=None)
     with pytest.raises(ValueError, match="holds no forces"):
         Comparison.of(**pair)
+
+
+def test_geometries_and_skeletons_of_one_molecule_are_one_molecule():
+    skeletons = ["", "", "", "A" * 14 + "-X", "", "A" * 14 + "-Y"]
+    first, second, third, fourth, fifth, sixth = molecules_of(
+        labelled(*["H2O"] * 6, parent=[0, 0, 1, 3, 4, 5], inchikey=skeletons)
+    ).tolist()
+    assert first == second == third
+    assert fourth == sixth
+    assert len({first, fourth, fifth}) == 3

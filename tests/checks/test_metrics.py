@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from hydrogate.checks.bootstrap import Metric
-from hydrogate.checks.comparison import Comparison, molecules_of
-from hydrogate.checks.dataset import concatenate
+from hydrogate.checks.comparison import Comparison
 from hydrogate.checks.metrics import convergence, measure, metric_names
 
 
@@ -316,53 +315,6 @@ class TestHowFiguresWentWrongBefore:
     def test_an_energy_shift_is_an_error(self):
         comparison = compare("CC", np.ones((2, 3)), np.ones((2, 3)), sizes=[1, 1], energy_predicted=[2.0, 2.0])
         assert value(comparison, "energy_mae_per_atom") == 2.0
-
-
-def labelled(structures, **columns):
-    return concatenate(
-        structures, energy=[1.0] * len(structures), forces=[np.ones((len(a), 3)) for a in structures], **columns
-    )
-
-
-def test_a_comparison_of_two_data_sets():
-    data = labelled([molecule("H2O"), molecule("CH4")])
-    comparison = Comparison.of(data, replace(data, forces=2 * data.forces))
-    assert value(comparison, "force_rmse") == pytest.approx(1.0)
-    assert comparison.molecules == 2
-
-
-@pytest.mark.parametrize(
-    ("predicted", "says"),
-    [
-        (labelled([molecule("H2O")]), "the reference has 2 structures, the prediction 1"),
-        (labelled([molecule("H2O"), molecule("NH3")]), "structure 1 .* 5 atoms in the reference and 4"),
-        (labelled([molecule("SH2"), molecule("CH4")]), "structure 0 .* elements differ"),
-        (labelled([molecule("CH4"), molecule("H2O")]), "structure 0"),
-        (concatenate([molecule("H2O"), molecule("CH4")]), "the prediction holds no forces"),
-    ],
-)
-def test_data_sets_that_differ_are_refused_with_the_first_difference(predicted, says):
-    with pytest.raises(ValueError, match=says):
-        Comparison.of(labelled([molecule("H2O"), molecule("CH4")]), predicted)
-
-
-def test_moved_atoms_and_another_charge_are_refused():
-    data = labelled([molecule("H2O"), molecule("CH4")])
-    moved = replace(data, positions=data.positions + np.float32(0.01))
-    with pytest.raises(ValueError, match=r"structure 0 .*positions differ"):
-        Comparison.of(data, moved)
-    with pytest.raises(ValueError, match=r"structure 1 .*charge differ"):
-        Comparison.of(data, replace(data, charge=np.array([0, 1], np.int16)))
-
-
-def test_geometries_and_skeletons_of_one_molecule_are_one_molecule():
-    data = labelled(
-        [molecule("H2O")] * 6, parent=[0, 0, 1, 3, 4, 5], inchikey=["", "", "", "A" * 14 + "-X", "", "A" * 14 + "-Y"]
-    )
-    first, second, third, fourth, fifth, sixth = molecules_of(data).tolist()
-    assert first == second == third
-    assert fourth == sixth
-    assert len({first, fourth, fifth}) == 3
 
 
 def test_names_are_unique_and_every_measured_metric_has_one():
