@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.build import molecule
 
 from hydrogate.checks import Dataset, Finding, Severity, Verdict, check
+from hydrogate.checks.accidents.catalogue import without_atoms
 from hydrogate.checks.dataset import Quarantined, concatenate
 
 Spoil = Callable[[Dataset], object]
@@ -250,3 +251,21 @@ def test_heavy_atoms_may_not_move_where_hydrogens_are_placed() -> None:
     told = found(of("H2O"), "heavy_atoms_moved")
     assert told.verdict is Verdict.NOT_RUN
     assert "nobody recorded where the heavy atoms were" in told.message
+
+
+def test_the_bug_is_named_in_words(structures: Dataset) -> None:
+    report = check(without_atoms(structures, np.flatnonzero(structures.numbers == 1)), "structures")
+    finding = next(f for f in report.findings if f.check == "explicit_hydrogens")
+    text = str(finding)
+    assert "contract structures, check explicit_hydrogens: structure " in text
+    assert "has 0 explicit H, its valences imply" in text
+    assert f"{finding.n_bad} of {len(structures)} structures fail" in text
+    assert "Make them explicit where they belong: stage regenerate does, or RDKit's AddHs(mol, addCoords=True)." in text
+    assert len(finding.examples) == 5
+
+
+def test_a_few_molecules_are_no_population_and_that_only_warns(structures: Dataset) -> None:
+    report = check(structures.subset(range(6)), "structures")
+    found = {finding.check: finding for finding in report.findings}
+    for name in ("hydrogen_fraction", "element_fraction"):
+        assert (found[name].verdict, found[name].severity) == (Verdict.UNDECIDED, Severity.WARN)
