@@ -56,10 +56,8 @@ class Stub:
 
 @pytest.fixture
 def stub() -> Iterator[Stub]:
-    yield from serve(Stub())
+    github = Stub()
 
-
-def serve(github: Stub) -> Iterator[Stub]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -92,17 +90,13 @@ def serve(github: Stub) -> Iterator[Stub]:
         thread.join()
 
 
-PULL_REQUEST = {"pull_request": {"number": 7}}
-RUN = {
-    "workflow_run": {
-        "head_sha": "abc", "head_branch": "work", "head_repository": {"owner": {"login": "bob"}}, "pull_requests": [],
-    }
-}  # fmt: skip
+HEAD = {"head_sha": "abc", "head_branch": "work", "head_repository": {"owner": {"login": "bob"}}, "pull_requests": []}
+RUN = {"workflow_run": HEAD}
 
 
 @pytest.fixture
 def environment(stub: Stub, tmp_path: Path) -> dict[str, str]:
-    (tmp_path / "event.json").write_text(json.dumps(PULL_REQUEST))
+    (tmp_path / "event.json").write_text(json.dumps({"pull_request": {"number": 7}}))
     return {
         "GITHUB_API_URL": stub.url,  # type: ignore[attr-defined]
         "GITHUB_TOKEN": TOKEN,
@@ -176,10 +170,7 @@ def test_after_a_run_of_a_fork_the_pull_request_is_found_by_branch_and_commit(
     assert post(report, environment).startswith("commented on pull request 7")
 
 
-@pytest.mark.parametrize(
-    ("label", "sha"),
-    [("bob:work", "newer"), ("eve:work", "abc")],
-)
+@pytest.mark.parametrize(("label", "sha"), [("bob:work", "newer"), ("eve:work", "abc")])
 def test_a_run_of_a_commit_that_no_pull_request_stands_at_posts_nothing(
     stub: Stub, environment: dict[str, str], report: Path, label: str, sha: str
 ) -> None:
@@ -225,11 +216,9 @@ def test_a_comment_that_may_have_been_made_is_not_made_twice(
     stub: Stub, environment: dict[str, str], report: Path
 ) -> None:
     usual = stub.answer
-
-    def fail_once(method: str, *rest: Any) -> tuple[int, Any]:
-        return (502, {}) if method == "POST" else usual(method, *rest)
-
-    stub.answer = fail_once  # type: ignore[method-assign]
+    stub.answer = lambda method, *rest: (  # type: ignore[method-assign]
+        (502, {}) if method == "POST" else usual(method, *rest)
+    )
     with pytest.raises(CommentRefused, match="502"):
         post(report, environment)
     assert [method for method, _ in stub.asked] == ["GET", "POST"]
