@@ -3,16 +3,20 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from hydrogate.checks import Dataset
 from hydrogate.checks.accidents import ACCIDENTS
-from hydrogate.pipeline import atlas, atlas_damage, label
-from hydrogate.pipeline.atlas import Atlas
-from hydrogate.pipeline.atlas_cases import Budget, Cases
-from hydrogate.pipeline.atlas_damage import Task
+from hydrogate.checks.declared import BadParams
+from hydrogate.pipeline import label
+from hydrogate.pipeline.atlas import __main__ as command
+from hydrogate.pipeline.atlas import damage, study
+from hydrogate.pipeline.atlas.cases import WORK, Budget, Cases
+from hydrogate.pipeline.atlas.damage import Task
+from hydrogate.pipeline.atlas.study import Atlas
 from hydrogate.pipeline.hdf5 import write_dataset
 from hydrogate.pipeline.params import Params, load_params
 from hydrogate.pipeline.validators import load_validator
@@ -35,9 +39,9 @@ def small(params: Params, labelled: Dataset) -> Atlas:
     return Atlas(params, labelled, BUDGET, Path("atlas.json"))
 
 
-def task(study: Atlas, data: Dataset, key: str) -> Task:
-    train = study.params.train.model_copy(update={"epochs": 1, "processes": 1, "compile": "never"})
-    return Task(key, data, study.test, train, study._dynamics(), 0.5, atlas.WORK)
+def task(of: Atlas, data: Dataset, key: str) -> Task:
+    train = of.params.train.model_copy(update={"epochs": 1, "processes": 1, "compile": "never"})
+    return Task(key, data, of.test, train, of._dynamics(), 0.5, WORK)
 
 
 def test_the_sample_and_what_it_is_tested_on_share_no_molecule(small: Atlas, labelled: Dataset) -> None:
@@ -87,7 +91,7 @@ def test_detection_is_kept_and_not_repeated(small: Atlas, labelled: Dataset, mon
     assert "labels: restoring_forces" in seen["gradients_for_forces"]["hydrogate"]["examples"]
     assert found["false_alarms"]["ase_reading"]["sets"] == 2
     asked: list[str] = []
-    monkeypatch.setattr(atlas, "load_validator", lambda name: counting(name, asked))
+    monkeypatch.setattr(study, "load_validator", lambda name: counting(name, asked))
     Atlas(small.params, labelled, BUDGET, small.path).detection(names, strengths, validators)
     assert asked == 2 * ["hydrogate", "ase_reading"]  # of the clean sample alone, with labels and without
 
@@ -106,7 +110,7 @@ def test_what_strikes_before_the_labels_is_looked_at_before_them_too(small: Atla
     assert said["so3lr_filters"]["complaints"] == case.structures
 
 
-def counting(name: str, asked: list[str]) -> atlas.Any:
+def counting(name: str, asked: list[str]) -> Any:
     real = load_validator(name)
 
     def complaints(data: Dataset) -> list[str]:
@@ -118,21 +122,21 @@ def counting(name: str, asked: list[str]) -> atlas.Any:
 
 def test_a_student_of_spoiled_data_is_worse(small: Atlas) -> None:
     wrong = replace(small.sample, forces=-small.sample.forces, _cache={})
-    clean, spoiled = atlas_damage.run([task(small, small.sample, "clean"), task(small, wrong, "wrong")])
+    clean, spoiled = damage.run([task(small, small.sample, "clean"), task(small, wrong, "wrong")])
     assert clean["force_rmse"]["value"] < spoiled["force_rmse"]["value"]
     assert clean["steps"] == spoiled["steps"]
-    found = atlas_damage.ratios(atlas.WORK, "wrong", "clean")
+    found = damage.ratios(WORK, "wrong", "clean")
     assert found["force_rmse"].value == pytest.approx(spoiled["force_rmse"]["value"] / clean["force_rmse"]["value"])
     assert found["force_rmse"].low > 1.0
     assert set(found) >= {"force_rmse", "force_rmse_H", "energy_mae_per_atom"}
-    assert not list(atlas.WORK.glob("*.work"))
+    assert not list(WORK.glob("*.work"))
 
 
 def test_data_that_teach_nothing_of_hydrogen_are_a_result(small: Atlas) -> None:
     bare = small.cases.case(small.cases.accidents()["nan_in_one_atom"], "100 %").data
     heavy = small.sample.subset([])
     for key, data in (("nan", bare), ("empty", heavy)):
-        (found,) = atlas_damage.run([task(small, data, key)])
+        (found,) = damage.run([task(small, data, key)])
         assert found["key"] == key
         assert found["no_student"]
 
@@ -142,16 +146,16 @@ def test_the_study_goes_on_where_it_was_and_prints_a_table(
 ) -> None:
     Path("data").mkdir()
     write_dataset(labelled, Path("data/labelled.h5"))
-    monkeypatch.setattr(atlas, "load_params", lambda: params)
+    monkeypatch.setattr(command, "load_params", lambda: params)
     accidents = ["forces_in_kcal", "energies_in_single_precision"]
     words = ["--accidents", *accidents, "--strengths", "5 %", "20 %", "--validators", "hydrogate", "--workers"]
     small = ["--molecules", "20", "--held-out", "4", "--epochs", "1", "--md-molecules", "1", "--md-ps", "0.005"]
-    command = [*words, "1", *small, "--clean-sets", "2"]
-    assert atlas.main(["damage", "detection", *command]) == 0
+    words = [*words, "1", *small, "--clean-sets", "2"]
+    assert command.main(["damage", "detection", *words]) == 0
     said = capsys.readouterr().out
     assert "| [`forces_in_kcal`](https://github.com/torchmd/torchmd-protein-thermodynamics/issues/22)" in said
     assert "3 of 4 spoiled samples have been learned from" in said
-    kept = json.loads(atlas.REPORT.read_text())
+    kept = json.loads(command.REPORT.read_text())
     assert len(kept["runs"]) == 6  # clean by three seeds, three spoiled
     cases = [(name, at, one["content"]) for name in accidents for at, one in kept["cases"][name].items()]
     assert {(name, at) for name, at, content in cases if f"{content}-0" in kept["runs"]} == {
@@ -159,9 +163,9 @@ def test_the_study_goes_on_where_it_was_and_prints_a_table(
         ("forces_in_kcal", "5 %"),
         ("energies_in_single_precision", "20 %"),  # costs nothing, so that 5 % is not asked
     }
-    monkeypatch.setattr(atlas, "over_workers", lambda *_: pytest.fail("trained again"))
-    assert atlas.main(["damage", *command]) == 0
-    assert json.loads(atlas.REPORT.read_text())["runs"] == kept["runs"]
+    monkeypatch.setattr(study, "over_workers", lambda *_: pytest.fail("trained again"))
+    assert command.main(["damage", *words]) == 0
+    assert json.loads(command.REPORT.read_text())["runs"] == kept["runs"]
 
 
 @pytest.mark.parametrize(
@@ -178,10 +182,10 @@ def test_what_there_is_not_is_refused(
 ) -> None:
     Path("data").mkdir()
     write_dataset(labelled, Path("data/labelled.h5"))
-    monkeypatch.setattr(atlas, "load_params", lambda: params)
+    monkeypatch.setattr(command, "load_params", lambda: params)
     small = [] if "--molecules" in words else ["--molecules", "20"]
-    with pytest.raises(atlas.BadParams, match=message):
-        atlas.main([*words, *small, "--held-out", "4"])
+    with pytest.raises(BadParams, match=message):
+        command.main([*words, *small, "--held-out", "4"])
 
 
 def test_where_the_teacher_labels_nothing_there_is_a_case_and_no_student(
@@ -194,5 +198,5 @@ def test_where_the_teacher_labels_nothing_there_is_a_case_and_no_student(
     data = small.cases.case(small.cases.accidents()["hydrogens_at_origin"], "100 %").data
     assert data is not None
     assert data.forces is None
-    (found,) = atlas_damage.run([task(small, data, "none")])
+    (found,) = damage.run([task(small, data, "none")])
     assert "no labels to train with" in found["no_student"]

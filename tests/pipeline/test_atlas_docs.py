@@ -7,7 +7,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from hydrogate.pipeline import atlas_page
+from hydrogate.pipeline.atlas.page import with_table
+from hydrogate.pipeline.atlas.picture import picture
+from hydrogate.pipeline.atlas.table import ORDER
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 TABLE = json.loads((DOCS / "atlas.json").read_text(encoding="utf-8"))
@@ -16,7 +18,7 @@ NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 def test_the_page_shows_the_figures() -> None:
     page = (DOCS / "atlas.md").read_text(encoding="utf-8")
-    assert atlas_page.with_table(page, TABLE) == page
+    assert with_table(page, TABLE) == page
 
 
 def drawn(svg: str) -> dict[str, list[float]]:
@@ -31,7 +33,7 @@ def drawn(svg: str) -> dict[str, list[float]]:
 
 
 def test_the_picture_is_of_the_figures() -> None:
-    ours = drawn(atlas_page.picture(TABLE))
+    ours = drawn(picture(TABLE))
     theirs = drawn((DOCS / "atlas.svg").read_text(encoding="utf-8"))
     assert len(ours) >= len(TABLE["accidents"])
     assert theirs.keys() == ours.keys()
@@ -43,4 +45,4 @@ def test_every_accident_has_its_link_and_strengths() -> None:
     assert len(TABLE["accidents"]) >= 20
     for about in TABLE["accidents"].values():
         assert about["source"].startswith("https://")
-        assert set(about["strengths"]) <= set(atlas_page.ORDER)
+        assert set(about["strengths"]) <= set(ORDER)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from hydrogate.pipeline import atlas_page
+from hydrogate.pipeline.atlas import page as atlas_page
+from hydrogate.pipeline.atlas import table as atlas_table
 
 
 def damage(force: float, low: float, **more: Any) -> dict[str, Any]:
@@ -19,7 +20,7 @@ def strength(complaints: dict[str, int], cost: dict[str, Any], unusable: str = "
     return {"structures": 9, "unusable": unusable, "complaints": complaints, "by": [], "damage": cost}
 
 
-def table(**strengths: dict[str, Any]) -> atlas_page.Table:
+def table(**strengths: dict[str, Any]) -> atlas_table.Table:
     named = {name.removeprefix("at_") + " %": one for name, one in strengths.items()}
     about = {"says": "It *happened*.", "source": "https://example.org", "labelled_again": True}
     validators = {
@@ -49,21 +50,29 @@ SEEN, MISSED = {"hydrogate": 2, "hydrogate_audit": 3, "ase_reading": 0}, {"hydro
     ],
 )
 def test_what_is_costly(found: dict[str, Any], cost: float | None, costly: bool) -> None:
-    assert atlas_page.cost(found) == pytest.approx(cost) if cost is not None else atlas_page.cost(found) is None
-    assert atlas_page.costly(found) is costly
-    assert not atlas_page.costly(found, most=-0.1)
-    assert atlas_page.costly(found, most=0.2) is (costly and cost != math.inf)
+    assert atlas_table.cost(found) == pytest.approx(cost) if cost is not None else atlas_table.cost(found) is None
+    assert atlas_table.costly(found) is costly
+    assert not atlas_table.costly(found, most=-0.1)
+    assert atlas_table.costly(found, most=0.2) is (costly and cost != math.inf)
 
 
 def test_a_costly_strength_that_nobody_sees_is_named() -> None:
     found = table(at_1=strength(MISSED, damage(1.2, 1.1)), at_20=strength(SEEN, damage(2.0, 1.5)))
-    assert list(atlas_page.gaps(found)) == [("flop", "1 %")]
+    assert list(atlas_table.gaps(found)) == [("flop", "1 %")]
     said = "\n".join(atlas_page.lines(found))
     assert "2 of 2 spoiled samples have been learned from; 2 of them cost more than 5 %" in said
     assert "miss 1: `flop` at 1 %." in said
     assert "| **+20 %** | not run | **+100 %** | not run | 20 % | 1 % | nobody |" in said
     assert "It \\*happened\\*. (labelled again)" in said
     assert "| `ase_reading` | 3 of 20 |" in said
+
+
+def test_what_one_check_alone_sees_is_said_at_the_weakest_strength_that_costs() -> None:
+    seen = {**strength({"hydrogate": 1}, damage(1.2, 1.1)), "by": ["labels: net_force"]}
+    found = table(at_1=strength({"hydrogate": 1}, damage(1.0, 0.9)), at_5=seen, at_20=strength(SEEN, damage(2.0, 1.5)))
+    assert atlas_table.seen_by_one(found) == {"labels: net_force": [("flop", "5 %")]}
+    assert "- `labels: net_force`: `flop` at 5 %" in "\n".join(atlas_page.lines(found))
+    assert atlas_table.seen_by_one(table(at_5=strength(SEEN, damage(1.2, 1.1)), at_20=seen)) == {}
 
 
 @pytest.mark.parametrize(
@@ -75,10 +84,10 @@ def test_a_cost_is_said_in_per_cent_or_times(ratio: float, said: str) -> None:
 
 def test_the_weakest_strength_is_that_from_which_on_it_is_seen() -> None:
     about = table(at_1=strength(SEEN, {}), at_5=strength(MISSED, {}), at_20=strength(SEEN, {}))["accidents"]["flop"]
-    assert atlas_page.weakest(about, "hydrogate") == "20 %"
-    assert atlas_page.weakest(about, "hydrogate_audit") == "1 %"
-    assert atlas_page.weakest(about, "ase_reading") == ""
-    assert atlas_page.weakest(about, "so3lr_filters") is None
+    assert atlas_table.weakest(about, "hydrogate") == "20 %"
+    assert atlas_table.weakest(about, "hydrogate_audit") == "1 %"
+    assert atlas_table.weakest(about, "ase_reading") == ""
+    assert atlas_table.weakest(about, "so3lr_filters") is None
 
 
 def test_nothing_trained_is_said() -> None:

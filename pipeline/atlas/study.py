@@ -1,22 +1,10 @@
-"""``nox -s atlas``: which data accidents cost how much, and who would have seen them.
+"""The study: what has been found so far, and what is run to find the rest."""
 
-In:  ``data/labelled.h5`` and ``params.yaml``.
-Out: ``reports/studies/atlas.json``, what was found so far; with ``publish`` the page: ``docs/atlas.{json,svg,md}``.
-
-Each accident at each strength is done to a sample of the data: every validator looks at it (``detection``), and a
-student is trained on it and asked about molecules that the sample does not hold (``damage``). An accident that strikes
-before the labels are made is followed by the teacher, who labels what it changed. All is kept as it comes, in the
-report and in ``.studies/atlas/``: a study that was interrupted goes on where it was, and what has not changed is not
-computed again.
-"""
-
-import argparse
 import hashlib
 import json
 import math
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -25,27 +13,21 @@ from typing import Any
 import numpy as np
 
 from hydrogate.checks.dataset import Dataset
-from hydrogate.checks.declared import BadParams, did_you_mean
 from hydrogate.checks.trajectory import MdProtocol
-from hydrogate.pipeline import atlas_page
 from hydrogate.pipeline.artifacts import write_json
-from hydrogate.pipeline.atlas_cases import STRENGTHS, WORK, Budget, Case, Cases, unlabelled
+from hydrogate.pipeline.atlas.cases import STRENGTHS, WORK, Budget, Case, Cases, unlabelled
+from hydrogate.pipeline.atlas.table import costly, table_of
 from hydrogate.pipeline.compute import connected, over_workers
-from hydrogate.pipeline.hdf5 import read_dataset
-from hydrogate.pipeline.params import Compute, Params, load_params
-from hydrogate.pipeline.stage import progress_bar, stage_exit_status
-from hydrogate.pipeline.validators import Validator, load_validator, validator_names
+from hydrogate.pipeline.params import Compute, Params
+from hydrogate.pipeline.stage import progress_bar
+from hydrogate.pipeline.validators import Validator, load_validator
 
-REPORT = Path("reports/studies/atlas.json")
-QUICK = Path("reports/studies/atlas-quick.json")
 # A cost below this is asked of a second seed too: on the clean sample another seed changes an error by 6 %.
 DOUBTFUL = 0.12
 STRONGER = {"5 %": "20 %", "1 %": "5 %"}  # what has to be costly before the weaker one is learned from
 CLEAN = "clean"
 EXAMPLES = 3
 MOST_WORKERS = 64
-WHAT = ("detection", "damage", "publish")
-SMALL = Budget(molecules=40, held_out=20, epochs=1, md_molecules=2, md_ps=0.02, clean_sets=2)  # of `quick`
 
 
 class Atlas:
@@ -120,9 +102,9 @@ class Atlas:
 
     def _costly(self, names: Sequence[str], strength: str, most: float = math.inf) -> list[str]:
         """Those of ``names`` that are costly, as far as is known, and whose cost is at most ``most``."""
-        accidents = atlas_page.table_of(self.report, WORK)["accidents"]
+        accidents = table_of(self.report, WORK)["accidents"]
         damage = {name: accidents[name]["strengths"][strength]["damage"] for name in names}
-        return [name for name in names if atlas_page.costly(damage[name], most)]
+        return [name for name in names if costly(damage[name], most)]
 
     def save(self) -> None:
         """Keep the report as it is."""
@@ -147,7 +129,7 @@ class Atlas:
 
     def _train(self, todo: Iterable[tuple[Dataset, int]], workers: int) -> None:
         """Each of ``todo``, data and a seed, whose result is not there, over processes."""
-        from hydrogate.pipeline.atlas_damage import Task, run
+        from hydrogate.pipeline.atlas.damage import Task, run
 
         done = set(self.report["runs"])
 
@@ -204,51 +186,9 @@ def _teaches(data: Dataset) -> str:
 @cache
 def _code() -> str:
     """A key of the checks and the validators: what a detection depends on beside the data."""
-    root, digest = Path(__file__).parents[1], hashlib.sha256()
+    root, digest = Path(__file__).parents[2], hashlib.sha256()
     folders = (root / "checks", root / "pipeline" / "validators")
     for path in sorted(path for folder in folders for path in folder.rglob("*") if path.suffix in (".py", ".yaml")):
         if "render" not in path.parts:
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def _known(names: Sequence[str], known: Mapping[str, Any] | Sequence[str], what: str) -> list[str]:
-    for name in names:
-        if name not in known:
-            raise BadParams(f"{what} {name!r} is unknown{did_you_mean(name, known)}")
-    return list(names) or list(known)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the study, or parts of it; 0 when done, 2 where the data or the parameters cannot be used."""
-    parser = argparse.ArgumentParser(prog="nox -s atlas --", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("what", nargs="*", metavar="WHAT", help=f"{', '.join(WHAT)}, quick; default: all")
-    parser.add_argument("--accidents", nargs="+", default=[])
-    parser.add_argument("--strengths", nargs="+", default=[], help=", ".join(STRENGTHS).replace("%", "%%"))
-    parser.add_argument("--validators", nargs="+", default=[])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--workers", type=int, default=0, help="processes that train; 0 is one a core")
-    for name, default in asdict(Budget()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default))
-    options = parser.parse_args(argv)
-    quick = "quick" in options.what
-    what = _known([word for word in options.what if word != "quick"], WHAT[:2] if quick else WHAT, "part")
-    given = {name: value for name in asdict(Budget()) if (value := getattr(options, name)) is not None}
-    budget = replace(SMALL if quick else Budget(), **given)
-    atlas = Atlas(load_params(), read_dataset(Path("data/labelled.h5")), budget, QUICK if quick else REPORT)
-    few = ("energies_shifted", "gradients_for_forces", "hydrogens_stripped") if quick else ()
-    names = _known(options.accidents or few, atlas.cases.accidents(), "accident")
-    strengths = _known(options.strengths or (("20 %", "100 %") if quick else ()), STRENGTHS, "strength")
-    if "detection" in what:
-        atlas.detection(names, strengths, _known(options.validators, validator_names(), "validator"))
-    if "damage" in what:
-        atlas.damage(names, strengths, options.seeds, options.workers)
-    table = atlas_page.table_of(atlas.report, WORK)
-    if "publish" in what:
-        atlas_page.publish(table)
-    print("\n".join(atlas_page.lines(table)))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(stage_exit_status(main))
