@@ -132,6 +132,22 @@ def few_atoms(few: Dataset) -> list[Atoms]:
     return labelled_atoms(few)
 
 
+@pytest.fixture(scope="session")
+def assert_same() -> Callable[[Dataset, Dataset], None]:
+    """Two data sets hold the same structures and labels, within what a text format writes."""
+
+    def compare(data: Dataset, expected: Dataset) -> None:
+        np.testing.assert_array_equal(data.numbers, expected.numbers)
+        np.testing.assert_array_equal(data.offset, expected.offset)
+        np.testing.assert_allclose(data.positions, expected.positions, atol=2e-6)
+        np.testing.assert_allclose(data.energy, expected.energy, rtol=1e-9)
+        np.testing.assert_allclose(data.forces, expected.forces, atol=2e-5)
+        np.testing.assert_array_equal(data.charge, expected.charge)
+        np.testing.assert_array_equal(data.spin_multiplicity, expected.spin_multiplicity)
+
+    return compare
+
+
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 GOOD = {
     "force_rmse": {"value": 0.2, "unit": "eV/Å", "n": 200, "low": 0.19, "high": 0.21},

@@ -13,27 +13,17 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from rdkit import Chem
 
-from hydrogate.checks import Verdict, check
-from hydrogate.checks.dataset import Dataset, Quarantined, UnreadableData
+from hydrogate.checks.dataset import Dataset, UnreadableData
 from hydrogate.checks.declared import BadParams
 from hydrogate.checks.units import UNIT_SYSTEMS
-from hydrogate.pipeline.formats import FORMATS, files_of, format_of, join, parse_keys, read, read_all, units_of
+from hydrogate.pipeline.formats import FORMATS, format_of, read, units_of
 from hydrogate.pipeline.formats.spice import charge_of_smiles
 from hydrogate.pipeline.hdf5 import read_dataset, write_dataset
 
 Written = Callable[[Dataset | Sequence[Atoms], str], Path]
+Compare = Callable[[Dataset, Dataset], None]
 OF_ASE = (".extxyz", ".xyz", ".traj", ".db", ".json", ".aselmdb")
 KCAL = units.kcal / units.mol
-
-
-def assert_same(data: Dataset, expected: Dataset) -> None:
-    np.testing.assert_array_equal(data.numbers, expected.numbers)
-    np.testing.assert_array_equal(data.offset, expected.offset)
-    np.testing.assert_allclose(data.positions, expected.positions, atol=2e-6)
-    np.testing.assert_allclose(data.energy, expected.energy, rtol=1e-9)
-    np.testing.assert_allclose(data.forces, expected.forces, atol=2e-5)
-    np.testing.assert_array_equal(data.charge, expected.charge)
-    np.testing.assert_array_equal(data.spin_multiplicity, expected.spin_multiplicity)
 
 
 def single_point(atoms: Atoms, energy: float) -> Atoms:
@@ -49,7 +39,7 @@ def test_every_format_has_a_reader_of_its_name_and_units_that_exist() -> None:
 
 
 @pytest.mark.parametrize("suffix", [*OF_ASE, ".hdf5", ".h5"])
-def test_round_trip(suffix: str, few: Dataset, written: Written) -> None:
+def test_round_trip(suffix: str, few: Dataset, written: Written, assert_same: Compare) -> None:
     data = read(written(few, suffix))
     assert_same(data, few)
     assert data.energy.dtype == np.float64
@@ -60,7 +50,7 @@ def test_round_trip(suffix: str, few: Dataset, written: Written) -> None:
 
 
 @pytest.mark.parametrize("suffix", OF_ASE)
-def test_charge_and_multiplicity_come_along(suffix: str, few: Dataset, written: Written) -> None:
+def test_charge_and_multiplicity_come_along(suffix: str, few: Dataset, written: Written, assert_same: Compare) -> None:
     charge, spin = few.charge.copy(), few.spin_multiplicity.copy()
     charge[3], spin[3], spin[5] = -1, 2, 3
     charged = replace(few, charge=charge, spin_multiplicity=spin, _cache={})
@@ -161,14 +151,14 @@ def test_charge_of_smiles(smiles: str, charge: int, plain: str, few: Dataset, wr
     assert Chem.GetFormalCharge(Chem.MolFromSmiles(smiles, sanitize=False)) == charge
 
 
-def test_npz_of_one_molecule(few: Dataset, written: Written) -> None:
+def test_npz_of_one_molecule(few: Dataset, written: Written, assert_same: Compare) -> None:
     one = few.subset(range(3))
     data = read(written(one, ".npz"))
     assert_same(data, one)
     assert data.parent.tolist() == [0, 0, 0]
 
 
-def test_sgdml_writes_energies_as_a_column(few: Dataset, tmp_path: Path) -> None:
+def test_sgdml_writes_energies_as_a_column(few: Dataset, tmp_path: Path, assert_same: Compare) -> None:
     one = few.subset(range(3))
     shape = (3, -1, 3)
     arrays = {"z": one.numbers[one.atoms_of(0)], "R": one.positions.reshape(shape), "F": one.forces.reshape(shape)}
@@ -220,7 +210,7 @@ def test_every_unit_system_is_known_here() -> None:
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_units_are_those_of_ase(name: str, few: Dataset, written: Written) -> None:
+def test_units_are_those_of_ase(name: str, few: Dataset, written: Written, assert_same: Compare) -> None:
     length, energy = UNITS[name]
     cell = np.tile(np.eye(3) * 20.0, (12, 1, 1))
     boxed = replace(few, cell=cell, pbc=np.ones((12, 3), dtype=bool), _cache={})
@@ -252,7 +242,7 @@ def test_which_convention_was_used(few: Dataset, written: Written) -> None:
     assert units_of(written(few, ".traj"), unit_system="hartree,bohr") == "hartree,bohr (declared)"
 
 
-def test_hdf5_is_told_by_content(few: Dataset, written: Written, tmp_path: Path) -> None:
+def test_hdf5_is_told_by_content(few: Dataset, written: Written, tmp_path: Path, assert_same: Compare) -> None:
     spice = written(few, ".hdf5").rename(tmp_path / "spice.h5")
     assert format_of(spice) == "spice"
     ours = written(few, ".h5").rename(tmp_path / "ours.hdf5")
@@ -261,7 +251,7 @@ def test_hdf5_is_told_by_content(few: Dataset, written: Written, tmp_path: Path)
     assert_same(read(ours), few)
 
 
-def test_the_format_can_be_declared(few: Dataset, written: Written, tmp_path: Path) -> None:
+def test_the_format_can_be_declared(few: Dataset, written: Written, tmp_path: Path, assert_same: Compare) -> None:
     path = written(few, ".extxyz").rename(tmp_path / "data.dat")
     with pytest.raises(BadParams, match=r"data\.dat: its suffix tells no format.*--input-format"):
         read(path)
@@ -275,7 +265,7 @@ def test_unknown_units_are_refused(few: Dataset, written: Written) -> None:
         read(written(few, ".extxyz"), unit_system="kcal/mol,angstroms")
 
 
-def test_the_projects_own_file_says_its_units_itself(few: Dataset, written: Written) -> None:
+def test_the_projects_own_file_says_its_units_itself(few: Dataset, written: Written, assert_same: Compare) -> None:
     path = written(few, ".h5")
     assert_same(read(path, unit_system="eV,angstrom"), few)
     for declared in ({"unit_system": "hartree,bohr"}, {"keys": {"energy": "E"}}):
@@ -305,123 +295,6 @@ def test_smiles_come_along(few_atoms: list[Atoms], few: Dataset, written: Writte
     for atoms, smiles in zip(few_atoms, few.smiles, strict=True):
         atoms.info["smiles"] = smiles
     assert read(written(few_atoms, ".extxyz")).smiles.tolist() == few.smiles.tolist()
-
-
-def test_join_puts_files_one_after_another(few: Dataset, written: Written, tmp_path: Path) -> None:
-    first, second = few.subset(range(5)), few.subset(range(5, 12))
-    paths = [written(first, ".extxyz").rename(tmp_path / "a.extxyz"), written(second, ".traj")]
-    joined = join([read(path) for path in paths])
-    assert_same(joined, few)
-    assert set(joined.source) == {"a.extxyz", "data.traj"}
-    assert joined.source_index.tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6]
-    assert joined.parent.tolist() == list(range(12))
-    assert joined.to_atoms(7) == few.to_atoms(7)
-
-
-def test_join_keeps_what_the_projects_files_know(few: Dataset) -> None:
-    first, second = few.subset(range(6)), few.subset(range(6, 12))
-    joined = join([first, second])
-    assert joined.fingerprint() == few.fingerprint()
-
-
-def test_join_of_periodic_and_isolated_structures(few: Dataset) -> None:
-    boxed = replace(few, cell=np.tile(np.eye(3), (12, 1, 1)), pbc=np.ones((12, 3), dtype=bool), _cache={})
-    joined = join([few, boxed])
-    assert joined.cell.shape == (24, 3, 3)
-    assert joined.pbc[:, 0].tolist() == [False] * 12 + [True] * 12
-
-
-def test_join_refuses_what_does_not_go_together(few: Dataset) -> None:
-    unlabelled = replace(few, forces=None, source=np.full(12, "bare.xyz", dtype=object), _cache={})
-    with pytest.raises(UnreadableData, match=r"no forces in bare\.xyz"):
-        join([few, unlabelled])
-    one, two = (replace(few, isolated_atom_energies={"C": value}, _cache={}) for value in (-1.0, -2.0))
-    assert join([one, few]).isolated_atom_energies == {"C": -1.0}
-    with pytest.raises(UnreadableData, match="isolated atom C"):
-        join([one, two])
-
-
-def test_join_of_two_teachers_names_both(few: Dataset) -> None:
-    xtb, orb = few, replace(few, teacher={"name": "orb", "method": "omol"}, _cache={})
-    assert join([xtb, xtb]).teacher == few.teacher
-    for parts in ([xtb, orb, orb], [xtb, replace(few, teacher=None, _cache={})]):
-        assert len(join(parts).teacher["several"]) == 2
-    finding = next(f for f in check(join([xtb, orb]), "labels").findings if f.check == "teacher_identity")
-    assert finding.verdict is Verdict.FAIL
-    assert "structures labelled by xtb GFN2-xTB 0" in finding.message
-    assert "and orb omol" in finding.message
-
-
-def test_join_counts_what_was_read_only_where_all_did(few: Dataset) -> None:
-    counted = replace(few, n_read=13, quarantine=(Quarantined("a.sdf", 3, "no SCF"),), _cache={})
-    assert join([counted, counted]).n_read == 26
-    assert join([counted, few]).n_read == 0
-    assert len(join([counted, few]).quarantine) == 1
-
-
-def test_join_of_isolated_atoms_as_files_round_them(few: Dataset) -> None:
-    one, two = (replace(few, isolated_atom_energies={"C": value}, _cache={}) for value in (-1.0, -1.0001))
-    assert join([one, two]).isolated_atom_energies == {"C": -1.0}
-
-
-def test_files_of_one_name_in_two_folders_are_told_apart(few: Dataset, written: Written, tmp_path: Path) -> None:
-    paths = [tmp_path / folder / "data.hdf5" for folder in "ab"]
-    for path, part in zip(paths, (few.subset(range(6)), few.subset(range(6, 12))), strict=True):
-        path.parent.mkdir()
-        written(part, ".hdf5").rename(path)
-    data = read_all(paths)
-    assert_same(data, few)
-    assert data.source[0] == "a/data.hdf5/molecule-000"
-    assert data.source[6] == "b/data.hdf5/molecule-000"
-    assert data.parent.tolist() == few.parent.tolist()
-
-
-@pytest.fixture
-def shards(few: Dataset, written: Written, tmp_path: Path) -> Path:
-    """A folder of three files of four structures, and of one that holds no data."""
-    folder = tmp_path / "shards"
-    folder.mkdir()
-    for number in range(3):
-        written(few.subset(range(4 * number, 4 * number + 4)), ".extxyz").rename(folder / f"{number}.extxyz")
-    (folder / "README.md").write_text("Twelve structures.")
-    (folder / "deeper").mkdir()
-    (folder / ".hidden.traj").write_text("")
-    return folder
-
-
-def test_a_folder_of_shards_and_a_pattern_that_no_shell_expanded(
-    few: Dataset, shards: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert_same(read_all([shards]), few)
-    assert capsys.readouterr().err == f"{shards}: files read: 3 extxyz; left aside: README.md, deeper/\n"
-    assert_same(read_all([shards / "*.extxyz"]), few)
-    assert_same(read_all([shards.parent / "**" / "[0-9].extxyz"]), few)
-    assert files_of([shards / "1.extxyz"]) == [shards / "1.extxyz"]
-    with pytest.raises(FileNotFoundError, match=r"\*\.traj: no file matches"):
-        read_all([shards / "*.traj"])
-    with pytest.raises(BadParams, match=r"1\.extxyz: named twice"):
-        read_all([shards, shards / "1.extxyz"])
-
-
-def test_a_folder_of_several_formats_or_none(few: Dataset, shards: Path, written: Written) -> None:
-    written(few, ".traj").rename(shards / "more.traj")
-    with pytest.raises(BadParams, match=r"holds 3 extxyz, 1 traj: name the files, or a pattern"):
-        read_all([shards])
-    assert_same(read_all([shards], input_format="traj"), few)
-    with pytest.raises(BadParams, match="holds no file of a known format"):
-        read_all([shards], input_format="npz")
-
-
-def test_parse_keys() -> None:
-    assert parse_keys("energy=E, forces=-dE/dx") == {"energy": "E", "forces": "-dE/dx"}
-    assert parse_keys(None) == {}
-    for text, words in (
-        ("energy", "no QUANTITY=KEY"),
-        ("energy=", "no QUANTITY=KEY"),
-        ("energy=a,energy=b", "names energy twice"),
-    ):
-        with pytest.raises(BadParams, match=words):
-            parse_keys(text)
 
 
 def test_fingerprints_without_cells_stay_as_they_were(few: Dataset) -> None:

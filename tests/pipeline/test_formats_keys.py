@@ -300,3 +300,15 @@ def test_units_that_a_database_states_otherwise(few: Dataset, few_atoms: list[At
             with pytest.raises(BadParams, match=r"says that its units are .*--units"):
                 read(path)
         assert len(read(path, unit_system="eV,angstrom")) == 12
+
+
+def test_parse_keys() -> None:
+    assert parse_keys("energy=E, forces=-dE/dx") == {"energy": "E", "forces": "-dE/dx"}
+    assert parse_keys(None) == {}
+    for text, words in (
+        ("energy", "no QUANTITY=KEY"),
+        ("energy=", "no QUANTITY=KEY"),
+        ("energy=a,energy=b", "names energy twice"),
+    ):
+        with pytest.raises(BadParams, match=words):
+            parse_keys(text)
