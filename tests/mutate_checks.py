@@ -223,9 +223,8 @@ def _forked(work: Any, limit: float, quiet: bool) -> tuple[Any, int, float]:
         resource.setrlimit(resource.RLIMIT_CPU, (int(limit), int(limit) + 1))
         signal.alarm(int(WAITS * limit))
         if quiet:
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, 1)
-            os.dup2(null, 2)
+            for stream in (1, 2):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
         try:
             answer = pickle.dumps(work())
             with os.fdopen(writing, "wb") as pipe:
@@ -274,12 +273,12 @@ def test(mutant: Mutant, files: Sequence[Path], kept: dict[str, bytes], cpu: flo
         return 0, ""
 
     answer, status, used = _forked(work, SLOWER * cpu + START, quiet=True)
-    if answer is None:
-        if not os.WIFSIGNALED(status):
-            sys.exit(f"{mutant}: the process that tests it ended without an answer")
+    if answer is not None:
+        result, by = "killed" if answer[0] else "survived", answer[1]
+    elif os.WIFSIGNALED(status):
         result, by = "timeout", f"signal {os.WTERMSIG(status)}"
     else:
-        result, by = "killed" if answer[0] else "survived", answer[1]
+        sys.exit(f"{mutant}: the process that tests it ended without an answer")
     return Outcome(mutant.key, mutant.module, mutant.line, mutant.before, mutant.after, result, by, round(used, 2))
 
 
