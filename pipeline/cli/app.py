@@ -88,10 +88,23 @@ def print_report(report: Report, output_format: OutputFormat, strict: bool) -> N
     )
 
 
-def declared_overrides(params: Path | None) -> list[Override]:
-    """``./params.yaml`` where it declares contracts, then ``--params``."""
+def declared_overrides(params: Path | None, profile: str | None = None) -> list[Override]:
+    """``./params.yaml`` where it declares contracts, then ``--params``.
+
+    Bounds of ``./params.yaml`` that it declares for another profile than ``--profile`` are left out, and that is said.
+    """
     named = [Path("params.yaml")] if Path("params.yaml").exists() else []
     declared = [(path, load_yaml(path)) for path in [*named, *([params] if params else [])]]
     if params and "contracts" not in declared[-1][1]:
         raise BadParams(f"{params}: has no section `contracts`")
-    return [(str(path), content["contracts"]) for path, content in declared if content.get("contracts")]
+    found = [(str(path), content["contracts"]) for path, content in declared if content.get("contracts")]
+    of_another = [
+        (path, theirs)
+        for path, section in (found if named and profile else [])
+        if path == str(named[0])
+        and isinstance(section, dict)
+        and (theirs := section.get("profile", profile)) != profile
+    ]
+    for path, theirs in of_another:
+        typer.echo(f"--profile {profile}: the bounds of {path}, of profile {theirs}, are left out", err=True)
+    return found[len(of_another) :]

@@ -108,7 +108,7 @@ def _judge(
         raise BadParams(given if reference else "--scheduler: contract 'input' counts the records in this process")
     if split and not reference:
         raise BadParams(f"--split {split}: the split of a --reference; name one with it")
-    overrides = declared_overrides(params)
+    overrides = declared_overrides(params, profile)
     if contract == "input":
         from hydrogate.pipeline.sdf import read_input
 
@@ -193,7 +193,7 @@ def probe(
     data = read_all(paths, *declared)
     asked = _audit(contract, audit, method, weights, None)
     overrides, inputs = _asked_for(
-        Whole.of(data), contract, profile, declared_overrides(params), declared, reference, asked, quiet=True
+        Whole.of(data), contract, profile, declared_overrides(params, profile), declared, reference, asked, quiet=True
     )
     with progress_bar("probe", total=count_trials(contract), unit="spoiled copies") as advance:
         found = spoil(

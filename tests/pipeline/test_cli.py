@@ -80,6 +80,21 @@ def test_strict_refuses_what_could_not_run(call, labelled: Dataset, tmp_path: Pa
     assert call("check", "x.h5", "--contract", "labels", "--strict").status == 1
 
 
+@pytest.mark.parametrize(
+    ("declared", "profile", "most"), [("druglike", "small", 200), ("small", "small", 3), (None, "small", 3)]
+)
+def test_bounds_of_another_profile_than_the_one_asked_for_are_left_out(
+    call, labelled: Dataset, tmp_path: Path, declared: str | None, profile: str, most: int
+) -> None:
+    write_dataset(labelled, tmp_path / "x.h5")
+    of = f"profile: {declared}, " if declared else ""
+    Path("params.yaml").write_text(f"contracts: {{{of}structures: {{size: {{max: 3}}}}}}", encoding="utf-8")
+    result = call("check", "x.h5", "--profile", profile, "--format", "json")
+    (size,) = [finding for finding in json.loads(result.out)["findings"] if finding["check"] == "size"]
+    assert f"{most}" in str(size["allowed"])
+    assert ("of profile druglike, are left out" in result.err) is (declared == "druglike")
+
+
 def test_json_is_the_whole_report_and_markdown_leads_with_the_verdict(call, bad: Path) -> None:
     result = call("check", str(bad), "--contract", "labels", "--format", "json")
     content = json.loads(result.out)
