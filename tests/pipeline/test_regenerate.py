@@ -326,7 +326,9 @@ def test_whatever_is_sampled_stays_with_its_root(source: Path, method: str, by: 
 def test_order_and_processes_change_no_relaxed_geometry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params = parameters(**sampling("rattle_relax", sigma=0.15, pairs=1))
     one, _ = regenerate.run([write(tmp_path / "a.sdf.gz", RECORDS[:4])], params)
-    other, _ = regenerate.run([write(tmp_path / "b.sdf.gz", RECORDS[3::-1])], params)
+    monkeypatch.setattr(regenerate, "SERIAL_BELOW", 0)
+    monkeypatch.setattr(regenerate, "RECORDS_PER_CHUNK", 1)
+    other, _ = regenerate.run([write(tmp_path / "b.sdf.gz", RECORDS[3::-1])], params, processes=2)
     for index in range(4):
         for k in range(4):
             here, there = one.atoms_of(4 * index + k), other.atoms_of(4 * (3 - index) + k)
