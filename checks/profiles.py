@@ -30,7 +30,7 @@ def profiles_that_hold(
     declared : mapping of str to Bounds
         The bounds that were used.
     overrides : sequence of (source, mapping)
-        The caller's own bounds, which stay strongest.
+        The caller's own bounds, which stay strongest; those that name another profile are of that one alone.
     subject : Subject
     findings : mapping of str to Finding
         What was found, by check.
@@ -40,7 +40,8 @@ def profiles_that_hold(
     for other in profile_names() if refusing else []:
         if other == profile:
             continue
-        _, bounds = resolve_bounds(contract, profile=other, overrides=overrides)
+        kept = [(source, section) for source, section in overrides if section.get("profile", other) == other]
+        _, bounds = resolve_bounds(contract, profile=other, overrides=kept)
         changed = {name for name in declared if _differ(declared[name], bounds[name])}
         if refusing <= changed and _fits(other, subject):
             rules = [RULES[contract, name] for name in changed if bounds[name].enabled]

@@ -169,6 +169,15 @@ def test_the_refusal_under_another_wrong_profile_names_the_right_one(
     assert Report.from_dict(report.to_dict()).holds_under == (right,)
 
 
+@pytest.mark.parametrize(("declared", "named"), [("druglike", ("clusters",)), ("clusters", ()), (None, ())])
+def test_own_bounds_of_one_profile_do_not_hide_the_one_that_fits(declared: str | None, named: tuple[str, ...]) -> None:
+    own = {"structures": {"connected": {"max": 1, "reason": "one molecule each"}}}
+    overrides = [("params.yaml", {**own, **({"profile": declared} if declared else {})})]
+    report = check(CLUSTERS["S22"], "structures", profile="druglike", overrides=overrides)
+    assert report.refusals()
+    assert report.holds_under == named
+
+
 def bare(structures: list[Atoms]) -> list[Atoms]:
     return [atoms[atoms.numbers != 1] for atoms in structures]
 
