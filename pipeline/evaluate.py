@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hydrogate.checks.bootstrap import Metric
 from hydrogate.checks.breakdown import Breakdown, breakdown
-from hydrogate.checks.chemistry import molecule_key
+from hydrogate.checks.chemistry import molecule_key, skeleton_key
 from hydrogate.checks.comparison import Comparison
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.declared import BadParams, did_you_mean
@@ -30,6 +30,7 @@ def run(
     *,
     floor: float,
     where: bool = False,
+    training: Dataset | None = None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Evaluation:
@@ -43,6 +44,8 @@ def run(
         Angles count for atoms with a reference force of at least this.
     where : bool
         Say also where the force error is.
+    training : Dataset
+        What the student learned from; its molecules are left out, those of its split ``test`` excepted.
 
     Raises
     ------
@@ -50,7 +53,7 @@ def run(
         The floor is no positive number.
     ValueError
         A file holds no structures or no forces, or the structures differ; the first difference is named. Or where the
-        error is cannot be said.
+        error is cannot be said, or which molecules are in ``training``, or all are.
     """
     if not (math.isfinite(floor) and floor > 0):
         raise BadParams(
@@ -64,6 +67,11 @@ def run(
         predicted = replace(predicted, charge=reference.charge, spin_multiplicity=reference.spin_multiplicity)
     told = _with_molecules(reference)
     comparison = Comparison.of(told, predicted, angular_floor=floor)
+    if training is not None:
+        rows = _unseen(told, training)
+        notes.append(f"{len(told) - len(rows)} of {len(told)} structures are of molecules it was taught: left out.")
+        told, predicted = told.subset(rows), predicted.subset(rows)
+        comparison = Comparison.of(told, predicted, angular_floor=floor)
     notes += _notes(told, predicted, comparison)
     metrics = measure(comparison, resamples=resamples, seed=seed)
     return Evaluation(metrics, tuple(notes), breakdown(told, comparison) if where else None)
@@ -84,6 +92,28 @@ def of_split(reference: Dataset, split: str | None) -> Dataset:
         known = [str(name) or "unnamed" for name in np.unique(reference.split.astype(str))]
         raise BadParams(f"--split {split}: the reference holds no structure of it{did_you_mean(split, known)}")
     return found
+
+
+def _unseen(data: Dataset, training: Dataset) -> NDArray[np.int64]:
+    """The structures of ``data`` that are of no molecule that was learned from."""
+    learned = training.subset(np.flatnonzero(training.split != "test"))
+    if not len(learned):
+        raise ValueError(f"nothing was learned from {training!r}: it holds no structure, or none but of split test")
+    for name, one in (("reference", data), ("training data", learned)):
+        if untold := int((one.smiles == "").sum()):
+            raise ValueError(
+                f"which molecules were learned from is told by SMILES: {untold} of {len(one)} structures of the {name} "
+                "say none"
+            )
+    # A tautomer's canonical form takes milliseconds and leaves the skeleton as it is.
+    skeletons = set(map(skeleton_key, learned.smiles))
+    alike = np.array([skeleton_key(smiles) in skeletons for smiles in data.smiles])
+    among = set(map(skeleton_key, data.smiles[alike]))
+    molecules = {molecule_key(smiles) for smiles in learned.smiles if skeleton_key(smiles) in among}
+    alike[alike] = [molecule_key(smiles) in molecules for smiles in data.smiles[alike]]
+    if alike.all():
+        raise ValueError(f"all {len(data)} structures of the reference are of molecules that were learned from")
+    return np.flatnonzero(~alike)
 
 
 def _says_no_charge(data: Dataset) -> bool:

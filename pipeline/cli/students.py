@@ -35,6 +35,10 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="Take the reference's structures of this split alone.")] = None,
     floor: Annotated[float, typer.Option(help="Angles count from this reference force on, eV/Å.")] = 0.5,
     where: Annotated[bool, typer.Option("--where", help="Say also which atoms and structures hold the error.")] = False,
+    training: Annotated[
+        Path | None,
+        typer.Option(help="What the student learned from; those molecules are left out, its test split's not."),
+    ] = None,
     units: Units = None,
     input_format: InputFormat = None,
     keys: Keys = None,
@@ -58,7 +62,9 @@ def evaluate(
         for itself, own_units, own_keys in zip(says, (None, predicted_units), (None, predicted_keys), strict=True)
     ]
     data = [read(path, form, *own) for path, form, own in zip((reference, predicted), formats, declared, strict=True)]
-    found = evaluation.run(evaluation.of_split(data[0], split), data[1], floor=floor, where=where)
+    of_training = (None, {}) if training and format_of(training, None) == "hdf5" else (units, parse_keys(keys))
+    learned = read(training, None, *of_training) if training else None
+    found = evaluation.run(evaluation.of_split(data[0], split), data[1], floor=floor, where=where, training=learned)
     title = f"{predicted} against {reference}, angles from {floor:g} eV/Å"
     for note in found.notes if output_format is OutputFormat.JSON else ():
         print(note, file=sys.stderr)

@@ -312,3 +312,38 @@ def test_where_the_error_is_of_a_student_without_error_is_refused(call, tmp_path
     status, _, err = call(path, path, "--where")
     assert status == 2
     assert "no error to be found" in err
+
+
+SMILES = ("CO", "O", "C", "CCO")  # of NAMES
+
+
+def test_molecules_that_it_was_taught_are_left_out(metrics, call):
+    frames, ours, theirs = structures(), forces_of(structures()), forces_of(structures(), 1)
+    write_own("r.h5", frames, ours, smiles=list(SMILES))
+    write_own("p.h5", frames, theirs)
+    learned = [molecule(name) for name in ("CH4", "CH3OH", "H2O")]
+    # Ethanol is of the split test, methanol written otherwise, water in heavy atoms alone.
+    write_own(
+        "t.h5", [*learned, molecule("CH3CH2OH")], forces_of([*learned, molecule("CH3CH2OH")]),
+        smiles=["C", "OC", "[OH2]", "CCO"], split=["train", "valid", "train", "test"],
+    )  # fmt: skip
+    found = metrics("r.h5", "p.h5", "--training", "t.h5")
+    error = theirs[3] - ours[3]
+    assert found["force_rmse"]["value"] == pytest.approx(math.sqrt((error**2).mean()), rel=1e-5)
+    assert found["n_structures"]["value"] == 1
+    assert "3 of 4 structures are of molecules it was taught" in call("r.h5", "p.h5", "--training", "t.h5")[1]
+
+
+def test_whom_it_was_taught_is_told_by_smiles_or_not_at_all(call):
+    frames, forces = structures(), forces_of(structures())
+    write_own("r.h5", frames, forces, smiles=list(SMILES))
+    write_own("untold.h5", frames, forces)
+    write_own("test.h5", frames, forces, smiles=list(SMILES), split=["test"] * 4)
+    for reference, training, said in (
+        ("r.h5", "untold.h5", "4 of 4 structures of the training data say none"),
+        ("untold.h5", "r.h5", "4 of 4 structures of the reference say none"),
+        ("r.h5", "test.h5", "it holds no structure, or none but of split test"),
+        ("r.h5", "r.h5", "all 4 structures of the reference are of molecules that were learned from"),
+    ):
+        status, out, err = call(reference, "r.h5", "--training", training)
+        assert (status, out) == (2, "") and said in err, err
