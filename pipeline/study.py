@@ -255,8 +255,10 @@ def _prepare(clone: Path, root: Path, commit: str, sample: Sample | None) -> Non
     if sample is None:
         return
     file = Path("samples") / f"sample-{sample.count}-{sample.seed}.sdf.gz"
-    if not (clone / file).exists():
-        write_sample(clone / file, sample.count, sample.seed)
+    made = _kept(root, clone.name) / file  # a killed `dvc exp run` takes the one in the clone away
+    if not made.exists():
+        write_sample(made, sample.count, sample.seed)
+    shutil.copyfile(made, clone / file)
 
 
 def _yaml(value: str | bool | int | float) -> str:

@@ -90,6 +90,25 @@ def test_a_setting_can_be_run_alone(project):
         study.run("small", SMALL, (0,), {}, settings=["tow"])
 
 
+def test_a_sample_that_a_killed_experiment_took_away_is_not_made_again(project, monkeypatch):
+    root, _, _ = project
+    (root / "samples").mkdir()
+    (root / "samples/.gitkeep").touch()
+    git(root, "add", ".")
+    git(root, "commit", "--quiet", "-m", "b")
+    made = []
+    monkeypatch.setattr(
+        study, "write_sample", lambda path, *_: (made.append(path), path.parent.mkdir(parents=True), path.touch())
+    )
+    of_three = SMALL.model_copy(update={"sample": study.Sample(count=3, seed=0)})
+    file = root / ".studies/small/samples/sample-3-0.sdf.gz"
+    for seeds in ((0,), (0, 1)):
+        study.run("small", of_three, seeds, {})
+        assert file.exists()
+        file.unlink()
+    assert len(made) == 1
+
+
 def test_a_column_may_be_what_a_check_observed():
     declared = SMALL.model_copy(update={"columns": {"similarity": "structures.checks.split_similarity.observed.mean"}})
     metrics, unknown = (
