@@ -13,8 +13,8 @@ from hydrogate.checks.breakdown import Breakdown
 from hydrogate.checks.render.markdown import escape_markdown
 
 _HEADINGS = ("metric", "value", "95 % interval", "unit", "n")
-_OF_KINDS = ("atom", "bonded to", "atoms", "molecules", "RMSE, eV/Å", "RMS force, eV/Å", "share of the squared error")
-_OF_STRUCTURES = ("structure", "share of the squared error", "worst atom", "its error, eV/Å", "its force, eV/Å")
+_OF_KINDS = ("atom", "bonded to", "atoms", "molecules", "RMSE, eV/Å", "RMS force, eV/Å", "share")
+_OF_STRUCTURES = ("share", "worst atom", "error, eV/Å", "force, eV/Å", "structure")
 _AGAINST = "Errors are against the reference, not against chemistry; n counts molecules."
 
 
@@ -80,12 +80,12 @@ def _where(where: Breakdown | None) -> Iterator[tuple[str, tuple[str, ...], list
         )
         for kind in where.environments
     ]
-    yield "Where the force error is: by what an atom is bonded to", _OF_KINDS, kinds
+    yield "Share of the squared error by what an atom is bonded to", _OF_KINDS, kinds
     worst: list[tuple[str, ...]] = [
-        (one.structure, f"{100 * one.share:.1f} %", one.worst_atom, f"{one.error:.2f}", f"{one.force:.2f}")
+        (f"{100 * one.share:.1f} %", one.worst_atom, f"{one.error:.2f}", f"{one.force:.2f}", one.structure)
         for one in where.structures
     ]
-    yield "Where the force error is: by structure", _OF_STRUCTURES, worst
+    yield "Share of the squared error by structure", _OF_STRUCTURES, worst
 
 
 def _rows(metrics: Mapping[str, Metric]) -> Iterator[tuple[str, ...]]:

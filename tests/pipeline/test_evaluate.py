@@ -302,7 +302,7 @@ def test_where_the_error_is_comes_on_request(call, tmp_path, form):
         assert content["environments"][0]["bonded_to"] == "H H"
         assert content["structures"][0]["share"] == 1.0
     else:
-        assert "share of the squared error" in " ".join(out.split())
+        assert "Share of the squared error by structure" in " ".join(out.split())
         assert "100.0 %" in out
 
 
