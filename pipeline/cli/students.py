@@ -251,10 +251,12 @@ def visualize(
     """Show structures in PyMOL: every hydrogen, the forces of teacher and student as arrows, the error as colour."""
     from hydrogate.checks.comparison import Comparison
     from hydrogate.pipeline import visualize as show
+    from hydrogate.pipeline.artifacts import refuse_unwritable
     from hydrogate.pipeline.evaluate import of_split
     from hydrogate.pipeline.formats import parse_keys, read
     from hydrogate.pipeline.params import load_params
 
+    refuse_unwritable(output / "index.json")
     own = reference is None
     split = load_params().validate_.split if own and split is None else split
     labels = of_split(read(reference or Path("data/labelled.h5"), input_format, units, parse_keys(keys)), split)

@@ -134,6 +134,7 @@ def test_the_command(labelled, predicted, tmp_path, monkeypatch, call):
         (("--rows", "3000"), "the rows 0 to"),
         (("--rows", ""), "expected whole numbers"),
         (("--worst-error", "inf"), "--worst-error"),
+        (("-o", "labelled.h5"), "nothing can be written in"),
     ):
         status, _, err = visualize(*options)
         assert status == 2
