@@ -172,7 +172,8 @@ class Columns:
 
 
 def _scaled(values: NDArray[Any], factor: float) -> NDArray[np.float32]:
-    return (values.astype(np.float64) * factor).reshape(-1, 3).astype(np.float32)
+    with np.errstate(over="ignore"):  # infinite, which whoever uses it names
+        return (values.astype(np.float64) * factor).reshape(-1, 3).astype(np.float32)
 
 
 def charge_of(source: str, where: str, named: Named) -> int:
@@ -183,7 +184,8 @@ def charge_of(source: str, where: str, named: Named) -> int:
     UnreadableData
         It is no whole number.
     """
-    return _whole(source, where, named, "a whole number", -np.iinfo(np.int16).max)
+    most = np.iinfo(np.int16).max
+    return _whole(source, where, named, f"a whole number from {-most} to {most}", -most)
 
 
 def multiplicity_of(source: str, where: str, named: Named) -> int:
@@ -201,7 +203,8 @@ def _whole(source: str, where: str, named: Named, expected: str, least: int) -> 
     values = plain(named.value)
     value = float(values.item()) if values.size == 1 and values.dtype.kind in "fiu" else float("nan")
     if not least <= value <= np.iinfo(np.int16).max or not value.is_integer():
-        raise UnreadableData(f"{source}: {where}: {named.key} is {named.value!r}, expected {expected}")
+        given = values.item() if values.size == 1 else named.value
+        raise UnreadableData(f"{source}: {where}: {named.key} is {given!r}, expected {expected}")
     return int(value)
 
 

@@ -6,14 +6,44 @@ JUnit XML and Data Docs are no dependency and no output of a stage: Data Docs ho
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from hydrogate.checks.bounds import Override, resolve_bounds
+from hydrogate.checks.declared import BadParams
 from hydrogate.checks.findings import Report
 from hydrogate.checks.render.junit import junit_xml
 from hydrogate.pipeline.hdf5 import written_whole
 
 DATA_DOCS = Path("reports/data-docs")
+
+
+def refuse_unwritable(path: Path, *sources: Path) -> None:
+    """Raise unless a file ``path`` can be written, before hours are spent on what goes into it.
+
+    Parameters
+    ----------
+    path : Path
+    *sources : Path
+        What it is made of, and may not replace.
+
+    Raises
+    ------
+    BadParams
+        It is a folder, or one of ``sources``, or nothing can be written where it would lie.
+    """
+    if path.is_dir():
+        raise BadParams(f"{path}: a folder, where a file is asked for; name a file in it")
+    if path.exists() and any(source.exists() and path.samefile(source) for source in sources):
+        raise BadParams(f"{path}: would replace the file that it is made of; name another one")
+    folder = next(one for one in path.absolute().parents if one.exists() or one.is_symlink())
+    try:
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise BadParams(
+            f"{path}: nothing can be written in {folder} ({error.strerror}); name another place, or mend that one"
+        ) from error
 
 
 def write_text(path: Path, text: str, *, errors: str = "strict") -> None:

@@ -90,7 +90,7 @@ def write_decision(decision: Decision, root: Path = Path()) -> None:
 def _params(path: Path) -> tuple[Params | None, list[Blocker]]:
     try:
         return load_params(path), []
-    except BadParams as error:
+    except (BadParams, OSError) as error:
         # Decided all the same: the last good decision must not stand beside parameters that cannot be read.
         return None, [Blocker(str(error), SHOW_PARAMS)]
 
@@ -213,8 +213,11 @@ def stale_stages(root: Path) -> list[Stale]:
         with Repo(str(root)) as repo:
             status = repo.status()
             made = {str(out) for out in repo.index.outs if not out.metric}
+            staged = bool(repo.index.stages)
     except DvcException as error:
         return [Stale("", f"DVC cannot tell what has changed: {error}")]
+    if not staged:
+        return [Stale("", "DVC cannot tell what has changed: it finds no stage, no dvc.yaml")]
     found = []
     for stage, entries in status.items():
         changes = [change for entry in entries for change in _changes(entry, made)]

@@ -47,9 +47,10 @@ def run(
     molecules = data.subset(np.sort(random.choice(own, min(count, len(own)), replace=False)))
     moved = [_rattled(molecules.positions[molecules.atoms_of(row)], sigma, random) for row in range(len(molecules))]
     geometries = replace(molecules, positions=np.concatenate(moved).astype(np.float32), _cache={})
-    labelled, predicted = (
+    # The student first: what it was not taught is refused before the teacher's minutes.
+    predicted, labelled = (
         predict_dataset(geometries, potential, identity, batch_size=32, task=str(identity["name"]))
-        for potential, identity in ((teacher, {"name": "label"}), (student, {"name": "predict"}))
+        for potential, identity in ((student, {"name": "predict"}), (teacher, {"name": "label"}))
     )
     assert labelled.forces is not None
     if len(unlabelled := labelled.structure_of_atom[~np.isfinite(labelled.forces).all(axis=1)]):

@@ -89,7 +89,7 @@ def of_split(reference: Dataset, split: str | None) -> Dataset:
         return reference
     found = reference.subset(np.flatnonzero(reference.split == split))
     if not len(found):
-        known = [str(name) or "unnamed" for name in np.unique(reference.split.astype(str))]
+        known = [str(name) or "'' (of no split)" for name in np.unique(reference.split.astype(str))]
         raise BadParams(f"--split {split}: the reference holds no structure of it{did_you_mean(split, known)}")
     return found
 
@@ -99,17 +99,23 @@ def _unseen(data: Dataset, training: Dataset) -> NDArray[np.int64]:
     learned = training.subset(np.flatnonzero(training.split != "test"))
     if not len(learned):
         raise ValueError(f"nothing was learned from {training!r}: it holds no structure, or none but of split test")
+    skeleton_of: dict[str, str] = {}
     for name, one in (("reference", data), ("training data", learned)):
         if untold := int((one.smiles == "").sum()):
             raise ValueError(
                 f"which molecules were learned from is told by SMILES: {untold} of {len(one)} structures of the {name} "
                 "say none"
             )
+        for row, smiles in enumerate(one.smiles):
+            try:
+                skeleton_of[smiles] = skeleton_key(smiles)
+            except ValueError as error:
+                raise ValueError(f"{one.name(row)} of the {name}: {error}") from error
     # A tautomer's canonical form takes milliseconds and leaves the skeleton as it is.
-    skeletons = set(map(skeleton_key, learned.smiles))
-    alike = np.array([skeleton_key(smiles) in skeletons for smiles in data.smiles])
-    among = set(map(skeleton_key, data.smiles[alike]))
-    molecules = {molecule_key(smiles) for smiles in learned.smiles if skeleton_key(smiles) in among}
+    skeletons = {skeleton_of[smiles] for smiles in learned.smiles}
+    alike = np.array([skeleton_of[smiles] in skeletons for smiles in data.smiles])
+    among = {skeleton_of[smiles] for smiles in data.smiles[alike]}
+    molecules = {molecule_key(smiles) for smiles in learned.smiles if skeleton_of[smiles] in among}
     alike[alike] = [molecule_key(smiles) in molecules for smiles in data.smiles[alike]]
     if alike.all():
         raise ValueError(f"all {len(data)} structures of the reference are of molecules that were learned from")

@@ -70,7 +70,7 @@ def run(
         link=_page_of_this_run(os.environ),
     )
     compared = _compared(root, found, declared, unreadable) if found is not None else None
-    text = (root / PARAMS).read_text(encoding="utf-8", errors="replace") if (root / PARAMS).exists() else ""
+    text = (root / PARAMS).read_text(encoding="utf-8", errors="replace") if (root / PARAMS).is_file() else ""
     changes = compared.changes if compared is not None else ()
     return pull_request_markdown(state, compared), annotations(decision, state.reports, changes, text)
 
@@ -107,12 +107,13 @@ def _reports(root: Path) -> Iterator[Report]:
 
 
 def _plots(pipeline: Mapping[str, Any]) -> Iterator[str]:
-    """The plots that ``dvc.yaml`` declares."""
-    stages = pipeline.get("stages") or {}
-    blocks = [*(stage.get("plots") for stage in stages.values() if isinstance(stage, Mapping)), pipeline.get("plots")]
-    for block in blocks:
-        for entry in block or ():
-            yield entry if isinstance(entry, str) else next(iter(entry))
+    """The plots that ``dvc.yaml`` declares; DVC names what else may stand there."""
+    stages = pipeline.get("stages")
+    holders = [*(stages.values() if isinstance(stages, Mapping) else ()), pipeline]
+    blocks = [holder.get("plots") for holder in holders if isinstance(holder, Mapping)]
+    for entry in (entry for block in blocks if isinstance(block, list) for entry in block):
+        if entry and isinstance(entry, str | Mapping):
+            yield entry if isinstance(entry, str) else str(next(iter(entry)))
 
 
 def _page_of_this_run(environment: Mapping[str, str]) -> str:

@@ -61,7 +61,7 @@ def gather(root: Path, decision: Decision, reports: Sequence[Report]) -> Content
         bands=params.milestones if params else (),
         reports=reports,
         metrics={k: m for name in ("validation", "md") for k, m in _metrics(root / f"metrics/{name}.json")},
-        curves=dict(_curves(root / CURVES)),
+        curves=dict(_curves(root / CURVES, absent)),
         data=labelled if labelled is not None else _data(root / "data/structures.h5", absent),
         held_out=reference,
         predicted=predicted,
@@ -111,7 +111,10 @@ def _metrics(path: Path) -> Iterator[tuple[str, Metric]]:
                 continue  # the same
 
 
-def _curves(folder: Path) -> Iterator[tuple[str, list[float]]]:
+def _curves(folder: Path, absent: list[str]) -> Iterator[tuple[str, list[float]]]:
     for path in sorted(folder.glob("*.tsv")):
-        with path.open(encoding="utf-8", newline="") as file:
-            yield path.stem, [float(row[path.stem]) for row in csv.DictReader(file, delimiter="\t")]
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                yield path.stem, [float(row[path.stem]) for row in csv.DictReader(file, delimiter="\t")]
+        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+            absent.append(f"{CURVES / path.name}: no curve ({error!r}); train again")

@@ -13,11 +13,12 @@ from pathlib import Path
 from hydrogate.checks.findings import Report, Verdict
 from hydrogate.checks.milestones import Decision
 from hydrogate.pipeline import check, decide, report
-from hydrogate.pipeline.artifacts import write_data_docs, write_junit, write_text
+from hydrogate.pipeline.artifacts import refuse_unwritable, write_data_docs, write_junit, write_text
 from hydrogate.pipeline.guard import read_report
 from hydrogate.pipeline.hdf5 import UnreadableFile
 from hydrogate.pipeline.params import load_params
 from hydrogate.pipeline.report_html import write_html
+from hydrogate.pipeline.revision import find_base
 
 NEEDED = {
     "structures": ("structures.h5",),
@@ -70,8 +71,11 @@ def run(root: Path, folder: Path, base: str | None = None) -> Review:
     Raises
     ------
     BadParams, UnreadableFile
-        The parameters, the base or a data file that is here cannot be used.
+        The parameters, the base, ``folder`` or a data file that is here cannot be used.
     """
+    refuse_unwritable(folder / "report.md")
+    if base is not None:
+        find_base(root, base)
     params = load_params(root / "params.yaml")
     overrides = check.overrides_of(params)
     reports, told = [], []

@@ -103,11 +103,15 @@ def declaration_of(root: Path) -> Declaration:
     BadParams
         A file is no YAML mapping.
     """
-    texts = {
-        name: (root / name).read_text(encoding="utf-8") if (root / name).exists() else None
-        for name in (DEFAULTS, PARAMS, PIPELINE)
-    }
+    texts = {name: _text(root, name) for name in (DEFAULTS, PARAMS, PIPELINE)}
     return _declaration(texts, "", _installed_defaults())
+
+
+def _text(root: Path, name: str) -> str | None:
+    try:
+        return (root / name).read_text(encoding="utf-8") if (root / name).exists() else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadParams(f"{name}: not readable as YAML: {error}") from error
 
 
 def declaration_at(root: Path, base: Base) -> tuple[Declaration, tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """The command ``hydrogate``. Exit status 0 (holds), 1 (a contract or gate refuses), 2 (input or call unusable)."""
 
 import sys
+from io import TextIOWrapper
 
 # Importing these modules declares their commands, in the order of the help.
 from hydrogate.pipeline.cli import checking, data, students, deciding  # isort: skip
@@ -13,6 +14,9 @@ COMMANDS = (checking, data, students, deciding)
 
 def main() -> None:
     """Run the command that the command line names."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # what its encoding lacks, an Å or a byte of a name, ends no command
+            stream.reconfigure(errors="backslashreplace")
 
     def call() -> int:
         try:

@@ -1,6 +1,7 @@
 """What the commands share: the application, their common options, how results are printed."""
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
@@ -68,7 +69,8 @@ def print_as(
     """Print a result in the form that was asked for; the others are not made."""
     match output_format:
         case OutputFormat.JSON:
-            print(json.dumps(content(), indent=2, ensure_ascii=False, allow_nan=False))
+            plain = not (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
+            print(json.dumps(content(), indent=2, ensure_ascii=plain, allow_nan=False))
         case OutputFormat.MARKDOWN:
             print(markdown(), end="")
         case OutputFormat.TEXT:

@@ -26,11 +26,16 @@ def sample(
     count: Annotated[int, typer.Option(min=1, help="Molecules to make.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Equal seed, equal file.")] = 0,
     output: Annotated[Path | None, typer.Option(help="Default: samples/sample-COUNT-SEED.sdf.gz.")] = None,
+    force: Force = False,
 ) -> None:
     """Write drug-like molecules as a generative model does: 3-D heavy atoms, hydrogen implicit, gzipped SDF."""
+    from hydrogate.pipeline.artifacts import refuse_unwritable
     from hydrogate.pipeline.sample import write_sample
 
+    if output and output.exists() and not force:
+        raise BadParams(f"{output}: exists already; name another file, or overwrite it with --force")
     path = output or Path("samples") / f"sample-{count}-{seed}.sdf.gz"
+    refuse_unwritable(path)
     write_sample(path, count, seed)
     print(path)
 
@@ -111,12 +116,14 @@ def profile(
     keys: Keys = None,
 ) -> None:
     """Propose bounds from trusted data for `hydrogate check --params`: 0 written, 1 the data break what no data may."""
+    from hydrogate.pipeline.artifacts import refuse_unwritable
     from hydrogate.pipeline.formats import parse_keys, read_all
     from hydrogate.pipeline.profile import write_profile
 
     contracts = ("structures", "labels") if contract is Proposed.BOTH else (contract.value,)
     if output.exists() and not force:
         raise BadParams(f"{output}: exists already; name another file with -o, or overwrite it with --force")
+    refuse_unwritable(output, *paths)
     overrides = declared_overrides(None)
     data = read_all(paths, input_format, units, parse_keys(keys))
     for line in write_profile(data, output, contracts, ", ".join(map(str, paths)), shipped, overrides, margin):
@@ -138,11 +145,13 @@ def spoil(
 ) -> None:
     """Write a copy of a data set to which an accident has happened: to test a contract, a reader or a training."""
     from hydrogate.pipeline import predict
+    from hydrogate.pipeline.artifacts import refuse_unwritable
     from hydrogate.pipeline.evaluate import of_split
     from hydrogate.pipeline.formats import parse_keys, read
     from hydrogate.pipeline.spoil import spoilt
 
     predict.refuse_output(output, force)
+    refuse_unwritable(output, path)
     found, count = spoilt(of_split(read(path, input_format, units, parse_keys(keys)), split), accident, share, seed)
     predict.write_predictions(found, output)
     print(f"{output}: {found!r}; {accident} struck {count} structures")

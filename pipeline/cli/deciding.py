@@ -54,9 +54,11 @@ def report(
             raise BadParams("--post FILE posts a report that is there; write one first, without --post")
         print(post_comment(post, os.environ))
         return
-    from hydrogate.pipeline.artifacts import write_text
+    from hydrogate.pipeline.artifacts import refuse_unwritable, write_text
     from hydrogate.pipeline.report import run
 
+    if output is not None:
+        refuse_unwritable(output)
     text, marks = run(base=base)
     if output is None:
         print(text, end="")

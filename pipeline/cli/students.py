@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from hydrogate.checks.declared import BadParams
+from hydrogate.checks.findings import ContractViolation
 from hydrogate.pipeline.cli.app import (
     Force,
     Format,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 Student: TypeAlias = Annotated[Path, typer.Option(help="The trained student.")]
 STUDENT = Path("data/student.safetensors")
+MOST_STEPS = 10**8  # of one molecule: days
 
 
 @app.command(epilog="Example: hydrogate evaluate --reference labels.extxyz --predicted student.extxyz --format json")
@@ -62,8 +64,7 @@ def evaluate(
         for itself, own_units, own_keys in zip(says, (None, predicted_units), (None, predicted_keys), strict=True)
     ]
     data = [read(path, form, *own) for path, form, own in zip((reference, predicted), formats, declared, strict=True)]
-    of_training = (None, {}) if training and format_of(training, None) == "hdf5" else (units, parse_keys(keys))
-    learned = read(training, None, *of_training) if training else None
+    learned = _learned(training, units, keys) if training else None
     found = evaluation.run(evaluation.of_split(data[0], split), data[1], floor=floor, where=where, training=learned)
     title = f"{predicted} against {reference}, angles from {floor:g} eV/Å"
     for note in found.notes if output_format is OutputFormat.JSON else ():
@@ -74,6 +75,16 @@ def evaluate(
         lambda: metrics_markdown(found.metrics, title, found.notes, found.where),
         lambda: metrics_text(found.metrics, title, found.notes, found.where),
     )
+
+
+def _learned(path: Path, units: str | None, keys: str | None) -> "Dataset":
+    """The structures of ``path``; their molecules alone are asked for, so no label of theirs need be found."""
+    from hydrogate.checks.keys import NONE
+    from hydrogate.pipeline.formats import format_of, parse_keys, read
+
+    if format_of(path) in ("hdf5", "sdf"):
+        return read(path)
+    return read(path, None, units, parse_keys(keys) | dict.fromkeys(("energy", "forces", "charge", "spin"), NONE))
 
 
 def _whole_molecules(path: Path, input_format: str | None, units: str | None, keys: str | None) -> "Dataset":
@@ -113,13 +124,26 @@ def predict(
     input_format: InputFormat = None,
     keys: Keys = None,
 ) -> None:
-    """Write energies (eV) and forces (eV/Å) of structures as a trained student predicts them."""
+    """Write energies (eV) and forces (eV/Å) as a trained student predicts them: 0 all finite, 1 not, 2 unusable."""
+    import numpy as np
+
     from hydrogate.pipeline import predict as stage
+    from hydrogate.pipeline.artifacts import refuse_unwritable
 
     stage.refuse_output(output, force)
+    refuse_unwritable(output, path)
     predicted = stage.run(_whole_molecules(path, input_format, units, keys), student, batch_size)
     stage.write_predictions(predicted, output)
     print(f"{output}: {predicted!r}")
+    assert predicted.energy is not None
+    assert predicted.forces is not None
+    lost = predicted.structure_of_atom[~np.isfinite(predicted.forces).all(axis=1)]
+    lost = np.union1d(lost, np.flatnonzero(~np.isfinite(predicted.energy)))
+    if len(lost):
+        raise ContractViolation(
+            f"{output}: energy or forces of {len(lost)} of {len(predicted)} structures are not finite, the first "
+            f"{predicted.name(int(lost[0]))}: look at the structures, or at the student {student}"
+        )
 
 
 @app.command(epilog="Example: hydrogate md new.sdf -o new.traj --count 5 --nve-ps 1")
@@ -150,6 +174,7 @@ def md(
 
     from hydrogate.pipeline import md as stage
     from hydrogate.pipeline import trajectories
+    from hydrogate.pipeline.artifacts import refuse_unwritable
     from hydrogate.pipeline.predict import student_identity
     from hydrogate.pipeline.simulate import student_potential, teacher_potential
 
@@ -159,13 +184,21 @@ def md(
     given |= {"warm_up_ps": warm_up_ps, "nve_ps": nve_ps, "seed": seed}
     protocol = stage.declared({name: value for name, value in given.items() if value is not None})
     if output is None:
+        _refuse_unreadable(path)
         frame_fs = None if time_step is None else time_step * (interval or 1)
         found = stage.judged(trajectories.read_trajectories(path, frame_fs), protocol, str(path))
     else:
         trajectories.refuse_output(output, force)
+        refuse_unwritable(output, path)
+        steps = (protocol.warm_up_ps + protocol.nve_ps) * 1000.0 / protocol.time_step_fs
+        if steps > MOST_STEPS:
+            raise BadParams(
+                f"--warm-up-ps and --nve-ps take {steps:g} steps of {protocol.time_step_fs:g} fs, at most "
+                f"{MOST_STEPS:g} are run: shorten them, or lengthen --time-step"
+            )
         data = _whole_molecules(path, input_format, units, keys)
         rows = stage.chosen(data, protocol.count, protocol.seed, split)
-        if teacher:
+        if teacher is not None:
             identity, make = stage.teacher_identity(teacher), partial(teacher_potential, teacher)
         else:
             stage.refuse_untaught(student, data, rows)
@@ -182,6 +215,18 @@ def md(
         raise typer.Exit(REFUSED)
 
 
+def _refuse_unreadable(path: Path) -> None:
+    """Raise where ASE's readers of trajectories would wait, or read on beyond the end of the file."""
+    from hydrogate.pipeline.formats import refuse_no_file
+    from hydrogate.pipeline.formats.ase_files import refuse_impossible_counts
+
+    if path.is_dir():  # a bundle of ASE's
+        return
+    refuse_no_file(path)
+    if path.suffix in (".xyz", ".extxyz"):
+        refuse_impossible_counts(path)
+
+
 @app.command(epilog="Example: hydrogate visualize -o reports/pymol --count 5 --choose worst")
 def visualize(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to; made where it is missing.")],
@@ -196,7 +241,7 @@ def visualize(
     count: Annotated[int, typer.Option(min=1, help="Structures, each of another molecule.")] = 50,
     rows: Annotated[str | None, typer.Option(help="These rows of the predictions instead, from 0: 3,17.")] = None,
     scale: Annotated[float, typer.Option(min=0.01, max=10.0, help="Length of the arrows, Å per eV/Å.")] = 0.3,
-    worst_error: Annotated[float, typer.Option(min=0.001, help="Force error shown in full red, eV/Å.")] = 0.5,
+    worst_error: Annotated[float, typer.Option(min=0.001, max=1e3, help="Force error shown in full red, eV/Å.")] = 0.5,
     pictures: Annotated[bool, typer.Option(help="Render PNGs too, where PyMOL is installed.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice.")] = 0,
     units: Units = None,
@@ -206,15 +251,17 @@ def visualize(
     """Show structures in PyMOL: every hydrogen, the forces of teacher and student as arrows, the error as colour."""
     from hydrogate.checks.comparison import Comparison
     from hydrogate.pipeline import visualize as show
+    from hydrogate.pipeline.artifacts import refuse_unwritable
     from hydrogate.pipeline.evaluate import of_split
     from hydrogate.pipeline.formats import parse_keys, read
     from hydrogate.pipeline.params import load_params
 
+    refuse_unwritable(output / "index.json")
     own = reference is None
     split = load_params().validate_.split if own and split is None else split
     labels = of_split(read(reference or Path("data/labelled.h5"), input_format, units, parse_keys(keys)), split)
     comparison = Comparison.of(labels, read(predicted, input_format, units, parse_keys(keys)))
-    found = show.named(rows, len(labels)) if rows else show.chosen(labels, comparison, choose, count, seed)
+    found = show.chosen(labels, comparison, choose, count, seed) if rows is None else show.named(rows, len(labels))
     scripts = show.run(labels, comparison, found, output, scale=scale, worst=worst_error)
     print(f"{output}: {len(scripts)} structures, index.json; open one with: pymol {scripts[0]}")
     if pictures:

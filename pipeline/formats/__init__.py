@@ -35,6 +35,7 @@ __all__ = [
     "read",
     "read_all",
     "reader",
+    "refuse_no_file",
     "units_of",
 ]
 MODULES = (ase_files, npz, own, spice)
@@ -114,12 +115,7 @@ def format_of(path: Path, input_format: str | None = None) -> str:
     UnreadableFile
         It is no file but a folder, a pipe or a device, or an HDF5 file that cannot be looked through.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file")
-    if path.is_dir():
-        raise UnreadableFile(f"{path}: a folder, where one file is asked for; name a file in it")
-    if not path.is_file():
-        raise UnreadableFile(f"{path}: a pipe or a device, which cannot be read twice; write it to a file first")
+    refuse_no_file(path)
     if input_format is not None and input_format not in FORMATS:
         raise BadParams(f"--input-format {input_format!r} is unknown{did_you_mean(input_format, FORMATS)}")
     name = path.name.lower()
@@ -129,6 +125,24 @@ def format_of(path: Path, input_format: str | None = None) -> str:
     if chosen in ("hdf5", "spice"):
         refuse_deadly(path)
     return "spice" if chosen == "hdf5" and not input_format and spice.has_molecules(path) else chosen
+
+
+def refuse_no_file(path: Path) -> None:
+    """Raise unless ``path`` is a file.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is nothing.
+    UnreadableFile
+        It is a folder, a pipe or a device.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    if path.is_dir():
+        raise UnreadableFile(f"{path}: a folder, where one file is asked for; name a file in it")
+    if not path.is_file():
+        raise UnreadableFile(f"{path}: a pipe or a device, which cannot be read twice; write it to a file first")
 
 
 def units_of(path: Path, input_format: str | None = None, unit_system: str | None = None) -> str:

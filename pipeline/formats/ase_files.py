@@ -89,7 +89,7 @@ def _named_faults(items: Iterable[Frame], path: Path, what: str) -> Iterator[Fra
 def _extxyz_frames(path: Path, options: ReadOptions) -> "Iterator[Atoms]":
     from ase.io.extxyz import read_xyz
 
-    _refuse_impossible_counts(path)
+    refuse_impossible_counts(path)
     with path.open(encoding="utf-8") as file:
         if options.keys.get("forces") != NONE:
             _refuse_undeclared_columns(file, path)
@@ -103,8 +103,14 @@ def _extxyz_frames(path: Path, options: ReadOptions) -> "Iterator[Atoms]":
             )
 
 
-def _refuse_impossible_counts(path: Path) -> None:
-    """A frame that claims more atoms than there are bytes left: ASE would go on reading lines beyond the end."""
+def refuse_impossible_counts(path: Path) -> None:
+    """A frame that claims more atoms than there are bytes left: ASE would go on reading lines beyond the end.
+
+    Raises
+    ------
+    UnreadableFile
+        Or it declares thousands of columns, for which ASE makes room at once.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
         while (head := file.readline()).strip().isdigit():

@@ -1,5 +1,6 @@
 """`hydrogate check --junit FILE --data-docs DIR`."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from ase.io import write
 from junitparser import Failure, JUnitXml
 from typer.testing import CliRunner
 
+from hydrogate.checks.declared import BadParams
+from hydrogate.pipeline.artifacts import refuse_unwritable
 from hydrogate.pipeline.cli import app
 
 
@@ -37,3 +40,44 @@ def test_data_docs_are_written_below_the_contract(frames: Path) -> None:
     assert CliRunner().invoke(app, ["check", "bare.extxyz", "--profile", "small", "--data-docs", "docs"]).exit_code == 1
     assert sorted(path.name for path in Path("docs/structures").iterdir()) == ["expectations.html", "index.html"]
     assert "Failed" in Path("docs/structures/index.html").read_text()
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file, a folder, a link to nowhere and one to the file."""
+    monkeypatch.chdir(tmp_path)
+    Path("read.h5").write_text("x")
+    Path("folder.h5").mkdir()
+    Path("link").symlink_to("nowhere")
+    Path("other.h5").symlink_to("read.h5")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("folder.h5", "folder.h5: a folder, where a file is asked for"),
+        ("read.h5", "read.h5: would replace the file that it is made of"),
+        ("other.h5", "other.h5: would replace the file that it is made of"),
+        ("read.h5/new/out.h5", "nothing can be written in .*read.h5 .Not a directory."),
+        ("link/out.h5", "nothing can be written in .*link .No such file or directory."),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(places: Path, path: str, why: str) -> None:
+    with pytest.raises(BadParams, match=why):
+        refuse_unwritable(Path(path), Path("gone.h5"), Path("read.h5"))
+    assert sorted(one.name for one in places.iterdir()) == ["folder.h5", "link", "other.h5", "read.h5"]
+
+
+def test_a_read_only_place_is_refused_before_any_work(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(dir: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(dir))
+
+    monkeypatch.setattr("hydrogate.pipeline.artifacts.TemporaryFile", refused)
+    with pytest.raises(BadParams, match=r"nothing can be written in .*Permission denied"):
+        refuse_unwritable(Path("out.h5"))
+
+
+def test_a_place_that_is_not_there_yet_is_no_fault(places: Path) -> None:
+    refuse_unwritable(Path("new/folder/out.h5"), Path("read.h5"))
+    assert not Path("new").exists()

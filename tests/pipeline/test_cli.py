@@ -1,6 +1,7 @@
 """The command line as a user meets it: exit status 0 holds, 1 refuses, 2 unusable, and no traceback."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -324,3 +325,15 @@ def test_a_reader_that_goes_away_is_no_fault(good: Path) -> None:
     ) as process:
         process.stdout.close()
         assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("output_format", ["text", "json"])
+def test_an_encoding_that_lacks_a_letter_changes_no_verdict(bad: Path, output_format: str) -> None:
+    command = [Path(sys.executable).with_name("hydrogate"), "check", bad, "--contract", "labels"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    result = subprocess.run(
+        [*command, "--format", output_format], capture_output=True, text=True, check=False, env=environment
+    )
+    assert (result.returncode, result.stderr) == (1, "")
+    assert "eV/" in result.stdout
+    assert output_format == "text" or not json.loads(result.stdout)["holds"]

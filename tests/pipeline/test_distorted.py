@@ -69,3 +69,11 @@ def test_a_geometry_without_a_label_is_refused_by_name(data):
 def test_no_molecules_are_no_result(data):
     with pytest.raises(ValueError, match="no molecule to distort"):
         run(data.subset(np.array([], dtype=np.int64)), spring, spring, 0.1, 10, 0)
+
+
+def test_the_student_is_asked_before_the_teacher_s_minutes(data):
+    def untaught(structures):
+        raise ValueError("was taught no carbon")
+
+    with pytest.raises(ValueError, match="was taught no carbon"):
+        run(data, untaught, lambda structures: pytest.fail("the teacher was asked"), 0.1, 10, 0)

@@ -10,6 +10,8 @@ from ase import Atoms
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
+from rdkit import Chem
+from rdkit.Chem import rdDistGeom
 
 from hydrogate.checks.dataset import concatenate
 from hydrogate.pipeline.hdf5 import write_dataset
@@ -347,3 +349,36 @@ def test_whom_it_was_taught_is_told_by_smiles_or_not_at_all(call):
     ):
         status, out, err = call(reference, "r.h5", "--training", training)
         assert (status, out) == (2, "") and said in err, err
+
+
+def test_of_the_training_data_molecules_alone_are_asked_for(metrics):
+    """Whatever its labels are called, and where it has none."""
+    frames, ours, theirs = structures(), forces_of(structures()), forces_of(structures(), 1)
+    for name, forces in (("r", ours), ("p", theirs)):
+        for atoms, force in zip(frames, forces, strict=True):
+            atoms.arrays["F"] = force
+        for atoms, smiles in zip(frames, SMILES, strict=True):
+            atoms.info["smiles"] = smiles
+        write(f"{name}.extxyz", frames, format="extxyz")
+    write_extxyz("t.extxyz", frames[:1], ours[:1], smiles=["CO"])
+    methane = Chem.AddHs(Chem.MolFromSmiles("C"))
+    rdDistGeom.EmbedMolecule(methane, randomSeed=1)
+    Chem.MolToMolFile(methane, "t.sdf")
+    declared = ("--keys", "forces=F", "--units", "kcal/mol,angstrom")
+    for training in ("t.extxyz", "t.sdf"):
+        assert metrics("r.extxyz", "p.extxyz", "--training", training, *declared)["n_structures"]["value"] == 3
+
+
+def test_a_smiles_that_names_no_molecule_is_named(call):
+    frames, forces = structures(), forces_of(structures())
+    write_own("r.h5", frames, forces, smiles=list(SMILES))
+    write_own("t.h5", frames, forces, smiles=["C", "((", "N", "O"])
+    status, _, err = call("r.h5", "r.h5", "--training", "t.h5")
+    assert status == 2
+    assert "structure 1 (" in err and "of the training data: SMILES '(('" in err
+
+
+def test_structures_of_no_split_are_called_so(call):
+    write_extxyz("r.extxyz", structures(), forces_of(structures()))
+    status, _, err = call("r.extxyz", "r.extxyz", "--split", "test")
+    assert status == 2 and "known: '' (of no split)" in err

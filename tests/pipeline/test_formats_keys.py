@@ -153,7 +153,7 @@ def test_labels_missing_in_some_frames(few_atoms: list[Atoms], few: Dataset, wri
         ("forces", np.zeros((9, 2)), r"frame 3: forces is float64 of shape \(1, 9, 2\), expected numbers of shape"),
         ("forces", np.zeros(9), r"frame 3: forces is float64 of shape \(1, 9\)"),
         ("charge", 0.37, "frame 3: charge is 0.37, expected a whole number"),
-        ("charge", 1e9, "frame 3: charge is 1000000000.0, expected a whole number"),
+        ("charge", 1e9, "frame 3: charge is 1000000000.0, expected a whole number from -32767 to 32767"),
         ("charge", True, "frame 3: charge is True, expected a whole number"),
         ("spin", "singlet", r"frame 3: spin is 'singlet', expected the multiplicity 2S \+ 1"),
         ("spin", 0, r"frame 3: spin is 0, expected the multiplicity 2S \+ 1"),
@@ -171,6 +171,14 @@ def test_values_of_another_form(key: str, value: object, words: str, few_atoms: 
     few_atoms[3].info[key] = value
     with pytest.raises(UnreadableData, match=words):
         read(written(few_atoms, ".traj"))
+
+
+def test_what_no_single_precision_holds_is_infinite_and_no_warning(few_atoms: list[Atoms], written: Written) -> None:
+    few_atoms[0].positions[1] = 1e300
+    assert np.isinf(read(written(few_atoms, ".extxyz")).positions[1]).all()
+    few_atoms[0].info["charge"] = 99999
+    with pytest.raises(UnreadableData, match="charge is 99999, expected a whole number from -32767 to 32767"):
+        read(written(few_atoms, ".extxyz"))
 
 
 def test_numbers_and_positions_of_frames_have_no_key(few_atoms: list[Atoms], written: Written) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ase.build import molecule
 from ase.io import read, write
 from rdkit import Chem
 from rdkit.Chem import AllChem
@@ -70,6 +71,8 @@ def test_it_reads_and_writes_extxyz(call, student: Student, few: Dataset, tmp_pa
     [
         (("some.h5", "-o", "out.csv"), "out.csv: the suffix '.csv' says no format; known: .h5"),
         (("some.h5", "-o", "some.h5"), "some.h5: exists already"),
+        (("some.h5", "-o", "some.h5", "--force"), "some.h5: would replace the file that it is made of"),
+        (("some.h5", "-o", "some.h5/out.h5"), "nothing can be written in"),
         (("some.h5", "-o", "out.h5", "--student", "gone.safetensors"), "gone.safetensors: no such file"),
         (("some.h5", "-o", "out.h5", "--student", "some.h5"), "some.h5: not a student file"),
         (("none.h5", "-o", "out.h5"), "no structure to predict"),
@@ -92,3 +95,14 @@ def test_what_cannot_be_predicted_is_refused(
     assert result.status == 2
     assert why in result.err
     assert not (tmp_path / "out.h5").exists()
+
+
+def test_what_is_not_finite_is_written_and_named(call, student: Student, tmp_path: Path) -> None:
+    with torch.no_grad():
+        student.reference_energies[6] = torch.nan
+    save_student(student, tmp_path / "broken.safetensors", {})
+    write(tmp_path / "three.extxyz", [molecule(name) for name in ("H2O", "CH4", "NH3")])
+    result = call("three.extxyz", "-o", "out.h5", "--student", "broken.safetensors")
+    assert result.status == 1
+    assert "energy or forces of 1 of 3 structures are not finite, the first structure 1 (CH4, " in result.err
+    assert len(read_dataset(tmp_path / "out.h5")) == 3

@@ -160,9 +160,13 @@ def test_a_base_from_before_the_declarations(project: Path) -> None:
     assert "Nothing loosened" not in text
 
 
-@pytest.mark.parametrize("content", ["a: [", "- 1\n", "\x00"])
-def test_declarations_that_cannot_be_read_are_an_alarm(project: Path, content: str) -> None:
-    (project / "params.yaml").write_text(content)
+@pytest.mark.parametrize("content", [b"a: [", b"- 1\n", b"\x00", b"# \xe9\n", None])
+def test_declarations_that_cannot_be_read_are_an_alarm(project: Path, content: bytes | None) -> None:
+    if content is None:
+        (project / "params.yaml").unlink()
+        (project / "params.yaml").mkdir()
+    else:
+        (project / "params.yaml").write_bytes(content)
     text, _ = run(project, "main")
     assert "**blocked**" in text
     assert "**Not compared**: params.yaml\\: " in text and "nothing can be said of its bounds" in text
@@ -188,6 +192,12 @@ def test_a_dvc_yaml_that_dvc_refuses_is_an_alarm(project: Path) -> None:
     assert "**blocked**" in text
     assert "metrics of this branch\\: DVC\\: YAMLValidationError" in text
     assert "**stage removed** `dvc.yaml stages.guard_labels`" in text
+
+
+@pytest.mark.parametrize("content", ["stages: [1]\n", "plots: 5\n", "plots: [3, {}]\nstages: {a: {plots: b}}\n"])
+def test_plots_that_are_none_are_no_fault_of_the_program(project: Path, content: str) -> None:
+    (project / "dvc.yaml").write_text(content)
+    assert "**blocked**" in run(project)[0]
 
 
 def outside_git(project: Path) -> str:

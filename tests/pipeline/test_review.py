@@ -2,9 +2,10 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -171,3 +172,26 @@ def test_half_a_surrogate_pair_is_written(clone: Path) -> None:
     path.write_text(path.read_text().replace('"profile": "druglike"', '"profile": "\\ud800"'))
     write_html(clone, clone / "report.html")
     assert "Profile ?" in (clone / "report.html").read_text()
+
+
+@pytest.mark.parametrize("content", ["step\tother\n1\t2\n", "step\tloss\n1\n", "step\tloss\n1\tx\n"])
+def test_a_curve_that_is_none_is_named(clone: Path, content: str) -> None:
+    curve = clone / "plots/training/plots/metrics/loss.tsv"
+    curve.parent.mkdir(parents=True)
+    curve.write_text(content)
+    write_html(clone, clone / "page.html")
+    assert "plots/training/plots/metrics/loss.tsv: no curve (" in (clone / "page.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["--output", "params.yaml"], "nothing can be written in"), (["--base", "mian"], "no git repository here")],
+)
+def test_what_cannot_be_reported_is_said_before_anything_is_judged(
+    clone: Path, call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+) -> None:
+    monkeypatch.setattr(review_module, "load_params", lambda path: pytest.fail("something was judged"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(clone.parent))
+    result = call("review", *arguments)
+    assert result.status == 2
+    assert said in result.err

@@ -106,3 +106,14 @@ def test_a_plain_file_holds_what_the_gzipped_one_holds(tmp_path: Path) -> None:
     write_sample(tmp_path / "a.sdf", 2, progress=False)
     write_sample(tmp_path / "a.sdf.gz", 2, progress=False)
     assert (tmp_path / "a.sdf").read_bytes() == gzip.decompress((tmp_path / "a.sdf.gz").read_bytes())
+
+
+def test_what_cannot_be_written_is_refused_before_any_molecule_is_made(call, tmp_path: Path) -> None:
+    (tmp_path / "mine.sdf").write_text("of somebody")
+    for path, said in (("mine.sdf", "exists already"), ("mine.sdf/new.sdf", "nothing can be written in")):
+        result = call("sample", "--count", "1", "--output", path)
+        assert (result.status, result.out) == (2, "")
+        assert said in result.err
+    assert (tmp_path / "mine.sdf").read_text() == "of somebody"
+    assert call("sample", "--count", "1", "--output", "mine.sdf", "--force").status == 0
+    assert "$$$$" in (tmp_path / "mine.sdf").read_text()

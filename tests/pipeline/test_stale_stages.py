@@ -91,6 +91,7 @@ def _edit(path, old, new):
         (lambda root: _edit(root / "dvc.yaml", "mkdir -p", "mkdir  -p"), "stage make: changed command"),
         (lambda root: _edit(root / "params.yaml", "seed: 0\n\nvalidate", "seed: 1\n\nvalidate"), "train.seed modified"),
         (lambda root: (root / "dvc.yaml").write_text("stages: ["), "DVC cannot tell what has changed"),
+        (lambda root: (root / "dvc.yaml").unlink(), "DVC cannot tell what has changed: it finds no stage"),
         (lambda root: shutil.rmtree(root / ".dvc"), "DVC cannot tell what has changed"),
     ],
 )

@@ -1,6 +1,7 @@
 """Other people's trajectories: what ``hydrogate md --judge`` says of them."""
 
 import json
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -76,6 +77,9 @@ def test_molecules_in_one_file_are_told_apart(tmp_path: Path) -> None:
         ("none.traj", None, "no such file"),
         ("torn.traj", b"- of Ulm nonsense", "torn.traj: not readable as a trajectory"),
         ("empty.extxyz", b"", "empty.extxyz:"),
+        # ASE would read on beyond the end of the file, or make room for all columns.
+        ("many.xyz", b"1000000000000\n\nH 0 0 0\n", "many.xyz: a frame claims 1000000000000 atoms"),
+        ("wide.extxyz", b"1\nProperties=species:S:1:pos:R:3:x:R:1000000000\nH 0 0 0\n", "1000000000 columns an atom"),
     ],
 )
 def test_an_unusable_trajectory_is_refused(
@@ -87,3 +91,10 @@ def test_an_unusable_trajectory_is_refused(
     assert result.status == 2
     assert why in result.err
     assert "Traceback" not in result.err
+
+
+def test_a_pipe_is_refused_and_not_waited_for(judge: Callable[..., Any], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.traj")
+    result = judge("pipe.traj")
+    assert result.status == 2
+    assert "pipe.traj: a pipe or a device" in result.err

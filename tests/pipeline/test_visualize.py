@@ -130,6 +130,12 @@ def test_the_command(labelled, predicted, tmp_path, monkeypatch, call):
     assert "3 structures" in out
     assert "PyMOL is not installed" in out
     assert len(list((tmp_path / "out").glob("*.pml"))) == 3
-    status, _, err = visualize("--rows", "3000")
-    assert status == 2
-    assert "the rows 0 to" in err
+    for options, said in (
+        (("--rows", "3000"), "the rows 0 to"),
+        (("--rows", ""), "expected whole numbers"),
+        (("--worst-error", "inf"), "--worst-error"),
+        (("-o", "labelled.h5"), "nothing can be written in"),
+    ):
+        status, _, err = visualize(*options)
+        assert status == 2
+        assert said in err
