@@ -6,7 +6,7 @@ from typing import Annotated, NamedTuple, Self
 import numpy as np
 from ase import Atoms, units
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hydrogate.checks.bootstrap import LEVEL, Floats
 from hydrogate.checks.declared import Section
@@ -18,6 +18,7 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # enough of them for a standard error with eight degrees of freedom.
 BLOCKS = 10
 FRAMES_PER_BLOCK = 2
+MOST_STEPS = 10**8  # of one molecule: days
 
 
 class StabilityLimits(Section):
@@ -73,6 +74,15 @@ class MdProtocol(Section):
     interval: Annotated[int, Field(gt=0)] = 20
     seed: Annotated[int, Field(ge=0)] = 0
     limits: StabilityLimits = StabilityLimits()
+
+    @model_validator(mode="after")
+    def _comes_to_an_end(self) -> Self:
+        steps = (self.warm_up_ps + self.nve_ps) * 1000.0 / self.time_step_fs
+        if steps > MOST_STEPS:
+            raise ValueError(
+                f"warm_up_ps and nve_ps take {steps:g} steps of {self.time_step_fs:g} fs, at most {MOST_STEPS:g}"
+            )
+        return self
 
     @property
     def steps(self) -> tuple[int, int, int]:

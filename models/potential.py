@@ -6,6 +6,7 @@ compiled graph (`hydrogate.models.compiled`), which only training uses, because 
 
 import copy
 import json
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -310,6 +311,8 @@ def read_about(path: Path) -> dict[str, Any]:
 
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file; `dvc repro train` makes a student")
+    if not path.is_file():
+        raise UnreadableStudent(f"{path}: a folder, a pipe or a device, where a student file is asked for")
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {})["hydrogate"])
@@ -342,9 +345,9 @@ def load_student(path: Path) -> Student:
 
     about = read_about(path)
     try:
-        support = Support(**{name: tuple(values) for name, values in about["support"].items()})
+        support = Support(**{name: tuple(map(operator.index, values)) for name, values in about["support"].items()})
         student = make_student(about["student"], about["size"], support)
         student.load_state_dict(load_file(path))
-    except (UnknownName, TypeError, AttributeError, RuntimeError) as error:
+    except (UnknownName, TypeError, AttributeError, RuntimeError, ValueError, IndexError) as error:
         raise UnreadableStudent(f"{path}: {error}; train the student again") from error
     return student.eval()

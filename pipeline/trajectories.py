@@ -102,7 +102,7 @@ def read_trajectories(path: Path, frame_fs: float | None = None) -> list[Traject
     frames = _read(path)
     if not frames:
         raise UnreadableData(f"{path}: holds no frames")
-    groups = groupby(frames, key=lambda atoms: (atoms.info.get("molecule"), atoms.numbers.tobytes()))
+    groups = groupby(frames, key=lambda atoms: (str(atoms.info.get("molecule")), atoms.numbers.tobytes()))
     return [_trajectory(path, index, list(group), frame_fs) for index, (_, group) in enumerate(groups)]
 
 
@@ -110,7 +110,7 @@ def _read(path: Path) -> list[Atoms]:
     from ase.io import read
 
     try:
-        found = read(path, index=":")
+        found = read(path, index=":", do_not_split_by_at_sign=True)
     # A damaged file makes ASE raise anything: KeyError, struct.error, AttributeError, AssertionError, …
     except Exception as error:
         raise UnreadableFile(f"{path}: not readable as a trajectory: {type(error).__name__}: {error}") from error
@@ -126,8 +126,11 @@ def _trajectory(path: Path, index: int, frames: list[Atoms], frame_fs: float | N
         raise UnreadableData(f"{path}: {name} has no frames to judge, or no atoms")
     stated = [atoms.info.get("time_ps") for atoms in frames]
     time: Floats | None = None
-    if None not in stated:
-        time = np.array(stated, dtype=np.float64)
+    if all(one is not None for one in stated):
+        try:
+            time = np.array(stated, dtype=np.float64).reshape(len(frames))
+        except ValueError as error:
+            raise UnreadableData(f"{path}: {name}: time_ps is no number: {error}") from error
     elif frame_fs is not None:
         time = np.arange(len(frames), dtype=np.float64) * (frame_fs * 1e-3)
     results = [getattr(atoms.calc, "results", {}) for atoms in frames]

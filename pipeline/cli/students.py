@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 Student: TypeAlias = Annotated[Path, typer.Option(help="The trained student.")]
 STUDENT = Path("data/student.safetensors")
-MOST_STEPS = 10**8  # of one molecule: days
 
 
 @app.command(epilog="Example: hydrogate evaluate --reference labels.extxyz --predicted student.extxyz --format json")
@@ -190,12 +189,6 @@ def md(
     else:
         trajectories.refuse_output(output, force)
         refuse_unwritable(output, path)
-        steps = (protocol.warm_up_ps + protocol.nve_ps) * 1000.0 / protocol.time_step_fs
-        if steps > MOST_STEPS:
-            raise BadParams(
-                f"--warm-up-ps and --nve-ps take {steps:g} steps of {protocol.time_step_fs:g} fs, at most "
-                f"{MOST_STEPS:g} are run: shorten them, or lengthen --time-step"
-            )
         data = _whole_molecules(path, input_format, units, keys)
         rows = stage.chosen(data, protocol.count, protocol.seed, split)
         if teacher is not None:

@@ -297,9 +297,22 @@ def test_files_that_are_no_student(variants: dict[str, Student], tmp_path: Path)
         ('{"schema_version": 1, "student": "painn"}', "missing"),
         ('{"schema_version": 1, "student": "pain", ' + rest, "did you mean 'painn'"),
         ('{"schema_version": 1, "student": "painn", ' + rest, "Missing"),
+        ('{"schema_version": 1, "student": "painn", ' + rest.replace("[1]", "[9999]"), "student.safetensors: "),
+        ('{"schema_version": 1, "student": "painn", ' + rest.replace("[1]", '"H"'), "student.safetensors: "),
+        (
+            '{"schema_version": 1, "student": "painn", ' + rest.replace("{}", '{"features": -1}', 1),
+            "student.safetensors: ",
+        ),
     ):
         save_file({"a": torch.ones(1)}, path, metadata={"hydrogate": about})
         with pytest.raises(UnreadableStudent, match=why):
+            load_student(path)
+
+
+def test_a_pipe_is_no_student_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    for path in (tmp_path / "pipe.safetensors", tmp_path):
+        with pytest.raises(UnreadableStudent, match="a folder, a pipe or a device"):
             load_student(path)
 
 

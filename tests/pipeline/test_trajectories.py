@@ -14,6 +14,7 @@ from ase.calculators.emt import EMT
 from ase.io import write
 from ase.md.verlet import VelocityVerlet
 
+from hydrogate.checks.dataset import UnreadableData
 from hydrogate.pipeline.trajectories import read_trajectories
 
 
@@ -91,6 +92,21 @@ def test_an_unusable_trajectory_is_refused(
     assert result.status == 2
     assert why in result.err
     assert "Traceback" not in result.err
+
+
+def test_an_at_sign_belongs_to_the_name(tmp_path: Path) -> None:
+    write(tmp_path / "run@300K.traj", [molecule("H2O")] * 3)
+    assert len(read_trajectories(tmp_path / "run@300K.traj")) == 1
+
+
+@pytest.mark.parametrize("stated", ["soon", [0.0, 1.0]])
+def test_a_time_that_is_no_number_is_named(tmp_path: Path, stated: object) -> None:
+    frames = [molecule("H2O") for _ in range(3)]
+    for atoms in frames:
+        atoms.info["time_ps"] = stated
+    write(tmp_path / "odd.traj", frames)
+    with pytest.raises(UnreadableData, match=r"odd\.traj: .* time_ps is no number"):
+        read_trajectories(tmp_path / "odd.traj")
 
 
 def test_a_pipe_is_refused_and_not_waited_for(judge: Callable[..., Any], tmp_path: Path) -> None:
