@@ -38,7 +38,7 @@ MEASURED_ELSEWHERE = {
 }
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 # How much narrower an interval is whose one end alone must hold at the same level, if the figure is normal.
-_ONE_SIDED = NormalDist().inv_cdf(LEVEL) / NormalDist().inv_cdf((1 + LEVEL) / 2)
+ONE_SIDED = NormalDist().inv_cdf(LEVEL) / NormalDist().inv_cdf((1 + LEVEL) / 2)
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -264,7 +264,7 @@ def _interval(gate: Gate, metric: Metric, value: float) -> tuple[float | None, f
         return value, value
     if metric.low is None or metric.high is None or not gate.one_sided:
         return metric.low, metric.high
-    return value - _ONE_SIDED * (value - metric.low), value + _ONE_SIDED * (metric.high - value)
+    return value - ONE_SIDED * (value - metric.low), value + ONE_SIDED * (metric.high - value)
 
 
 def molecules_to_decide(gate: Gate, metric: Metric) -> int | None:
@@ -277,7 +277,7 @@ def molecules_to_decide(gate: Gate, metric: Metric) -> int | None:
     """
     if metric.value is None or not gate.confidence:
         return None
-    scale = _ONE_SIDED if gate.one_sided else 1.0
+    scale = ONE_SIDED if gate.one_sided else 1.0
     if gate.tolerance:
         # To fail, the interval leaves the threshold; to pass, the tolerated one; the value may allow for both.
         ways = [gate.edges] if not gate.good(metric.value) else []

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from hydrogate.checks.gates import ONE_SIDED
 from hydrogate.checks.render.dimers import dimers_markdown
 from hydrogate.pipeline.study import load_study, table
 
@@ -32,6 +33,13 @@ _ATOMS = {
     **{f"H on {element}": f"force_rmse_H_on_{element}" for element in ("C", "N", "O")},
     "H of hydrogen bonds inside a molecule": "force_rmse_H_bonding",
 }
+_FURTHER = {
+    "force_rmse": "force RMSE, eV/Å",
+    "force_rmse_C": "C",
+    "force_rmse_O": "O",
+    "oxygen_over_carbon": "O over C, less 1",
+    "oxygen_over_carbon_relative": "the same, each over its forces",
+}
 _BINS = ("0_to_100", "100_to_300", "300_to_500", "500_to_1000", "1000_to_3000", "3000_up")
 
 
@@ -48,7 +56,16 @@ def reduced(report: Mapping[str, Any]) -> dict[str, Any]:
     composition = {key: value for key, value in then["composition"].items() if key not in named}
     where = {part: then["where"][part][:most] for part, most in (("environments", 15), ("structures", 5))}
     dimers = {"summary": then["dimers"]["summary"]}
-    return {**report, "runs": runs, "then": {**then, "composition": composition, "where": where, "dimers": dimers}}
+    further = {
+        run: {"metrics": {name: found["metrics"][name] for name in _FURTHER}}
+        for run, found in report["further"].items()
+    }
+    return {
+        **report,
+        "runs": runs,
+        "further": further,
+        "then": {**then, "composition": composition, "where": where, "dimers": dimers},
+    }
 
 
 def with_tables(page: str, results: Mapping[str, Any]) -> str:
@@ -132,6 +149,16 @@ def _strained(results: Mapping[str, Any]) -> str:
     return _markdown(headings, rows)
 
 
+def _further(results: Mapping[str, Any]) -> str:
+    """Students on further molecules; the gate on oxygen over carbon asks the upper end, one-sided."""
+    rows = []
+    for run, found in results["further"].items():
+        ratio = found["metrics"]["oxygen_over_carbon"]
+        end = ratio["value"] + ONE_SIDED * (ratio["high"] - ratio["value"])
+        rows.append((f"`{run}`", *(_cell(found["metrics"][name]) for name in _FURTHER), f"{end:.3f}"))
+    return _markdown(("", *_FURTHER.values(), "its end for the gate, ≤ 0.20"), rows)
+
+
 def _distorted(results: Mapping[str, Any]) -> str:
     metrics = ("force_rmse", "force_rmse_relative", "force_mae", "angular_error_mean_deg")
     rows = (
@@ -179,6 +206,7 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "control": _control,
     "environments": _environments,
     "strained": _strained,
+    "further": _further,
     "distorted": _distorted,
     "dimers": _dimers,
     "species": _species,

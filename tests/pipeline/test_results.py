@@ -1,11 +1,12 @@
 """The pages on the milestone say what its figures are, and the tables name a run that is missing."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from hydrogate.pipeline.pages import OF_RESULTS, RESULTS
+from hydrogate.pipeline.pages import OF_RESULTS, RESULTS, main
 from hydrogate.pipeline.results import TABLES, reduced, with_tables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,6 +41,7 @@ def report():
     return {
         "study": "milestone",
         "runs": [{"setting": name, "seed": 0, "params": {}, "metrics": metrics(name)} for name in settings],
+        "further": {"complete-0": {"metrics": metrics("complete")["validation"]}},
         "then": {
             "distorted-0.1": {"metrics": distorted},
             "dimers": {"summary": [row]},
@@ -82,6 +84,9 @@ def test_the_prose_says_what_the_tables_say(pages, published):
     seeds = [run["metrics"] for run in published["runs"] if run["setting"] == "complete"]
     stable = [run["md"]["md_stability"]["value"] for run in seeds]
     gaps = [f"{100 * run['validation']['oxygen_over_carbon']['value']:.0f}" for run in seeds[1:]]
+    further = [published["further"][f"complete-{seed}"]["metrics"]["oxygen_over_carbon"] for seed in range(3)]
+    values = [f"{100 * one['value']:.0f}" for one in further]
+    ends = [f"{100 * (one['value'] + 1.645 / 1.960 * (one['high'] - one['value'])):.1f}" for one in further]
     text = " ".join(pages["results.md"].split())
     for sentence in (
         f"{100 * complete['hydrogen_fraction']['value']:.0f} % of the held-out atoms",
@@ -92,6 +97,7 @@ def test_the_prose_says_what_the_tables_say(pages, published):
         f"{torn} of 20 molecules fall apart",
         f"with {stable.count(1.0)} of {len(stable)} seeds all 20",
         f"{20 * (1 - min(stable)):.0f} of the 20 falls apart",
+        f"it is {', '.join(values[:2])} and {values[2]} %, with upper ends of {', '.join(ends[:2])} and {ends[2]} %",
         f"with the other seeds {' and '.join(gaps)} %",
     ):
         assert sentence in text
@@ -125,6 +131,10 @@ def test_tables_hold_each_figure_with_its_interval(report):
     assert "| C | " in TABLES["control"](kept)
     assert TABLES["control"](kept).splitlines()[-1].endswith("| 0.125 (0.100 to 0.150) |")
     assert "| 0.1 | 0.125 (0.100 to 0.150) |" in TABLES["distorted"](kept)
+    found = kept["further"]["complete-0"]["metrics"]["oxygen_over_carbon"]
+    end = found["value"] + 1.645 / 1.960 * (found["high"] - found["value"])
+    assert "| `complete-0` | 0.125 (0.100 to 0.150) | " in TABLES["further"](kept)
+    assert TABLES["further"](kept).endswith(f" | {end:.3f} |")
     assert "| hydrogen bonds | 1.0 | 7 | -500.0 |" in TABLES["dimers"](kept)
     assert "| 3000 and more | " in TABLES["bins"](kept)
     assert "| complete-scaffold | 0.125 |" in TABLES["runs"](kept)
@@ -134,6 +144,19 @@ def test_tables_hold_each_figure_with_its_interval(report):
     assert TABLES["strained"](kept).splitlines()[-1] == "| 5 | 23.7% | C | 13.2 | 47.0 |"
     assert "lost" not in kept["then"]["composition"]
     assert all("findings" not in run["metrics"]["structures"] for run in kept["runs"])
+
+
+def test_the_report_and_what_was_asked_further_become_the_figures(report, tmp_path, monkeypatch):
+    (tmp_path / "docs").mkdir()
+    shutil.copy(ROOT / "docs/contracts.md", tmp_path / "docs")
+    for page in OF_RESULTS:
+        (tmp_path / page).write_text("<!-- table further -->\n<!-- end -->\n")
+    (tmp_path / "more.json").write_text(json.dumps(report.pop("further")["complete-0"]))
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    monkeypatch.chdir(tmp_path)
+    assert main(["--milestone", "report.json", "--further", "complete-0=more.json"]) == 0
+    assert set(json.loads(RESULTS.read_text("utf-8"))["further"]) == {"complete-0"}
+    assert all("| `complete-0` |" in page.read_text("utf-8") for page in OF_RESULTS)
 
 
 def test_what_is_between_the_marks_is_rendered_anew(report):
