@@ -9,6 +9,7 @@ interrupted goes on where it was, and what is in the report is not run again.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import shlex
@@ -33,6 +34,7 @@ from hydrogate.pipeline.stage import stage_exit_status
 STUDIES = Path(__file__).parent / "studies"
 REPORTS = Path("reports/studies")
 CLONES = Path(".studies")
+SAMPLER = ("sample.py", "known_drugs.smi")  # what a sample depends on beside its count and seed
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 Changes = dict[str, str | bool | int | float]
 
@@ -255,7 +257,8 @@ def _prepare(clone: Path, root: Path, commit: str, sample: Sample | None) -> Non
     if sample is None:
         return
     file = Path("samples") / f"sample-{sample.count}-{sample.seed}.sdf.gz"
-    made = _kept(root, clone.name) / file  # a killed `dvc exp run` takes the one in the clone away
+    sampler = hashlib.sha256(b"".join(Path(__file__).with_name(name).read_bytes() for name in SAMPLER)).hexdigest()[:16]
+    made = _kept(root, clone.name) / sampler / file  # a killed `dvc exp run` takes the one in the clone away
     if not made.exists():
         write_sample(made, sample.count, sample.seed)
     shutil.copyfile(made, clone / file)

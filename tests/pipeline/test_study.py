@@ -107,6 +107,9 @@ def test_a_sample_that_a_killed_experiment_took_away_is_not_made_again(project, 
         assert file.exists()
         file.unlink()
     assert len(made) == 1
+    monkeypatch.setattr(study, "SAMPLER", ("sample.py",))  # as if the sampler were another
+    study.run("small", of_three, (2,), {})
+    assert len(made) == 2
 
 
 def test_a_column_may_be_what_a_check_observed():
