@@ -184,7 +184,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def fuzz(session: nox.Session) -> None:
-    """Coverage-guided fuzzing of a reader: `-- sdf 20m`, `-- hdf5`, `-- extxyz`, `-- yaml`, …; needs Linux."""
+    """Coverage-guided fuzzing of a reader: `-- sdf 20m`, `-- hdf5`, `-- params`, `-- student`, …; needs Linux."""
     _project(session)
     _run(session, "python", "-m", "pip", "install", "--quiet", "-e", ".[fuzz]")
     _run(session, "python", "tests/fuzz_readers.py", *session.posargs)

@@ -6,16 +6,32 @@ that made it is kept as ``crash-…`` in the folder it was started in.
 
 import sys
 import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import atheris
 
 with atheris.instrument_imports(include=["hydrogate", "ase.io", "ase.db", "h5py"]):
     from hydrogate.checks.dataset import UnreadableData
-    from hydrogate.checks.declared import BadParams, load_yaml
+    from hydrogate.checks.declared import BadParams
+    from hydrogate.models.potential import UnreadableStudent, load_student
     from hydrogate.pipeline.formats import FORMATS, read
+    from hydrogate.pipeline.guard import read_report
+    from hydrogate.pipeline.measured import judged, read_metrics
+    from hydrogate.pipeline.params import load_params
 
-SUFFIX = {name: item.suffixes[0] for name, item in FORMATS.items() if item.suffixes} | {"yaml": ".yaml"}
+PARAMS = load_params(Path(__file__).resolve().parents[1] / "params.yaml")
+# What opens each kind of file, in a folder of its own, and what the file is called there.
+MOUTHS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    name: (f"input{(*item.suffixes, '.h5')[0]}", partial(read, input_format=name)) for name, item in FORMATS.items()
+} | {
+    "params": ("params.yaml", load_params),
+    "student": ("student.safetensors", load_student),
+    "findings": ("labels.json", lambda path: read_report("labels", path.parent)),
+    "metrics": ("metrics/validation.json", lambda path: judged(PARAMS, read_metrics(path.parents[1])[0])),
+}
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 SLOWEST, MEMORY = 20, 4096  # s and MB for one input
 
@@ -23,20 +39,17 @@ SLOWEST, MEMORY = 20, 4096  # s and MB for one input
 def main() -> None:
     """Fuzz the reader that is named for as long as is said; of files named behind it the fuzzer learns the format."""
     kind, duration, *seeds = [*sys.argv[1:], "sdf", "20m"][: max(2, len(sys.argv) - 1)]
-    if kind not in SUFFIX:
-        sys.exit(f"{kind}: no reader; known: {', '.join(SUFFIX)}")
+    if kind not in MOUTHS:
+        sys.exit(f"{kind}: no reader; known: {', '.join(MOUTHS)}")
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
-    path = folder / f"input{SUFFIX[kind]}"
+    name, opened = MOUTHS[kind]
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
 
     def one(content: bytes) -> None:
         path.write_bytes(content)
-        try:
-            if kind == "yaml":
-                load_yaml(path)
-            else:
-                read(path, kind)
-        except (BadParams, UnreadableData):
-            return
+        with suppress(BadParams, UnreadableData, UnreadableStudent):
+            opened(path)
 
     corpus = folder / "corpus"
     corpus.mkdir()
