@@ -4,10 +4,12 @@ A reader may read what it is given or refuse it with the errors that it declares
 that made it is kept as ``crash-…`` in the folder it was started in.
 """
 
+import hashlib
+import os
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -48,8 +50,15 @@ def main() -> None:
 
     def one(content: bytes) -> None:
         path.write_bytes(content)
-        with suppress(BadParams, UnreadableData, UnreadableStudent):
+        try:
             opened(path)
+        except (BadParams, UnreadableData, UnreadableStudent):
+            return
+        except Exception:
+            # Left to atheris, the interpreter is taken down first, and the input may be lost.
+            traceback.print_exc()
+            Path(f"crash-{hashlib.sha256(content).hexdigest()[:16]}").write_bytes(content)
+            os._exit(1)
 
     corpus = folder / "corpus"
     corpus.mkdir()

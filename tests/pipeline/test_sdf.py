@@ -140,6 +140,7 @@ BAD_RECORDS = {
     "no atoms": ("\n\n\n  0  0  0  0  0  0  0  0  0  0999 V2000\nM  END\n", "readable", "without atoms"),
     "empty": ("\n", "readable", "empty record"),
     "counts": (edited(ETHANOL, 3, " abc  2  0  0  0  0  0  0  0  0999 V2000"), "readable", "unparsable record"),
+    "cut counts": (edited(ETHANOL, 3, "1 0  2  0  0  0  0  0  0  0999 V2000"), "readable", "unparsable record"),
 }  # fmt: skip
 
 
