@@ -158,8 +158,9 @@ def read_record(text: str, source: str, index: int, elements: frozenset[str] | N
 def _too_large(text: str) -> str:
     """Why RDKit is not asked about a record, by the atoms and bonds that it declares; empty where it is."""
     for found in _COUNTS.findall(text.replace("-\nM  V30 ", "")):
-        # What is no number, "1 0", RDKit refuses itself.
-        atoms, bonds = (int(count) if count.strip().isdigit() else 0 for count in (found[:2] if found[0] else found[2:]))
+        # What is no number, "1 0", RDKit refuses itself; of V3000 and V2000 one is not there.
+        counts = [int(count) if count.strip().isdigit() else 0 for count in found]
+        atoms, bonds = max(counts[:2], counts[2:])
         if atoms > MOST_ATOMS or bonds - atoms >= MOST_RINGS:
             most = f"at most {MOST_ATOMS} atoms and {MOST_RINGS} rings are read"
             return f"a record of {atoms} atoms and {bonds} bonds; {most}"
