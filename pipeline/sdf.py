@@ -131,8 +131,8 @@ def read_record(text: str, source: str, index: int, elements: frozenset[str] | N
             return aside("readable", source, index, "record without atoms")
         try:
             Chem.SanitizeMol(mol)
-        except (Chem.MolSanitizeException, ValueError) as error:
-            return aside("sanitizes", source, index, f"fails sanitization: {error}")
+        except (Chem.MolSanitizeException, ValueError, RuntimeError) as error:
+            return aside("sanitizes", source, index, f"fails sanitization: {_reason(str(error).splitlines())}")
         if unknown := _unknown_elements(mol, elements):
             return aside("known_elements", source, index, f"elements outside regenerate.elements: {', '.join(unknown)}")
         if flat := _why_not_3d(mol, text):
@@ -193,7 +193,7 @@ def rdkit_log() -> Iterator[list[str]]:
 
 def _reason(log: Sequence[str]) -> str:
     """What RDKit said, but where in itself: that differs from one machine, and run, to the next."""
-    said = takewhile(lambda line: not line.startswith("Violation occurred"), log)
+    said = takewhile(lambda line: not line.startswith("Violation occurred"), map(str.strip, log))
     return "; ".join(line for line in said if line.strip("*")) or "RDKit gives no reason"
 
 

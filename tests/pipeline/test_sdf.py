@@ -134,6 +134,11 @@ BAD_RECORDS = {
     "nan": (with_coordinates(ETHANOL, "       nan"), "readable", "Cannot process coordinates"),
     "v3000 nan": (re.sub(r" C \S+ \S+ \S+ ", " C nan nan nan ", V3000), "has_3d", "not finite"),
     "valence": (ISOBUTANE.replace("2  3  1  0", "2  3  3  0"), "sanitizes", "Explicit valence for atom # 1 C"),
+    "valence of 999": (
+        re.sub(r"( O .{14}) {2}0", r"\g<1>999", ETHANOL),
+        "sanitizes",
+        "fails sanitization: Pre-condition Violation; getValence",
+    ),
     "element": (block("C[Si](C)(C)C"), "known_elements", "Si"),
     "dummy": (edited(ETHANOL, 6, ETHANOL.split("\n")[6].replace(" O ", " * ")), "known_elements", "*"),
     "truncated": (ETHANOL[: len(ETHANOL) // 2], "readable", "truncated record"),
