@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 MAX_TAUTOMERS = 1000
 # Bond orders of a molecule of 60 heavy atoms take a few hundred assignments; broken ones would take for ever.
 MAX_ASSIGNMENTS = 20_000
+# Letters of one SMILES: some 5,000 atoms; a canonical order takes RDKit the square of their number, here a second.
+MOST_LETTERS = 10_000
 
 
 @contextmanager
@@ -37,21 +39,41 @@ def expected_hydrogens_of_smiles(smiles: str) -> int:
     Raises
     ------
     ValueError
-        RDKit cannot read it.
+        RDKit cannot read it, it is empty, or a bond has no order.
+    """
+    with _quiet():
+        mol = _molecule(smiles)
+    if reason := bond_without_order(mol):
+        raise ValueError(f"SMILES {smiles!r}: {reason}")
+    explicit = sum(atom.GetAtomicNum() == 1 for atom in mol.GetAtoms())
+    return explicit + sum(int(atom.GetTotalNumHs()) for atom in mol.GetAtoms())
+
+
+def bond_without_order(mol: "Chem.Mol") -> str:
+    """Which bond of ``mol``, sanitized, leaves open how many hydrogens there are; empty where none does.
+
+    A query (any bond, single or double), an order that is not given, an aromatic bond outside a ring: RDKit takes them
+    for no bond or for one and a half.
     """
     from rdkit import Chem
 
-    with _quiet():
-        mol = Chem.MolFromSmiles(smiles)
-    if mol is None:
-        raise ValueError(f"SMILES {smiles!r} cannot be read by RDKit")
-    explicit = sum(atom.GetAtomicNum() == 1 for atom in mol.GetAtoms())
-    return explicit + sum(int(atom.GetTotalNumHs()) for atom in mol.GetAtoms())
+    for bond in mol.GetBonds():
+        kind = bond.GetBondType()
+        if bond.HasQuery() or kind == Chem.BondType.UNSPECIFIED:
+            what = "no order"
+        elif kind == Chem.BondType.AROMATIC and not bond.IsInRing():
+            what = "an aromatic order outside a ring"
+        else:
+            continue
+        return f"the bond of atoms {bond.GetBeginAtomIdx()} and {bond.GetEndAtomIdx()} has {what}"
+    return ""
 
 
 def _molecule(smiles: str) -> "Chem.Mol":
     from rdkit import Chem
 
+    if len(smiles) > MOST_LETTERS:
+        raise ValueError(f"a SMILES of {len(smiles)} letters; at most {MOST_LETTERS} are read")
     mol = Chem.MolFromSmiles(smiles)
     if mol is None or not mol.GetNumAtoms():
         raise ValueError(f"SMILES {smiles!r} names no molecule that RDKit can read")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from ase import Atoms
 
+from hydrogate.checks.chemistry import bond_without_order
 from hydrogate.checks.dataset import Dataset, Quarantined, concatenate
 from hydrogate.checks.input import SETTING_ASIDE, InputCounts
 from hydrogate.checks.rules import RULES
@@ -131,15 +132,18 @@ def read_record(text: str, source: str, index: int, elements: frozenset[str] | N
             return aside("readable", source, index, "record without atoms")
         try:
             Chem.SanitizeMol(mol)
+            if undecided := bond_without_order(mol):
+                return aside("sanitizes", source, index, f"its hydrogens cannot be counted: {undecided}")
+            if unknown := _unknown_elements(mol, elements):
+                outside = f"elements outside regenerate.elements: {', '.join(unknown)}"
+                return aside("known_elements", source, index, outside)
+            if flat := _why_not_3d(mol, text):
+                return aside("has_3d", source, index, flat)
+            Chem.AssignStereochemistryFrom3D(mol)
+            smiles = Chem.MolToSmiles(Chem.RemoveHs(mol))
+            inchikey = MolToInchiKey(mol)  # type: ignore[no-untyped-call]
         except (Chem.MolSanitizeException, ValueError, RuntimeError) as error:
             return aside("sanitizes", source, index, f"fails sanitization: {_reason(str(error).splitlines())}")
-        if unknown := _unknown_elements(mol, elements):
-            return aside("known_elements", source, index, f"elements outside regenerate.elements: {', '.join(unknown)}")
-        if flat := _why_not_3d(mol, text):
-            return aside("has_3d", source, index, flat)
-        Chem.AssignStereochemistryFrom3D(mol)
-        smiles = Chem.MolToSmiles(Chem.RemoveHs(mol))
-        inchikey = MolToInchiKey(mol)  # type: ignore[no-untyped-call]
     explicit = sum(atom.GetAtomicNum() == 1 for atom in mol.GetAtoms())
     radicals = sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms())
     return Molecule(

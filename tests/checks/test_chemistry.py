@@ -1,5 +1,7 @@
 """What a SMILES says of hydrogens, molecules, bonds and likeness, and what is no SMILES."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -31,6 +33,22 @@ def test_what_is_no_smiles_is_named() -> None:
             read("C1CC")
     with pytest.raises(ValueError, match="SMILES 'C1CC' cannot be read by RDKit"):
         nearest_similarities(["C"], ["C1CC"])
+
+
+@pytest.mark.parametrize(
+    ("smiles", "said"),
+    [("CC~O", "atoms 1 and 2 has no order"), ("CC:O", "atoms 1 and 2 has an aromatic order outside a ring")],
+)
+def test_hydrogens_are_not_counted_where_a_bond_has_no_order(smiles: str, said: str) -> None:
+    with pytest.raises(ValueError, match=f"SMILES '{smiles}': the bond of {said}"):
+        expected_hydrogens_of_smiles(smiles)
+
+
+@pytest.mark.parametrize("read", [expected_hydrogens_of_smiles, molecule_key, skeleton_key])
+def test_a_smiles_that_would_take_minutes_is_not_read(read: Callable[[str], object]) -> None:
+    read("C" * 200)
+    with pytest.raises(ValueError, match="a SMILES of 10001 letters; at most 10000 are read"):
+        read("C" * 10001)
 
 
 @pytest.mark.parametrize(

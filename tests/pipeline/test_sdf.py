@@ -135,10 +135,14 @@ BAD_RECORDS = {
     "v3000 nan": (re.sub(r" C \S+ \S+ \S+ ", " C nan nan nan ", V3000), "has_3d", "not finite"),
     "valence": (ISOBUTANE.replace("2  3  1  0", "2  3  3  0"), "sanitizes", "Explicit valence for atom # 1 C"),
     "valence of 999": (
-        re.sub(r"( O .{14}) {2}0", r"\g<1>999", ETHANOL),
+        re.sub(r"( O .{15}) {2}0", r"\g<1>999", ETHANOL),
         "sanitizes",
         "fails sanitization: Pre-condition Violation; getValence",
     ),
+    **{
+        f"bond of type {kind}": (ETHANOL.replace("  2  3  1", f"  2  3  {kind}"), "sanitizes", f"2 has {what}")
+        for kind, what in {0: "no order", 4: "an aromatic order outside a ring", 5: "no order", 8: "no order"}.items()
+    },
     "element": (block("C[Si](C)(C)C"), "known_elements", "Si"),
     "dummy": (edited(ETHANOL, 6, ETHANOL.split("\n")[6].replace(" O ", " * ")), "known_elements", "*"),
     "truncated": (ETHANOL[: len(ETHANOL) // 2], "readable", "truncated record"),
