@@ -121,7 +121,7 @@ class Dataset:
     charges: NDArray[np.float32] | None = None
     partner: NDArray[np.int64] | None = None
     first: int = 0
-    _cache: dict[str, Any] = field(default_factory=dict, repr=False)
+    _cache: dict[str, Any] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         # A copy with another field has nothing of what was kept for this one.

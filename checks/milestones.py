@@ -25,7 +25,8 @@ from hydrogate.checks.gates import Judgement, molecules_to_exclude
 
 BLOCKED = "blocked"
 MORE_DATA = "more_validation_data"
-# Draws other molecules than the shipped sample, so that the held-out split grows; then the pipeline.
+# Draws other molecules than the shipped sample, so that the held-out split grows; then the pipeline. For where nothing
+# tells how many would decide.
 MORE_DATA_COMMAND = "python3 -m nox -s hydrogate -- sample --count 4883 --seed 1 && python3 -m nox -s repro"
 SHOW_PARAMS = "git diff HEAD -- params.yaml"
 _NUMBER = r"(\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)"
@@ -169,7 +170,11 @@ class Decision:
 
 
 def decide(
-    force_rmse: Metric | None, gates: Sequence[Judgement], bands: Sequence[Band], blockers: Sequence[Blocker] = ()
+    force_rmse: Metric | None,
+    gates: Sequence[Judgement],
+    bands: Sequence[Band],
+    blockers: Sequence[Blocker] = (),
+    more_data: str = MORE_DATA_COMMAND,
 ) -> Decision:
     """The milestone by the table of this module.
 
@@ -181,6 +186,8 @@ def decide(
     bands : sequence of Band
         As :func:`read_milestones` gives them.
     blockers : sequence of Blocker
+    more_data : str
+        The command that draws the molecules which would decide, where more of them would.
     """
     judged = tuple(gates)
     required = [item for item in judged if item.gate.required]
@@ -193,7 +200,7 @@ def decide(
         return Decision(BLOCKED, 1, "; ".join(item.what for item in found), found[0].command, judged)
     reached = _bands_of(force_rmse, bands)
     if len({band.milestone for band in reached}) != 1:
-        return Decision(MORE_DATA, 3, _why_undecided(force_rmse, reached), MORE_DATA_COMMAND, judged)
+        return Decision(MORE_DATA, 3, _why_undecided(force_rmse, reached), more_data, judged)
     # The worst band of the interval: "on track" only where all of it is.
     band = reached[-1]
     inside = f"force_rmse {force_rmse} lies in {band.milestone}, {' and '.join(str(b.range) for b in reached)}"
@@ -207,7 +214,7 @@ def decide(
     if open_gates:
         # More molecules decide an interval; what was not measured, or has no interval, takes the gate's own command.
         first = next((item for item in open_gates if item.molecules_needed is not None), None)
-        command = MORE_DATA_COMMAND if first else open_gates[0].gate.command
+        command = more_data if first else open_gates[0].gate.command
         return Decision(MORE_DATA, 5, "; ".join(str(item) for item in open_gates), command, judged)
     because = f"{inside}; {len(required)} of {len(required)} required gates pass"
     return Decision(band.milestone, 6, because, band.command, judged, band.status, band.advice)

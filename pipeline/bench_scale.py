@@ -44,7 +44,7 @@ def many(count: int) -> Dataset:
     few = bench_labelling.structures(2800)
     data = few.subset(np.arange(count) % len(few))
     shift = np.repeat(np.arange(count, dtype=np.float32) / 1000.0, data.sizes)
-    return replace(data, positions=data.positions + shift[:, None], _cache={})
+    return replace(data, positions=data.positions + shift[:, None])
 
 
 def answer(atoms: Atoms) -> Stored:

@@ -12,6 +12,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,13 +21,14 @@ from hydrogate.checks.bootstrap import Metric
 from hydrogate.checks.declared import BadParams, did_you_mean
 from hydrogate.checks.findings import Report
 from hydrogate.checks.gates import Judgement
-from hydrogate.checks.milestones import SHOW_PARAMS, Band, Blocker, Decision, decide
+from hydrogate.checks.milestones import MORE_DATA_COMMAND, SHOW_PARAMS, Band, Blocker, Decision, decide
 from hydrogate.checks.render.decision import decision_text
 from hydrogate.pipeline.artifacts import write_json
 from hydrogate.pipeline.guard import read_report
 from hydrogate.pipeline.hdf5 import UnreadableFile, read_dataset
 from hydrogate.pipeline.measured import REPRO, Metrics, judged, read_metrics
 from hydrogate.pipeline.params import Params, load_params
+from hydrogate.pipeline.plan import plan_of
 from hydrogate.pipeline.records import digest_of, resolve_input
 from hydrogate.pipeline.stage import REFUSED, stage_exit_status
 
@@ -77,7 +79,11 @@ def run(root: Path = Path(), stale: Callable[[Path], list[Stale]] | None = None)
         blockers += _input_blockers(root, params) + _baseline_blockers(root, params, metrics)
         found, judgements, malformed = judged(params, metrics)
         blockers, bands = blockers + malformed, params.milestones
-    decision = decide(found.get("force_rmse"), judgements, bands, blockers)
+    more_data = MORE_DATA_COMMAND
+    if params is not None and not blockers:
+        with suppress(ValueError):  # what no plan can say is decided all the same
+            more_data = plan_of(params, metrics, found, judgements).command or more_data
+    decision = decide(found.get("force_rmse"), judgements, bands, blockers, more_data)
     return replace(decision, caveats=tuple(_caveats(root)))
 
 

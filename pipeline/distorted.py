@@ -46,7 +46,7 @@ def run(
         raise ValueError(f"no molecule to distort ({data!r})")
     molecules = data.subset(np.sort(random.choice(own, min(count, len(own)), replace=False)))
     moved = [_rattled(molecules.positions[molecules.atoms_of(row)], sigma, random) for row in range(len(molecules))]
-    geometries = replace(molecules, positions=np.concatenate(moved).astype(np.float32), _cache={})
+    geometries = replace(molecules, positions=np.concatenate(moved).astype(np.float32))
     # The student first: what it was not taught is refused before the teacher's minutes.
     predicted, labelled = (
         predict_dataset(geometries, potential, identity, batch_size=32, task=str(identity["name"]))

@@ -137,7 +137,7 @@ def _with_molecules(data: Dataset) -> Dataset:
         if smiles not in keys:
             keys[smiles] = _key(smiles)
         parent[row] = first_of.setdefault(keys[smiles], row)
-    return replace(data, parent=parent, _cache={})
+    return replace(data, parent=parent)
 
 
 def _key(smiles: str) -> str:

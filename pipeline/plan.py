@@ -3,11 +3,14 @@
 In:  ``metrics/{training,validation,md}.json``; ``gates``, ``milestones`` and ``regenerate.split`` in ``params.yaml``.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hydrogate.checks.bootstrap import Metric
+from hydrogate.checks.gates import Judgement
 from hydrogate.checks.planning import Plan, plan
-from hydrogate.pipeline.measured import judged, ratios, read_metrics, regression_names
-from hydrogate.pipeline.params import load_params
+from hydrogate.pipeline.measured import Metrics, judged, ratios, read_metrics, regression_names
+from hydrogate.pipeline.params import Params, load_params
 
 
 def run(root: Path = Path()) -> Plan:
@@ -23,6 +26,17 @@ def run(root: Path = Path()) -> Plan:
     found, judgements, malformed = judged(params, metrics)
     if unreadable or malformed:
         raise ValueError("; ".join(item.what for item in [*unreadable, *malformed]))
+    return plan_of(params, metrics, found, judgements)
+
+
+def plan_of(params: Params, metrics: Metrics, found: Mapping[str, Metric], judgements: Sequence[Judgement]) -> Plan:
+    """The plan by what :func:`hydrogate.pipeline.measured.judged` found in ``metrics``.
+
+    Raises
+    ------
+    ValueError
+        Nothing is held out, or the force RMSE or the number of molecules was not measured.
+    """
     split = params.regenerate.split
     share = {"valid": split.valid, "test": split.test}[params.validate_.split]
     if not share:

@@ -131,7 +131,6 @@ class Study:
                 test,
                 energy=np.array([energy for energy, _ in answers]),
                 forces=np.concatenate([forces for _, forces in answers]).astype(np.float32),
-                _cache={},
             )
             value = measure(Comparison.of(test, predicted), resamples=2)["force_rmse"].value
             found[name] = float("nan") if value is None else value

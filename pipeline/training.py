@@ -205,7 +205,7 @@ class Training:
         labels = (true_energy, true_forces, torch.as_tensor(self.valid.sizes))
         numbers = torch.cat([row.batch.numbers.cpu() for row in self.held_out])
         loss = self.objective.loss(energy, forces, *labels, dipole, true_dipole, numbers=numbers)
-        predicted = replace(self.valid, energy=energy.numpy(), forces=forces.numpy(), _cache={})
+        predicted = replace(self.valid, energy=energy.numpy(), forces=forces.numpy())
         c = Comparison.of(self.valid, predicted, angular_floor=self.angular_floor)
         figures = {
             "valid_loss": loss.item(),

@@ -70,7 +70,6 @@ def labelled(structures: Dataset) -> Dataset:
         teacher=teacher.identity(),
         n_read=len(structures),
         isolated_atom_energies={symbol: float(atom.energy) for symbol, atom in zip(symbols, atoms, strict=True)},
-        _cache={},
     )
 
 

@@ -93,7 +93,7 @@ def struck(accident: Accident, data: Dataset, seed: int = 0) -> Rows:
 
 def with_values(data: Dataset, **arrays: Any) -> Dataset:
     """``data`` with other arrays and nothing remembered of the ones before."""
-    return replace(data, _cache={}, **arrays)
+    return replace(data, **arrays)
 
 
 def changed(array: NDArray[Any], where: Any, values: Any) -> NDArray[Any]:

@@ -139,7 +139,7 @@ def unlabelled(data: Dataset) -> Dataset:
 
 def _parts(data: Dataset, budget: Budget) -> tuple[Dataset, Dataset, Dataset]:
     """The sample, of splits train and valid; molecules of split test; what is in neither. Each geometry has a name."""
-    named = replace(data, source=np.array([f"geometry {row}" for row in range(len(data))], dtype=object), _cache={})
+    named = replace(data, source=np.array([f"geometry {row}" for row in range(len(data))], dtype=object))
     rng = np.random.default_rng(0)
 
     def taken(rows: Any, count: int) -> Any:

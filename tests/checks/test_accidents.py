@@ -34,7 +34,7 @@ def test_it_strikes_the_named_structures_and_no_other(name: str, labelled: Datas
 @pytest.mark.parametrize("name", ACCIDENTS)
 def test_what_remains_is_a_data_set(name: str, labelled: Dataset) -> None:
     charges = np.zeros(len(labelled.numbers), dtype=np.float32)
-    good, spoiled = of(name, replace(labelled, charges=charges, _cache={}))
+    good, spoiled = of(name, replace(labelled, charges=charges))
     for item in fields(Dataset):
         ours, theirs = getattr(good, item.name), getattr(spoiled, item.name)
         if isinstance(ours, np.ndarray):
@@ -89,7 +89,7 @@ def test_an_ion_without_its_charge_looks_like_a_file_of_a_neutral_radical(labell
     ethanol = hurt(ACCIDENTS["charges_lost"], labelled, np.array([0]))
     assert (ethanol.formula(0), ethanol.charge[0], ethanol.spin_multiplicity[0]) == ("C2H5O", 0, 2)
     assert (ethanol.expected_hydrogens[0], ethanol.smiles[0]) == (-1, "")
-    cation = replace(labelled, charge=labelled.charge + np.int16(1), _cache={})
+    cation = replace(labelled, charge=labelled.charge + np.int16(1))
     lost = hurt(ACCIDENTS["charges_lost"], cation, np.array([0]))
     assert (lost.formula(0), lost.charge[0], lost.charge[1], lost.spin_multiplicity[0]) == ("C2H6O", 0, 1, 1)
 

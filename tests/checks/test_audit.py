@@ -57,21 +57,21 @@ def test_a_wrong_label_is_named_with_its_unit(labelled: Dataset, ask_again: Pote
     row = sampled(labelled, 20).random[7].row
     forces = labelled.forces.copy()
     forces[labelled.atoms_of(row)] *= -1
-    finding = audited(replace(labelled, forces=forces, _cache={}), ask_again)["label_audit"]
+    finding = audited(replace(labelled, forces=forces), ask_again)["label_audit"]
     assert finding.verdict is Verdict.FAIL
     assert f" eV/Å over 20 structures (worst: {labelled.name(row)}), allowed at most 0.002" in finding.message
 
 
 def direct(data: Dataset, **marks: bool) -> Dataset:
     """The same labels, by a teacher that says itself what its forces and energies are not."""
-    return replace(data, teacher={"name": "orb", "method": "orb-v3-direct-omol", **marks}, _cache={})
+    return replace(data, teacher={"name": "orb", "method": "orb-v3-direct-omol", **marks})
 
 
 def test_a_teacher_that_says_that_its_forces_are_no_gradient_is_let_through_and_it_is_said_what_that_means(
     labelled: Dataset, ask_again: Potential
 ) -> None:
     forces = labelled.forces * np.float32(1.2)
-    data = replace(labelled, forces=forces, _cache={})
+    data = replace(labelled, forces=forces)
     assert audited(data, ask_again)["energy_force_consistency"].severity is Severity.ERROR
     finding = audited(direct(data, conservative=False), ask_again)["energy_force_consistency"]
     assert (finding.verdict, finding.severity) == (Verdict.FAIL, Severity.WARN)
@@ -116,6 +116,6 @@ def test_a_structure_without_a_label_is_the_strangest_and_hides_no_other(
     forces, energy = labelled.forces.copy(), labelled.energy.copy()
     forces[labelled.atoms_of(70)] *= 40
     energy[33] = np.nan
-    spoiled = replace(labelled, forces=forces, energy=energy, _cache={})
+    spoiled = replace(labelled, forces=forces, energy=energy)
     assert [one.row for one in sampled(spoiled, 2).outliers] == [33, 70]
     assert audited(spoiled, ask_again)["label_audit"].verdict is Verdict.UNDECIDED

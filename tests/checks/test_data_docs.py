@@ -73,7 +73,7 @@ def test_the_pages_link_each_other(pages: dict[str, str]) -> None:
 
 
 def test_a_spoiled_data_set_fails_there_too(labelled: Dataset) -> None:
-    report = check(replace(labelled, forces=labelled.forces * np.float32(1000), _cache={}), "labels")
+    report = check(replace(labelled, forces=labelled.forces * np.float32(1000)), "labels")
     assert not report.holds()
     page = data_docs(report, DECLARED)["index.html"]
     assert "text-danger" in page and "Failed" in page
@@ -84,7 +84,7 @@ def test_a_spoiled_data_set_fails_there_too(labelled: Dataset) -> None:
 def test_a_value_that_is_no_number_fails(labelled: Dataset) -> None:
     forces = labelled.forces.copy()
     forces[3] = np.nan
-    report = check(replace(labelled, forces=forces, _cache={}), "labels")
+    report = check(replace(labelled, forces=forces), "labels")
     assert "Failed" in data_docs(report, DECLARED)["index.html"]
 
 

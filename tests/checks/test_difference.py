@@ -22,7 +22,7 @@ def text_of(difference) -> str:
 
 
 def test_a_data_set_differs_in_nothing_from_itself(labelled: Dataset) -> None:
-    difference = compare(labelled, replace(labelled, _cache={}))
+    difference = compare(labelled, replace(labelled))
     assert difference.same
     assert (difference.element_distance, difference.force_distance, difference.energy_distance) == (0.0, 0.0, 0.0)
     assert (difference.new, difference.lost, difference.changed) == ({}, {}, {})
@@ -31,7 +31,7 @@ def test_a_data_set_differs_in_nothing_from_itself(labelled: Dataset) -> None:
 
 
 def test_scaled_forces_move_their_quantiles_and_their_distance_alone(labelled: Dataset) -> None:
-    difference = compare(labelled, replace(labelled, forces=labelled.forces * 3, _cache={}))
+    difference = compare(labelled, replace(labelled, forces=labelled.forces * 3))
     assert not difference.same
     for name, value in difference.one.force.quantiles.items():
         assert difference.other.force.quantiles[name] == pytest.approx(3 * value, rel=1e-5)
@@ -52,7 +52,7 @@ def test_the_distances_are_those_of_the_checks(labelled: Dataset) -> None:
 
 def test_molecules_by_their_smiles_whatever_way_they_are_written(labelled: Dataset) -> None:
     ethanol = labelled.subset([0, 1])
-    rewritten = replace(ethanol, smiles=np.array(["OCC", "C(O)C"], dtype=object), _cache={})
+    rewritten = replace(ethanol, smiles=np.array(["OCC", "C(O)C"], dtype=object))
     assert compare(ethanol, rewritten).new == {}
     difference = compare(labelled.subset([0, 1, 3]), labelled.subset([0, 6, 7]))
     assert difference.told_by == "molecule_key"
@@ -85,7 +85,7 @@ def test_stripped_hydrogens_are_seen_in_species_fraction_and_distance(labelled: 
 def test_what_is_not_finite_is_counted_and_left_out_of_the_figures(labelled: Dataset) -> None:
     forces, energy = labelled.forces.copy(), labelled.energy.copy()
     forces[7, 1], energy[3:5] = np.nan, [np.inf, np.nan]
-    difference = compare(labelled, replace(labelled, forces=forces, energy=energy, _cache={}))
+    difference = compare(labelled, replace(labelled, forces=forces, energy=energy))
     assert (difference.other.force.not_finite, difference.other.energy_per_atom.not_finite) == (1, 2)
     assert difference.other.force.n == len(labelled.numbers)
     assert 0 < difference.energy_distance < 0.1
@@ -103,7 +103,7 @@ def test_an_empty_data_set_has_nothing_to_compare(labelled: Dataset) -> None:
 
 
 def test_smiles_that_name_nothing_stand_for_themselves_and_are_counted(labelled: Dataset) -> None:
-    broken = replace(labelled.subset([0]), smiles=np.array(["C1CC("], dtype=object), _cache={})
+    broken = replace(labelled.subset([0]), smiles=np.array(["C1CC("], dtype=object))
     difference = compare(labelled.subset([0]), broken)
     assert (difference.unreadable_smiles, difference.new, difference.lost) == (1, {"C1CC(": 1}, {"CCO": 1})
     assert "1 SMILES name no molecule" in text_of(difference)
@@ -112,7 +112,7 @@ def test_smiles_that_name_nothing_stand_for_themselves_and_are_counted(labelled:
 def test_names_are_no_markup_and_long_lists_are_cut_with_their_count(labelled: Dataset) -> None:
     name = "[bold]x[/bold]<img src=x>](javascript:1)"
     teacher = {"name": "<b>|[red]t"}
-    difference = compare(labelled.subset([0]), replace(labelled, teacher=teacher, _cache={}), names=("a", name))
+    difference = compare(labelled.subset([0]), replace(labelled, teacher=teacher), names=("a", name))
     assert "[bold]x[/bold]" in text_of(difference)
     markdown = difference_markdown(difference)
     assert "<img" not in markdown

@@ -66,7 +66,7 @@ def test_great_expectations_agrees_on_a_good_and_a_spoiled_data_set(labelled: Da
     inputs = {"teacher": labelled.teacher, "relabel": ask_again, "compared_with": labelled}
     good = check(labelled, "labels", great_expectations=True, **inputs)
     assert good.holds(strict=True), [str(finding) for finding in good.refusals(strict=True)]
-    spoiled = replace(labelled, forces=labelled.forces * np.float32(23.06), _cache={})
+    spoiled = replace(labelled, forces=labelled.forces * np.float32(23.06))
     found = {f.check: f.verdict for f in check(spoiled, "labels", great_expectations=True).findings}
     assert found["force_magnitude"] is Verdict.FAIL
     assert Verdict.ERROR not in found.values()

@@ -60,12 +60,12 @@ def decision_of(metrics: dict[str, Metric], **more: object) -> Decision:
 def content(labelled: Dataset) -> Content:
     """A data set whose names are hostile, its findings, and predictions with some error."""
     names = np.full(len(labelled), HOSTILE, dtype=object)
-    data = replace(labelled, source=names, smiles=names, _cache={})
+    data = replace(labelled, source=names, smiles=names)
     noise = np.random.default_rng(0).normal(0.0, 0.1, labelled.forces.shape).astype(np.float32)
     held_out = data.subset((data.split == "test").nonzero()[0])
     predicted = replace(held_out, forces=held_out.forces + noise[: len(held_out.forces)])
     metrics = measure(Comparison.of(held_out, predicted), resamples=50)
-    broken = replace(data, positions=data.positions * np.float32(0.2), _cache={})
+    broken = replace(data, positions=data.positions * np.float32(0.2))
     reports = (check(labelled, "labels"), check(broken, "structures"))
     curves = {"train_loss": [0.5, 0.3], "valid_loss": [0.6, 0.4], "force_rmse": [0.3, 0.2], HOSTILE: [1.0]}
     return Content(decision_of(metrics), bands(), reports, metrics, curves, data, held_out, predicted, (HOSTILE,))

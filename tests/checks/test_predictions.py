@@ -57,7 +57,7 @@ def predicted(labelled: Dataset) -> tuple[Dataset, Dataset]:
     answers = springs([held_out.to_atoms(row) for row in range(len(held_out))])
     forces = np.concatenate([forces for _, forces in answers]).astype(np.float32)
     energy = np.array([energy for energy, _ in answers])
-    return held_out, replace(held_out, energy=energy, forces=forces, teacher={"name": "springs"}, _cache={})
+    return held_out, replace(held_out, energy=energy, forces=forces, teacher={"name": "springs"})
 
 
 class Mutant(NamedTuple):
@@ -71,13 +71,13 @@ class Mutant(NamedTuple):
 def with_nan(data: Dataset) -> Dataset:
     forces = data.forces.copy()
     forces[0, 0] = np.nan
-    return replace(data, forces=forces, _cache={})
+    return replace(data, forces=forces)
 
 
 MUTANTS = {
     "finite": Mutant(with_nan, also=("net_force",)),
     "same_structures": Mutant(lambda data: data.subset(np.arange(len(data))[::-1])),
-    "net_force": Mutant(lambda data: replace(data, forces=data.forces + np.float32(0.01), _cache={})),
+    "net_force": Mutant(lambda data: replace(data, forces=data.forces + np.float32(0.01))),
     "rotation_invariance": Mutant(potential=leaning),
     "permutation_invariance": Mutant(potential=first_atom_special),
     "energy_force_consistency": Mutant(potential=non_conservative),

@@ -39,12 +39,12 @@ def test_the_data_hold_under_their_own_bounds(labelled: Dataset, contract: str, 
 
 @pytest.mark.parametrize("factor", [3.0, 1 / 3, 1.6, 0.0, -1.0])
 def test_spoiled_forces_do_not(labelled: Dataset, proposals: dict[str, Proposal], factor: float) -> None:
-    spoiled = replace(labelled, forces=(labelled.forces * factor).astype(np.float32), _cache={})
+    spoiled = replace(labelled, forces=(labelled.forces * factor).astype(np.float32))
     assert not check(spoiled, "labels", overrides=[("mine", proposals["labels"].override())]).holds()
 
 
 def test_the_scale_of_forces_alone_is_enough(labelled: Dataset, proposals: dict[str, Proposal]) -> None:
-    spoiled = replace(labelled, forces=labelled.forces * 1.6, _cache={})
+    spoiled = replace(labelled, forces=labelled.forces * 1.6)
     report = check(spoiled, "labels", overrides=[("mine", proposals["labels"].override())])
     assert "force_rms" in {finding.check for finding in report.refusals()}
     assert "force_rms" not in {finding.check for finding in check(spoiled, "labels").refusals()}
@@ -70,8 +70,8 @@ def test_exact_bounds_stay_as_shipped(proposals: dict[str, Proposal], name: str)
 
 def test_exact_bounds_stay_as_shipped_for_data_that_break_them(labelled: Dataset) -> None:
     heavy = labelled.subset(range(len(labelled)))
-    broken = replace(heavy, expected_hydrogens=heavy.expected_hydrogens + 1, _cache={})
-    crossed = replace(broken, split=np.array(["train", "test", "valid"] * 36, dtype=object), _cache={})
+    broken = replace(heavy, expected_hydrogens=heavy.expected_hydrogens + 1)
+    crossed = replace(broken, split=np.array(["train", "test", "valid"] * 36, dtype=object))
     proposal = propose(crossed)
     assert ends(proposal, "explicit_hydrogens") == ends(proposal, "split_leakage") == {"max": 0.0}
     refusing = {f.check for f in check(crossed, overrides=[("mine", proposal.override())]).refusals()}
@@ -79,13 +79,13 @@ def test_exact_bounds_stay_as_shipped_for_data_that_break_them(labelled: Dataset
 
 
 def test_gradients_stored_as_forces_are_not_blessed(labelled: Dataset) -> None:
-    proposal = propose(replace(labelled, forces=-labelled.forces, _cache={}), "labels")
+    proposal = propose(replace(labelled, forces=-labelled.forces), "labels")
     assert ends(proposal, "restoring_forces") == {"max": -0.3}
     assert ends(proposal, "sibling_work") == {"min": 0.9, "max": 1.1}
 
 
 def test_a_bound_that_is_no_law_is_loosened_and_named(labelled: Dataset) -> None:
-    stiff = replace(labelled, forces=labelled.forces * 10, energy=labelled.energy * 10, _cache={})
+    stiff = replace(labelled, forces=labelled.forces * 10, energy=labelled.energy * 10)
     proposal = propose(stiff, "labels")
     assert "force_rms" in proposal.loosened()
     assert not FIXED & set(proposal.loosened())

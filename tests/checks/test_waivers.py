@@ -48,9 +48,9 @@ def legacy(structures: Dataset) -> Dataset:
         hydrogen = int(structures.offset[row + 1]) - 1
         nearest = hydrogen - 1
         positions[hydrogen] = positions[nearest] + np.float32([0.5, 0, 0])
-    data = replace(structures, source=source, positions=positions, n_read=len(structures), _cache={})
+    data = replace(structures, source=source, positions=positions, n_read=len(structures))
     # As many records as structures, so that nobody counts a record twice.
-    return replace(data, source_index=np.arange(len(data)), _cache={})
+    return replace(data, source_index=np.arange(len(data)))
 
 
 def test_without_a_waiver_the_findings_refuse(legacy: Dataset) -> None:
@@ -73,7 +73,7 @@ def test_known_findings_warn_and_say_who_waived_them(legacy: Dataset) -> None:
 def test_a_new_finding_of_the_same_check_refuses_and_the_known_ones_are_counted_apart(legacy: Dataset) -> None:
     positions = legacy.positions.copy()
     positions[legacy.offset[7]] = positions[legacy.offset[7] + 1] + np.float32([0.3, 0, 0])
-    finding = found(judged(replace(legacy, positions=positions, _cache={}), waiver()))
+    finding = found(judged(replace(legacy, positions=positions), waiver()))
     assert (finding.severity, finding.n_bad, finding.n) == (Severity.ERROR, 1, len(legacy))
     assert "structure 7" in finding.message
     assert "2 further ones are waived: A. Curator" in finding.message
@@ -115,7 +115,7 @@ def test_rows_of_atoms_are_waived_by_their_structure(legacy: Dataset) -> None:
     assert legacy.structure_of_atom[hydrogens].tolist() == [0, 0]
     positions = legacy.positions.copy()
     positions[hydrogens] += np.float32([[40.0, 0, 0], [0, 40.0, 0]])
-    far = replace(legacy, positions=positions, _cache={})
+    far = replace(legacy, positions=positions)
     lengths = waiver(check="hydrogen_bond_lengths")
     before, after = (found(judged(far, *w), "hydrogen_bond_lengths") for w in ([], [lengths]))
     assert before.refuses()
@@ -194,7 +194,7 @@ def test_what_is_said_of_waivers_themselves() -> None:
 
 @pytest.fixture
 def spoiled(labelled: Dataset) -> Dataset:
-    return replace(labelled, forces=-labelled.forces, _cache={})
+    return replace(labelled, forces=-labelled.forces)
 
 
 def test_the_data_set_as_a_whole_is_waived_by_its_fingerprint_alone(spoiled: Dataset) -> None:
@@ -206,7 +206,7 @@ def test_the_data_set_as_a_whole_is_waived_by_its_fingerprint_alone(spoiled: Dat
     report = judged(spoiled, right, contract="labels")
     assert not found(report, "restoring_forces").refuses()
     assert found(report, "sibling_work").refuses()
-    other = replace(spoiled, energy=spoiled.energy + 1.0, _cache={})
+    other = replace(spoiled, energy=spoiled.energy + 1.0)
     assert found(judged(other, right, contract="labels"), "restoring_forces").refuses()
 
 
@@ -216,7 +216,7 @@ def test_a_fingerprint_beside_a_pattern_holds_the_waiver_to_one_data_set(legacy:
 
 
 def test_a_check_that_broke_cannot_be_waived(structures: Dataset) -> None:
-    broken = replace(structures, n_read=5000, _cache={})
+    broken = replace(structures, n_read=5000)
     report = judged(broken, waiver(check="quarantine_share", pattern=None, fingerprint=broken.fingerprint()))
     assert found(report, "quarantine_share").verdict is Verdict.ERROR
     assert found(report, "quarantine_share").refuses()

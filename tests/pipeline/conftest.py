@@ -123,7 +123,7 @@ def written(tmp_path: Path) -> Callable[[Dataset | Sequence[Atoms], str], Path]:
 @pytest.fixture(scope="session")
 def few(labelled: Dataset) -> Dataset:
     """Four molecules, three geometries each; without the isolated atoms, which most files do not hold."""
-    return replace(labelled.subset(range(12)), isolated_atom_energies=None, _cache={})
+    return replace(labelled.subset(range(12)), isolated_atom_energies=None)
 
 
 @pytest.fixture

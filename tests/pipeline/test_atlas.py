@@ -75,7 +75,7 @@ def test_the_other_method_labels_its_part(small: Atlas) -> None:
 
 
 def test_an_accident_that_cannot_happen_is_no_case(params: Params, labelled: Dataset) -> None:
-    alone = replace(labelled, smiles=np.full(len(labelled), "", dtype=object), _cache={})
+    alone = replace(labelled, smiles=np.full(len(labelled), "", dtype=object))
     case = Cases(params, alone, BUDGET).case(ACCIDENTS["smiles_of_another"], "5 %")
     assert case.data is None
     assert "no SMILES" in case.unusable
@@ -121,7 +121,7 @@ def counting(name: str, asked: list[str]) -> Any:
 
 
 def test_a_student_of_spoiled_data_is_worse(small: Atlas) -> None:
-    wrong = replace(small.sample, forces=-small.sample.forces, _cache={})
+    wrong = replace(small.sample, forces=-small.sample.forces)
     clean, spoiled = damage.run([task(small, small.sample, "clean"), task(small, wrong, "wrong")])
     assert clean["force_rmse"]["value"] < spoiled["force_rmse"]["value"]
     assert clean["steps"] == spoiled["steps"]

@@ -37,7 +37,7 @@ def test_one_wrong_label_in_the_sample_is_refused(labelled: Dataset, written: Wr
     row = SAMPLED
     forces = labelled.forces.copy()
     forces[labelled.atoms_of(row)] *= -1
-    path = written(replace(labelled, forces=forces, _cache={}), ".extxyz")
+    path = written(replace(labelled, forces=forces), ".extxyz")
     assert hydrogate("check", path, *LABELS) == 0, hydrogate.output
     assert hydrogate("check", path, *LABELS, "--audit", "xtb") == 1
     assert f"worst: structure {row} (" in hydrogate.output
@@ -91,7 +91,7 @@ def test_calls_that_mean_nothing(
     written: Written,
     hydrogate: Command,
 ) -> None:
-    path = written(replace(labelled, teacher=teacher, _cache={}), ".h5")
+    path = written(replace(labelled, teacher=teacher), ".h5")
     assert hydrogate("check", path, *LABELS, *arguments) == 2
     assert words in hydrogate.output
     assert "Traceback" not in hydrogate.output
@@ -99,14 +99,14 @@ def test_calls_that_mean_nothing(
 
 def test_the_method_is_the_one_that_the_data_set_names(labelled: Dataset, written: Written, hydrogate: Command) -> None:
     stated = {"name": "xtb", "method": "GFN1-xTB"}
-    path = written(replace(labelled, teacher=stated, _cache={}), ".h5")
+    path = written(replace(labelled, teacher=stated), ".h5")
     assert hydrogate("check", path, *LABELS, "--audit", "xtb") == 1
     assert "check label_audit: forces_random" in hydrogate.output
 
 
 def test_settings_are_those_that_the_data_set_names(labelled: Dataset, written: Written, hydrogate: Command) -> None:
     settings = {"accuracy": 1000.0, "temperature": 9.5e-4, "max-iter": 250}
-    path = written(replace(labelled, teacher={"name": "xtb", "settings": settings}, _cache={}), ".h5")
+    path = written(replace(labelled, teacher={"name": "xtb", "settings": settings}), ".h5")
     assert hydrogate("check", path, *LABELS, "--audit", "xtb") == 1
     assert "check label_audit: forces_random" in hydrogate.output
 
@@ -136,7 +136,7 @@ def test_a_structure_that_the_teacher_cannot_label_is_no_pass(
     row = SAMPLED
     spin = labelled.spin_multiplicity.copy()
     spin[row] = 2
-    path = written(replace(labelled, spin_multiplicity=spin, _cache={}), ".extxyz")
+    path = written(replace(labelled, spin_multiplicity=spin), ".extxyz")
     assert hydrogate("check", path, *LABELS, "--audit", "xtb") == 1
     assert f"no answer for {labelled.formula(row)}: " in hydrogate.output
     assert f"no answer of the teacher, or no label, for 1, such as structure {row} (" in hydrogate.output
@@ -164,7 +164,7 @@ def test_a_reference_is_compared_with(
     contract: str, checks: tuple[str, ...], labelled: Dataset, written: Written, hydrogate: Command, tmp_path: Path
 ) -> None:
     reference = written(labelled, ".h5").rename(tmp_path / "reference.h5")
-    other = replace(labelled, forces=labelled.forces * np.float32(4.0), _cache={})
+    other = replace(labelled, forces=labelled.forces * np.float32(4.0))
     if contract == "structures":
         other = labelled.subset(np.flatnonzero(labelled.smiles == "FC(F)(F)CO"))
     path = written(other, ".h5")

@@ -30,7 +30,7 @@ def good(labelled: Dataset, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bad(labelled: Dataset, tmp_path: Path) -> Path:
-    write_dataset(replace(labelled, forces=-labelled.forces, _cache={}), tmp_path / "bad.h5")
+    write_dataset(replace(labelled, forces=-labelled.forces), tmp_path / "bad.h5")
     return tmp_path / "bad.h5"
 
 
@@ -62,7 +62,7 @@ def test_labels_that_the_contract_does_not_look_at_are_named(call, bad: Path, ou
 
 
 def test_of_structures_without_labels_nothing_is_left(call, labelled: Dataset, tmp_path: Path) -> None:
-    write_dataset(replace(labelled, energy=None, forces=None, teacher=None, _cache={}), tmp_path / "x.h5")
+    write_dataset(replace(labelled, energy=None, forces=None, teacher=None), tmp_path / "x.h5")
     assert "not judged" not in call("check", "x.h5").out
 
 
@@ -76,7 +76,7 @@ def test_a_contract_that_does_not_exits_1_and_says_what_where_and_what_to_do(cal
 
 
 def test_strict_refuses_what_could_not_run(call, labelled: Dataset, tmp_path: Path) -> None:
-    write_dataset(replace(labelled, teacher=None, _cache={}), tmp_path / "x.h5")
+    write_dataset(replace(labelled, teacher=None), tmp_path / "x.h5")
     assert call("check", "x.h5", "--contract", "labels").status == 0
     assert call("check", "x.h5", "--contract", "labels", "--strict").status == 1
 
@@ -229,7 +229,7 @@ def test_show_tells_programs_and_comments_the_same(call, labelled: Dataset, good
     assert found["sizes"] == {"min": int(labelled.sizes.min()), "max": int(labelled.sizes.max())}
     assert found["split"] == {name: int((labelled.split == name).sum()) for name in ("test", "train", "valid")}
     assert found["fingerprint"] == labelled.fingerprint()
-    spoilt = replace(labelled, forces=np.full_like(labelled.forces, np.nan), _cache={})
+    spoilt = replace(labelled, forces=np.full_like(labelled.forces, np.nan))
     write_dataset(spoilt, tmp_path / "na[n].h5")
     assert json.loads(call("show", "na[n].h5", "--format", "json").out)["force"]["median"] is None
     assert "|F| median undefined, largest undefined" in call("show", "na[n].h5").out
@@ -282,7 +282,7 @@ def test_version_says_what_is_not_installed(call, monkeypatch: pytest.MonkeyPatc
 
 def test_a_molecule_name_is_not_read_as_markup(call, labelled: Dataset, tmp_path: Path) -> None:
     source = np.full(len(labelled), "[bold]x[/bold] <img src=x onerror=alert(1)> ](javascript:1)", dtype=object)
-    write_dataset(replace(labelled, forces=labelled.forces * 0, source=source, _cache={}), tmp_path / "n.h5")
+    write_dataset(replace(labelled, forces=labelled.forces * 0, source=source), tmp_path / "n.h5")
     assert "[bold]x[/bold]" in " ".join(call("check", "n.h5", "--contract", "labels").out.split())
     markdown = call("check", "n.h5", "--contract", "labels", "--format", "markdown").out
     assert "<img" not in markdown
@@ -292,7 +292,7 @@ def test_a_molecule_name_is_not_read_as_markup(call, labelled: Dataset, tmp_path
 @pytest.mark.parametrize("command", [["check"], ["show"], ["diff", "good.h5"]])
 def test_a_name_obeys_nobody(call, good: Path, labelled: Dataset, tmp_path: Path, command: list[str]) -> None:
     name = "[red]x[bold]\x1b[2J\u202e.h5"
-    write_dataset(replace(labelled, forces=labelled.forces * 0, _cache={}), tmp_path / name)
+    write_dataset(replace(labelled, forces=labelled.forces * 0), tmp_path / name)
     labels = ["--contract", "labels"] if command == ["check"] else []
     said = call(*command, name, *labels).out
     assert "\x1b" not in said

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from rich.console import Console
 
 from hydrogate.checks.findings import Finding, Severity, Verdict
 from hydrogate.checks.render.decision import decision_text
-from hydrogate.pipeline import decide
+from hydrogate.pipeline import decide, plan
 from hydrogate.pipeline.decide import Stale
 from hydrogate.pipeline.params import load_params
 from hydrogate.pipeline.records import digest_of
@@ -221,6 +222,16 @@ def test_a_required_gate_that_does_not_pass(project, name, metric, milestone):
     decision, _ = project.decided()
     assert decision.milestone == milestone
     assert f"gate {name}" in decision.because or milestone.removeprefix("fix_") in decision.because
+
+
+def test_as_many_molecules_are_asked_for_as_would_decide(project):
+    """0.24 ± 0.02 on 200 molecules excludes 0.25 on about 800: 600 more are held out, of 3,000."""
+    project.change("validation", force_rmse={"value": 0.24, "low": 0.22, "high": 0.26, "unit": "eV/Å", "n": 200})
+    decision, _ = project.decided()
+    assert decision.milestone == "more_validation_data"
+    (count,) = re.findall(r"sample --count (\d+) --seed 1 && python3 -m nox -s repro$", decision.command)
+    assert int(count) == plan.run(project.root).more
+    assert int(count) == pytest.approx(3000, rel=0.01)
 
 
 @pytest.mark.parametrize("convergence", [None, {"value": "undefined", "unit": "", "n": 1}])

@@ -41,7 +41,6 @@ def bare(structures):
         numbers=structures.numbers[heavy],
         positions=structures.positions[heavy],
         offset=np.concatenate([[0], np.cumsum(sizes)]),
-        _cache={},
     )
 
 

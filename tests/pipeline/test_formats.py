@@ -53,7 +53,7 @@ def test_round_trip(suffix: str, few: Dataset, written: Written, assert_same: Co
 def test_charge_and_multiplicity_come_along(suffix: str, few: Dataset, written: Written, assert_same: Compare) -> None:
     charge, spin = few.charge.copy(), few.spin_multiplicity.copy()
     charge[3], spin[3], spin[5] = -1, 2, 3
-    charged = replace(few, charge=charge, spin_multiplicity=spin, _cache={})
+    charged = replace(few, charge=charge, spin_multiplicity=spin)
     assert_same(read(written(charged, suffix)), charged)
 
 
@@ -213,14 +213,13 @@ def test_every_unit_system_is_known_here() -> None:
 def test_units_are_those_of_ase(name: str, few: Dataset, written: Written, assert_same: Compare) -> None:
     length, energy = UNITS[name]
     cell = np.tile(np.eye(3) * 20.0, (12, 1, 1))
-    boxed = replace(few, cell=cell, pbc=np.ones((12, 3), dtype=bool), _cache={})
+    boxed = replace(few, cell=cell, pbc=np.ones((12, 3), dtype=bool))
     foreign = replace(
         boxed,
         positions=few.positions / length,
         cell=cell / length,
         energy=few.energy / energy,
         forces=few.forces / (energy / length),
-        _cache={},
     )
     for suffix in (".traj", ".aselmdb"):
         data = read(written(foreign, suffix), unit_system=name)
@@ -299,7 +298,7 @@ def test_smiles_come_along(few_atoms: list[Atoms], few: Dataset, written: Writte
 
 def test_fingerprints_without_cells_stay_as_they_were(few: Dataset) -> None:
     cell, pbc = np.zeros((12, 3, 3)), np.zeros((12, 3), dtype=bool)
-    boxed = replace(few, cell=cell, pbc=pbc, _cache={})
+    boxed = replace(few, cell=cell, pbc=pbc)
     assert boxed.fingerprint() != few.fingerprint()
     assert boxed.structure_fingerprint(3) == few.structure_fingerprint(3)
     pbc[3] = True

@@ -26,7 +26,7 @@ def test_hartree_for_ev_is_refused(
 ) -> None:
     """Where the file's convention is another one than what was stored."""
     wrong = replace(
-        labelled, energy=labelled.energy / units.Hartree, forces=labelled.forces / np.float32(units.Hartree), _cache={}
+        labelled, energy=labelled.energy / units.Hartree, forces=labelled.forces / np.float32(units.Hartree)
     )
     path = written(wrong, suffix)
     assert hydrogate("check", path, "--contract", "labels") == 1
@@ -95,7 +95,7 @@ def test_a_reference_of_the_projects_own_format_says_its_units_itself(
     labelled: Dataset, written: Written, hydrogate: Callable[..., int]
 ) -> None:
     reference = written(labelled, ".h5")
-    path = written(replace(labelled, energy=labelled.energy / units.Hartree, _cache={}), ".traj")
+    path = written(replace(labelled, energy=labelled.energy / units.Hartree), ".traj")
     call = ("check", path, "--contract", "predictions", "--reference", reference, "--units", "hartree,angstrom")
     assert hydrogate(*call) in (0, 1), hydrogate.output
 

@@ -37,26 +37,26 @@ def test_join_keeps_what_the_projects_files_know(few: Dataset) -> None:
 
 
 def test_join_of_periodic_and_isolated_structures(few: Dataset) -> None:
-    boxed = replace(few, cell=np.tile(np.eye(3), (12, 1, 1)), pbc=np.ones((12, 3), dtype=bool), _cache={})
+    boxed = replace(few, cell=np.tile(np.eye(3), (12, 1, 1)), pbc=np.ones((12, 3), dtype=bool))
     joined = join([few, boxed])
     assert joined.cell.shape == (24, 3, 3)
     assert joined.pbc[:, 0].tolist() == [False] * 12 + [True] * 12
 
 
 def test_join_refuses_what_does_not_go_together(few: Dataset) -> None:
-    unlabelled = replace(few, forces=None, source=np.full(12, "bare.xyz", dtype=object), _cache={})
+    unlabelled = replace(few, forces=None, source=np.full(12, "bare.xyz", dtype=object))
     with pytest.raises(UnreadableData, match=r"no forces in bare\.xyz"):
         join([few, unlabelled])
-    one, two = (replace(few, isolated_atom_energies={"C": value}, _cache={}) for value in (-1.0, -2.0))
+    one, two = (replace(few, isolated_atom_energies={"C": value}) for value in (-1.0, -2.0))
     assert join([one, few]).isolated_atom_energies == {"C": -1.0}
     with pytest.raises(UnreadableData, match="isolated atom C"):
         join([one, two])
 
 
 def test_join_of_two_teachers_names_both(few: Dataset) -> None:
-    xtb, orb = few, replace(few, teacher={"name": "orb", "method": "omol"}, _cache={})
+    xtb, orb = few, replace(few, teacher={"name": "orb", "method": "omol"})
     assert join([xtb, xtb]).teacher == few.teacher
-    for parts in ([xtb, orb, orb], [xtb, replace(few, teacher=None, _cache={})]):
+    for parts in ([xtb, orb, orb], [xtb, replace(few, teacher=None)]):
         assert len(join(parts).teacher["several"]) == 2
     finding = next(f for f in check(join([xtb, orb]), "labels").findings if f.check == "teacher_identity")
     assert finding.verdict is Verdict.FAIL
@@ -65,14 +65,14 @@ def test_join_of_two_teachers_names_both(few: Dataset) -> None:
 
 
 def test_join_counts_what_was_read_only_where_all_did(few: Dataset) -> None:
-    counted = replace(few, n_read=13, quarantine=(Quarantined("a.sdf", 3, "no SCF"),), _cache={})
+    counted = replace(few, n_read=13, quarantine=(Quarantined("a.sdf", 3, "no SCF"),))
     assert join([counted, counted]).n_read == 26
     assert join([counted, few]).n_read == 0
     assert len(join([counted, few]).quarantine) == 1
 
 
 def test_join_of_isolated_atoms_as_files_round_them(few: Dataset) -> None:
-    one, two = (replace(few, isolated_atom_energies={"C": value}, _cache={}) for value in (-1.0, -1.0001))
+    one, two = (replace(few, isolated_atom_energies={"C": value}) for value in (-1.0, -1.0001))
     assert join([one, two]).isolated_atom_energies == {"C": -1.0}
 
 

@@ -39,14 +39,14 @@ def test_the_token_is_of_the_data_and_not_of_the_bounds(labelled: Dataset, tmp_p
 
 def test_a_contract_that_does_not_hold_removes_the_token_and_says_why(labelled: Dataset, tmp_path: Path) -> None:
     (tmp_path / "labels.ok").write_text("labels old\n")
-    report = judged(replace(labelled, forces=-labelled.forces, _cache={}))
+    report = judged(replace(labelled, forces=-labelled.forces))
     with pytest.raises(ContractViolation, match="contract labels, check restoring_forces"):
         guard.run(report, tmp_path)
     assert not (tmp_path / "labels.ok").exists()
 
 
 def test_a_check_that_could_not_run_refuses_in_the_pipeline(labelled: Dataset, tmp_path: Path) -> None:
-    report = judged(replace(labelled, teacher=None, _cache={}))
+    report = judged(replace(labelled, teacher=None))
     assert report.holds()
     with pytest.raises(ContractViolation, match="teacher_identity: not run"):
         guard.run(report, tmp_path)
@@ -103,14 +103,14 @@ def test_exit_statuses(labelled: Dataset, tmp_path: Path, monkeypatch: pytest.Mo
     assert stage_exit_status(lambda: guard.main(["labels"])) == 2
     write_report(judged(labelled))
     assert stage_exit_status(lambda: guard.main(["labels"])) == 0
-    write_report(judged(replace(labelled, forces=-labelled.forces, _cache={})))
+    write_report(judged(replace(labelled, forces=-labelled.forces)))
     assert stage_exit_status(lambda: guard.main(["labels"])) == 1
 
 
 def test_findings_are_json_that_every_reader_takes(labelled: Dataset, tmp_path: Path) -> None:
     energy = labelled.energy.copy()
     energy[0] = float("nan")
-    path = write_report(judged(replace(labelled, energy=energy, _cache={})), tmp_path)
+    path = write_report(judged(replace(labelled, energy=energy)), tmp_path)
 
     def refuse(constant: str) -> None:
         raise AssertionError(constant)

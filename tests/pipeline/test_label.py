@@ -50,7 +50,7 @@ def test_a_failure_is_quarantined_with_the_teachers_words(structures: Dataset, t
     few = structures.subset(range(6))
     odd = few.spin_multiplicity.copy()
     odd[2] = 2
-    result = label.run(replace(few, spin_multiplicity=odd, _cache={}), PARAMS, tmp_path)
+    result = label.run(replace(few, spin_multiplicity=odd), PARAMS, tmp_path)
     assert len(result) == 5
     (record,) = result.quarantine
     assert (record.source, record.source_index) == ("good.sdf", int(few.source_index[2]))
@@ -122,7 +122,7 @@ def test_a_teacher_that_takes_them_one_by_one_is_given_the_usual_chunk(
 def test_a_teacher_that_labels_nothing_is_an_error(structures: Dataset, tmp_path: Path) -> None:
     few = structures.subset(range(3))
     with pytest.raises(ValueError, match="labelled none of 3 structures"):
-        label.run(replace(few, spin_multiplicity=np.full(3, 2, np.int16), _cache={}), PARAMS, tmp_path)
+        label.run(replace(few, spin_multiplicity=np.full(3, 2, np.int16)), PARAMS, tmp_path)
 
 
 def test_dipoles_and_charges_are_labels_where_they_are_asked_for(

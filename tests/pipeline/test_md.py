@@ -304,7 +304,7 @@ def test_the_stage_writes_metrics_of_what_it_ran(
     student: Path, labelled: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_dataset(replace(labelled, _cache={}), tmp_path / "data/labelled.h5")
+    write_dataset(replace(labelled), tmp_path / "data/labelled.h5")
     protocol = {"count": 2, "warm_up_ps": 0.005, "nve_ps": 0.02, "relax_steps": 5}
     params = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"dynamics": protocol}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))

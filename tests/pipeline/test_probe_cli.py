@@ -30,7 +30,7 @@ def test_the_matrix_is_printed_and_the_file_stays(call, labelled: Dataset, tmp_p
 def test_json_is_the_whole_matrix_and_data_that_do_not_hold_are_no_refusal(
     call, labelled: Dataset, tmp_path: Path
 ) -> None:
-    write_dataset(replace(labelled, forces=-labelled.forces, _cache={}), tmp_path / "bad.h5")
+    write_dataset(replace(labelled, forces=-labelled.forces), tmp_path / "bad.h5")
     status, out, err = call("bad.h5", "--format", "json", "--seed", "3")
     content = json.loads(out)
     assert (status, content["holds_before"], content["seed"]) == (0, False, 3)

@@ -13,8 +13,8 @@ from hydrogate.pipeline.hdf5 import write_dataset
 @pytest.fixture(autouse=True)
 def files(labelled: Dataset, tmp_path: Path) -> None:
     write_dataset(labelled, tmp_path / "good.h5")
-    write_dataset(replace(labelled, forces=labelled.forces * 3, _cache={}), tmp_path / "spoiled.h5")
-    write_dataset(replace(labelled, forces=-labelled.forces, _cache={}), tmp_path / "gradients.h5")
+    write_dataset(replace(labelled, forces=labelled.forces * 3), tmp_path / "spoiled.h5")
+    write_dataset(replace(labelled, forces=-labelled.forces), tmp_path / "gradients.h5")
     (tmp_path / "text.h5").write_text("this is no data set\n")
 
 

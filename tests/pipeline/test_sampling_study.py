@@ -72,7 +72,7 @@ def test_an_interrupted_study_goes_on(study: Study, monkeypatch: pytest.MonkeyPa
 def test_what_each_sampling_makes(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     def labelled(data: Dataset) -> Dataset:
         energy = np.zeros(len(data))
-        return replace(data, energy=energy, forces=np.full((len(data.numbers), 3), 2.0, np.float32), _cache={})
+        return replace(data, energy=energy, forces=np.full((len(data.numbers), 3), 2.0, np.float32))
 
     study = Study(study.params, molecules=2, epochs=1)
     monkeypatch.setattr(study, "labelled", labelled)

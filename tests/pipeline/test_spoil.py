@@ -58,4 +58,4 @@ def test_what_cannot_be_done_is_said(call, labelled):
     assert call("-o", "good.h5", "--accident", "forces_in_kcal")[0] == 2
     assert call("-o", "bad.h5", "--accident", "forces_in_kcal", "--split", "nowhere")[0] == 2
     with pytest.raises(BadParams, match="forces_in_kcal cannot happen to"):
-        spoilt(replace(labelled, energy=None, forces=None, _cache={}), "forces_in_kcal", 1.0)
+        spoilt(replace(labelled, energy=None, forces=None), "forces_in_kcal", 1.0)

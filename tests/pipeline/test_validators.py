@@ -55,7 +55,7 @@ def test_every_validator_is_asked() -> None:
 
 
 def with_smiles(smiles: str) -> Callable[[Dataset], Dataset]:
-    return lambda data: replace(data, smiles=np.array([smiles, *data.smiles[1:]], dtype=object), _cache={})
+    return lambda data: replace(data, smiles=np.array([smiles, *data.smiles[1:]], dtype=object))
 
 
 @pytest.mark.parametrize(
@@ -65,9 +65,9 @@ def with_smiles(smiles: str) -> Callable[[Dataset], Dataset]:
         (with_smiles("CC"), "no valid CMILES: of other atoms"),
         (with_smiles("COC"), "another connectivity than the CMILES (ConnectivityFilter)"),
         (with_smiles("C.CO"), "no valid CMILES: of other atoms"),
-        (lambda data: replace(data, charge=data.charge + np.int16(1), _cache={}), "the total charge is not"),
-        (lambda data: replace(data, positions=data.positions * np.float32(0.5), _cache={}), "a distance below"),
-        (lambda data: replace(data, energy=data.energy * np.nan, _cache={}), "the record is not complete"),
+        (lambda data: replace(data, charge=data.charge + np.int16(1)), "the total charge is not"),
+        (lambda data: replace(data, positions=data.positions * np.float32(0.5)), "a distance below"),
+        (lambda data: replace(data, energy=data.energy * np.nan), "the record is not complete"),
     ],
 )
 def test_the_rules_of_openff(change: Callable[[Dataset], Dataset], rule: str, labelled: Dataset) -> None:

@@ -22,7 +22,7 @@ HOSTILE = "x\n/import os; os.system('touch owned')"
 @pytest.fixture
 def predicted(labelled):
     noise = np.random.default_rng(0).normal(scale=0.1, size=labelled.forces.shape)
-    return replace(labelled, forces=(labelled.forces + noise).astype(np.float32), _cache={})
+    return replace(labelled, forces=(labelled.forces + noise).astype(np.float32))
 
 
 def arrows_of(script, name):
@@ -89,7 +89,7 @@ def test_the_diverse_are_unlike_each_other(labelled, predicted):
     assert most_diverse(["CCCCCC", "CCCCCCC", "c1ccccc1Br"], 2) in ([0, 2], [1, 2])
     assert most_diverse(["C", "CC"], 5) == [0, 1]
     with pytest.raises(BadParams, match="36 of 36 molecules have no SMILES"):
-        bare = replace(labelled, smiles=np.full(len(labelled), ""), _cache={})
+        bare = replace(labelled, smiles=np.full(len(labelled), ""))
         chosen(bare, Comparison.of(labelled, predicted), Choose.DIVERSE, 5)
 
 

@@ -219,11 +219,10 @@ def test_the_contract_of_labels_can_judge_what_is_sampled(parameters, sampling, 
         energy=np.array([answer.energy for answer in answers]),
         forces=np.concatenate([answer.forces for answer in answers]).astype(np.float32),
         teacher=teacher.identity(),
-        _cache={},
     )
     verdicts = {finding.check: str(finding.verdict) for finding in check(labelled, "labels").findings}
     for name in ("sibling_work", "sibling_residual", "restoring_forces", "force_magnitude", "force_rms_per_structure"):
         assert verdicts[name] == "pass", name
-    flipped = replace(labelled, forces=-labelled.forces, _cache={})
+    flipped = replace(labelled, forces=-labelled.forces)
     refused = {finding.check for finding in check(flipped, "labels").findings if finding.refuses()}
     assert {"sibling_work", "restoring_forces"} <= refused

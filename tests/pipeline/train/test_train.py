@@ -124,7 +124,7 @@ def test_two_trainings_of_one_key_are_refused(labelled, places, params):
 
 def test_the_key_is_of_data_and_parameters(labelled, params):
     other = params.model_copy(update={"seed": 1})
-    moved = replace(labelled, positions=labelled.positions + np.float32(1.0), _cache={})
+    moved = replace(labelled, positions=labelled.positions + np.float32(1.0))
     assert len({progress_key(labelled, params), progress_key(labelled, other), progress_key(moved, params)}) == 3
 
 
@@ -157,6 +157,6 @@ def test_unlabelled_data_is_refused(structures, places, params):
 
 def test_an_element_that_only_the_valid_split_has_is_refused(labelled, places, params):
     holds = np.array([(labelled.numbers[labelled.atoms_of(row)] == 17).any() for row in range(len(labelled))])
-    data = replace(labelled, split=np.where(holds, "valid", labelled.split).astype(object), _cache={})
+    data = replace(labelled, split=np.where(holds, "valid", labelled.split).astype(object))
     with pytest.raises(ValueError, match="element Cl"):
         run(data, params, 0.5, **places)

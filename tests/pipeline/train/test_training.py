@@ -83,7 +83,7 @@ def test_the_curvature_is_learned_from_displacement_pairs(labelled, places, monk
     last = np.flatnonzero(np.append(labelled.parent[1:] != labelled.parent[:-1], True) & (labelled.parent != own))
     partner = own.copy()
     partner[last], partner[last - 1] = last - 1, last
-    data = replace(labelled, partner=partner, _cache={})
+    data = replace(labelled, partner=partner)
     params = params.model_copy(update={"loss": params.loss.model_copy(update={"hessian_weight": 0.1})})
     seen: list[int] = []
     monkeypatch.setattr(
@@ -100,7 +100,7 @@ def test_the_curvature_is_learned_from_displacement_pairs(labelled, places, monk
 
 def test_the_curvature_without_pairs_is_refused(labelled, places, params):
     params = params.model_copy(update={"loss": params.loss.model_copy(update={"hessian_weight": 0.1})})
-    alone = replace(labelled, partner=np.arange(len(labelled)), _cache={})
+    alone = replace(labelled, partner=np.arange(len(labelled)))
     for data in (labelled, alone):
         with pytest.raises(ValueError, match=r"holds no displacement pairs .* set regenerate\.sampling\.pairs"):
             run(data, params, 0.5, **places)
