@@ -27,7 +27,7 @@ class StudentCalculator(Calculator):
     Parameters
     ----------
     student : Student
-        `hydrogate.models.potential.load_student` reads one; it computes in its own precision, where it is.
+        `hydrogate.models.student_file.load_student` reads one; it computes in its own precision, where it is.
 
     Raises
     ------

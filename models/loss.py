@@ -25,11 +25,11 @@ class Pairs(NamedTuple):
 class Loss:
     """``energy_weight·E + force_weight·F + angular_weight·(1 − cos θ) + dipole_weight·D + hessian_weight·H``.
 
-    E is the mean over structures of the energy error per atom, F the mean over atoms of the force error, each
-    atom weighing as ``element_weights`` says, the third the
-    mean over atoms with a teacher force of at least ``ANGULAR_FLOOR`` (zero where a batch has none), each atom weighing
-    as ``angular_mean`` says, D the mean over structures of the dipole error, and H the mean over atoms in displacement
-    pairs of the error of the finite-difference Hessian-vector product, eV/Å² (zero where a batch has none).
+    E is the mean over structures of the energy error per atom, and F that over atoms of the force error, each atom weighing
+    as ``element_weights`` says. The third is the mean over atoms with a teacher force of at least ``ANGULAR_FLOOR`` (zero
+    where a batch has none), each atom weighing as ``angular_mean`` says. D is the mean over structures of the dipole error,
+    and H that over atoms in displacement pairs of the error of the finite-difference Hessian-vector product, eV/Å² (zero
+    where a batch has none).
 
     Parameters
     ----------
@@ -95,12 +95,9 @@ class Loss:
             The dipole counts, and one of them is missing; or the elements do, and ``numbers`` is.
         """
         energy_error = ((energy - true_energy) / sizes).to(forces.dtype)
+        energy_term = (energy_error.abs() if self.force == "norm" else energy_error.square()).mean()
         force_error = forces - true_forces
-        if self.force == "norm":
-            # vector_norm has slope zero, not NaN, where its argument is zero.
-            energy_term, force_terms = energy_error.abs().mean(), torch.linalg.vector_norm(force_error, dim=1)
-        else:
-            energy_term, force_terms = energy_error.square().mean(), force_error.square().mean(1)
+        force_terms = self._errors(force_error)
         if self.element_weights:
             if numbers is None:
                 raise ValueError("element_weights are given, but no atomic numbers")
@@ -114,20 +111,19 @@ class Loss:
                 missing = "student predicts" if dipole is None else "labels hold"
                 raise ValueError(f"dipole_weight is {self.dipole_weight}, but the {missing} no dipole; set it to 0")
             error = dipole - true_dipole.to(dipole.dtype)
-            total = (
-                total
-                + self.dipole_weight
-                * (torch.linalg.vector_norm(error, dim=1) if self.force == "norm" else error.square()).mean()
-            )
+            total = total + self.dipole_weight * self._errors(error).mean()
         if self.hessian_weight and pairs is not None:
             # Of the same two geometries in student and teacher: whatever their distance, the difference is exact.
             error = (force_error[pairs.first] - force_error[pairs.second]) / pairs.apart[:, None]
-            total = (
-                total
-                + self.hessian_weight
-                * (torch.linalg.vector_norm(error, dim=1) if self.force == "norm" else error.square()).mean()
-            )
+            total = total + self.hessian_weight * self._errors(error).mean()
         return total
+
+    def _errors(self, difference: Tensor) -> Tensor:
+        """(K,) of (K, 3) differences: their lengths, or the means of their squares."""
+        if self.force == "norm":
+            # Of slope zero, not NaN, where a difference is zero.
+            return torch.linalg.vector_norm(difference, dim=1)
+        return difference.square().mean(1)
 
 
 def angular_term(forces: Tensor, true_forces: Tensor, mean: str = "atoms") -> Tensor:

@@ -20,7 +20,8 @@ from torch import Tensor
 from hydrogate.models.batch import Batch, join
 from hydrogate.models.loss import Loss
 from hydrogate.models.peers._worker import Clock, Point, Structure, answers_alone, serve
-from hydrogate.models.potential import Student, Support, energy_and_forces, load_student, read_about
+from hydrogate.models.potential import Student, Support, energy_and_forces
+from hydrogate.models.student_file import load_student, read_about
 from hydrogate.models.students import make_student
 from hydrogate.pipeline.hdf5 import read_dataset
 from hydrogate.pipeline.params import Train, load_params

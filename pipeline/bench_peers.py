@@ -65,7 +65,7 @@ class Target(NamedTuple):
 
 def own_entries() -> dict[str, Entry]:
     """The students, first the one that was trained."""
-    from hydrogate.models.potential import read_about
+    from hydrogate.models.student_file import read_about
     from hydrogate.models.students import student_names
 
     first = str(read_about(Path("data/student.safetensors"))["student"])

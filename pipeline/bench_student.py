@@ -22,7 +22,6 @@ from hydrogate.checks.dataset import Dataset
 from hydrogate.pipeline.artifacts import write_json
 from hydrogate.pipeline.hdf5 import read_dataset
 from hydrogate.pipeline.params import Label, Params, load_params
-from hydrogate.pipeline.predict import file_fingerprint
 from hydrogate.pipeline.speed import NO_CUDA, identity
 from hydrogate.pipeline.stage import stage_exit_status
 
@@ -46,7 +45,7 @@ def run(params: Params, data: Dataset, path: Path, batch: int, rounds: int) -> d
     """
     import torch
 
-    from hydrogate.models.potential import load_student
+    from hydrogate.models.student_file import file_fingerprint, load_student
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     student = load_student(path)

@@ -61,7 +61,8 @@ def _potential(path: Path) -> Potential:
     """The student in float64, by plain autograd."""
     import torch
 
-    from hydrogate.models.potential import load_student, predict
+    from hydrogate.models.potential import predict
+    from hydrogate.models.student_file import load_student
 
     return partial(predict, load_student(path), dtype=torch.float64)
 

@@ -87,7 +87,7 @@ def refuse_untaught(student: Path, data: Dataset, rows: Sequence[int]) -> None:
         The student was not taught one of the structures, or it is periodic or impossible; it is named.
     """
     from hydrogate.models.dynamics import StudentPotential
-    from hydrogate.models.potential import load_student
+    from hydrogate.models.student_file import load_student
 
     loaded = load_student(student)
     for row in rows:

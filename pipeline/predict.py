@@ -4,7 +4,6 @@ In:  a data set in any format that ``hydrogate check`` reads, and a student file
 Out: the same structures with the student's energies (eV) and forces (eV/Å), as the project's own HDF5 or as extxyz.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -32,7 +31,8 @@ def run(data: Dataset, student: Path, batch_size: int) -> Dataset:
     ValueError
         There are no structures, or one that the student was not taught (`UnsupportedStructure` names it).
     """
-    from hydrogate.models.potential import load_student, predict
+    from hydrogate.models.potential import predict
+    from hydrogate.models.student_file import load_student
 
     if not len(data):
         raise ValueError(f"no structure to predict ({data!r})")
@@ -42,7 +42,7 @@ def run(data: Dataset, student: Path, batch_size: int) -> Dataset:
 
 def student_identity(path: Path) -> dict[str, Any]:
     """What predictions of the student at ``path`` carry as their teacher."""
-    from hydrogate.models.potential import read_about
+    from hydrogate.models.student_file import file_fingerprint, read_about
 
     about = read_about(path)
     return {
@@ -133,9 +133,3 @@ def write_predictions(data: Dataset, path: Path) -> None:
             atoms.info["smiles"] = str(data.smiles[row])
     with written_whole(path) as temporary:
         write(temporary, frames, format="extxyz")
-
-
-def file_fingerprint(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -80,7 +80,7 @@ def student_potential(path: Path, structures: Sequence[Atoms]) -> "Potential":
         The student was not taught one of the structures, or it is periodic or impossible.
     """
     from hydrogate.models.dynamics import StudentPotential
-    from hydrogate.models.potential import load_student
+    from hydrogate.models.student_file import load_student
 
     return StudentPotential(load_student(path), structures)
 

@@ -29,9 +29,16 @@ from hydrogate.pipeline.progress import PROGRESS, locked
 from hydrogate.pipeline.stage import stage_exit_status
 
 ROOT = Path(__file__).parents[1]
+# What a student is trained by: the code among the stage's dependencies in dvc.yaml.
 CODE = (
-    *("models/*.py", "models/kernels/*.py", "models/kernels/*.cpp", "models/students/*.py"),
-    *("pipeline/fit.py", "pipeline/train*.py"),
+    *(f"checks/{name}.py" for name in ("bootstrap", "comparison", "content", "dataset", "metrics")),
+    *("models/kernels/*.py", "models/kernels/*.cpp", "models/students/*.py"),
+    *(
+        f"models/{name}.py"
+        for name in ("batch", "compiled", "harmonics", "loss", "neighbours", "objective", "pairwise")
+    ),
+    *(f"models/{name}.py" for name in ("potential", "student_file", "threads")),
+    *(f"pipeline/{name}.py" for name in ("fit", "hdf5", "mapped", "progress", "train", "training", "training_state")),
 )
 
 
@@ -59,7 +66,7 @@ def run(data: Dataset, params: Train, angular_floor: float, student: Path, histo
     ValueError
         A split is empty, unlabelled, or holds what the other does not.
     """
-    from hydrogate.models.potential import save_student
+    from hydrogate.models.student_file import save_student
 
     key = progress_key(data, params)
     with locked(f"train-{key}", root) if writes() else nullcontext():
@@ -117,6 +124,8 @@ UNITS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train on ``data/labelled.h5``; 0 when done, 1 where the contract has not passed, 2 where an input is unusable."""
+    from hydrogate.models.student_file import file_fingerprint
+
     # Threads that spin while they wait take the cores from each other on a machine that does anything else.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     data = read_dataset(Path("data/labelled.h5"))
@@ -126,9 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     result = run(data, params.train, params.validate_.angular_floor, student, Path("plots/training"))
     if not writes():
         return 0
-    with student.open("rb") as file:
-        student_fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
-    fingerprints = {"labelled_fingerprint": data.fingerprint(), "student_fingerprint": student_fingerprint}
+    fingerprints = {"labelled_fingerprint": data.fingerprint(), "student_fingerprint": file_fingerprint(student)}
     write_json(Path("metrics/training.json"), to_json(result, fingerprints))
     print(f"{student}: {result.used['parameters']} parameters, best after epoch {result.best_epoch}")
     return 0

@@ -133,7 +133,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Validate ``data/student.safetensors``; 0 when measured, whatever was found, 2 where an input is unusable."""
     import torch
 
-    from hydrogate.models.potential import load_student, predict
+    from hydrogate.models.potential import predict
+    from hydrogate.models.student_file import load_student
 
     params = load_params().validate_
     path = Path("data/student.safetensors")

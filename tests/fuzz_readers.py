@@ -18,7 +18,7 @@ import atheris
 with atheris.instrument_imports(include=["hydrogate", "ase.io", "ase.db", "h5py"]):
     from hydrogate.checks.dataset import UnreadableData
     from hydrogate.checks.declared import BadParams
-    from hydrogate.models.potential import UnreadableStudent, load_student
+    from hydrogate.models.student_file import UnreadableStudent, load_student
     from hydrogate.pipeline.formats import FORMATS, read
     from hydrogate.pipeline.guard import read_report
     from hydrogate.pipeline.measured import judged, read_metrics

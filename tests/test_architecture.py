@@ -11,6 +11,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from hydrogate.pipeline.train import CODE
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("checks", "models", "pipeline")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
@@ -109,6 +111,15 @@ def test_dvc_yaml_names_the_code_that_a_stage_runs(name: str) -> None:
         if name.startswith("check_") and place.startswith("models/"):
             continue  # the student and the teacher, which one module loads for three stages
         assert any(place == dep or place.startswith(f"{dep}/") for dep in stage["deps"]), f"{name} runs {place}"
+
+
+def test_training_continues_by_the_code_that_its_stage_depends_on() -> None:
+    """Neither more, which would discard half of a training for nothing, nor less."""
+    deps = [ROOT / dep for dep in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["train"]["deps"]]
+    code = {
+        file for dep in deps for file in (dep.rglob("*") if dep.is_dir() else [dep]) if file.suffix in (".py", ".cpp")
+    }
+    assert {file for pattern in CODE for file in ROOT.glob(pattern)} == code
 
 
 def test_dvc_yaml_and_params_agree() -> None:

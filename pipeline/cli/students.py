@@ -274,7 +274,8 @@ def dimers(
     from functools import partial
 
     from hydrogate.checks.render.dimers import dimers_markdown, dimers_text
-    from hydrogate.models.potential import load_student, predict
+    from hydrogate.models.potential import predict
+    from hydrogate.models.student_file import load_student
     from hydrogate.models.teachers import make_teacher
     from hydrogate.pipeline import dimers as curves
     from hydrogate.pipeline.check import relabel
@@ -305,7 +306,8 @@ def distorted(
     from functools import partial
 
     from hydrogate.checks.render.metrics import metrics_dict, metrics_markdown, metrics_text
-    from hydrogate.models.potential import load_student, predict
+    from hydrogate.models.potential import predict
+    from hydrogate.models.student_file import load_student
     from hydrogate.models.teachers import make_teacher
     from hydrogate.pipeline import distorted as geometries
     from hydrogate.pipeline.check import relabel

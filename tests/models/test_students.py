@@ -28,13 +28,11 @@ from hydrogate.models.potential import (
     Prediction,
     Student,
     Support,
-    UnreadableStudent,
     UnsupportedStructure,
     energy_and_forces,
-    load_student,
     predict,
-    save_student,
 )
+from hydrogate.models.student_file import UnreadableStudent, load_student, save_student
 from hydrogate.models.students import make_student, student_names
 
 SUPPORT = Support(elements=(1, 6, 7, 8, 9, 16, 17))

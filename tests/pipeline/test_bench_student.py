@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from hydrogate.checks.dataset import Dataset
-from hydrogate.models.potential import Support, save_student
+from hydrogate.models.potential import Support
+from hydrogate.models.student_file import file_fingerprint, save_student
 from hydrogate.models.students import make_student
 from hydrogate.models.teachers import Failure, orb
 from hydrogate.pipeline import bench_student
 from hydrogate.pipeline.params import load_params
-from hydrogate.pipeline.predict import file_fingerprint
 from hydrogate.pipeline.speed import identity
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")

@@ -19,7 +19,8 @@ from hydrogate.checks.dataset import Dataset, concatenate
 from hydrogate.checks.declared import BadParams
 from hydrogate.checks.findings import Verdict
 from hydrogate.checks.trajectory import MdProtocol, StabilityLimits
-from hydrogate.models.potential import Support, save_student
+from hydrogate.models.potential import Support
+from hydrogate.models.student_file import save_student
 from hydrogate.models.students import make_student
 from hydrogate.pipeline import md, simulate
 from hydrogate.pipeline.hdf5 import write_dataset

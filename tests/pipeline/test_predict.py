@@ -15,7 +15,8 @@ from rdkit import Chem
 from rdkit.Chem import AllChem
 
 from hydrogate.checks.dataset import Dataset
-from hydrogate.models.potential import Student, Support, predict, save_student
+from hydrogate.models.potential import Student, Support, predict
+from hydrogate.models.student_file import save_student
 from hydrogate.models.students import make_student
 from hydrogate.pipeline.hdf5 import read_dataset, write_dataset
 

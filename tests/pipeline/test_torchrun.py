@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from hydrogate.checks.dataset import Dataset
-from hydrogate.models.potential import read_about
+from hydrogate.models.student_file import read_about
 from hydrogate.pipeline.hdf5 import write_dataset
 from hydrogate.pipeline.params import load_params
 from hydrogate.pipeline.train import run

@@ -12,7 +12,6 @@ from hydrogate.checks.dataset import concatenate
 from hydrogate.pipeline import validate
 from hydrogate.pipeline.hdf5 import read_dataset, write_dataset
 from hydrogate.pipeline.params import Validate
-from hydrogate.pipeline.predict import file_fingerprint
 
 PARAMS = Validate(split="test", batch_size=3, angular_floor=0.5, resamples=200, seed=0, baseline=None)
 IDENTITY = {"name": "springs", "kind": "student", "fingerprint": "f" * 64}
@@ -153,7 +152,8 @@ def test_answers_that_do_not_fit_are_refused(answer, says):
 
 def test_the_stage_writes_its_files_and_their_fingerprints(tmp_path, monkeypatch, project):
     """The whole of ``main`` with a small student of the pipeline's own kind."""
-    from hydrogate.models.potential import Support, save_student
+    from hydrogate.models.potential import Support
+    from hydrogate.models.student_file import file_fingerprint, save_student
     from hydrogate.models.students import make_student
 
     monkeypatch.chdir(project)
@@ -177,7 +177,8 @@ def test_the_stage_writes_its_files_and_their_fingerprints(tmp_path, monkeypatch
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_the_stage_compares_with_the_predictions_that_it_left(project, monkeypatch, kept):
-    from hydrogate.models.potential import Support, save_student
+    from hydrogate.models.potential import Support
+    from hydrogate.models.student_file import save_student
     from hydrogate.models.students import make_student
 
     monkeypatch.chdir(project)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from hydrogate.models.potential import load_student, predict, read_about
+from hydrogate.models.potential import predict
+from hydrogate.models.student_file import load_student, read_about
 from hydrogate.pipeline.hdf5 import write_dataset
 from hydrogate.pipeline.params import Train
 from hydrogate.pipeline.train import progress_key, run, to_json

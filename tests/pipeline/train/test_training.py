@@ -8,7 +8,7 @@ import torch
 
 from hydrogate.models.kernels import in_plain_torch
 from hydrogate.models.objective import pairs_of
-from hydrogate.models.potential import load_student
+from hydrogate.models.student_file import load_student
 from hydrogate.pipeline import training
 from hydrogate.pipeline.params import Train
 from hydrogate.pipeline.train import run, to_json
