@@ -25,11 +25,11 @@ class Pairs(NamedTuple):
 class Loss:
     """``energy_weight·E + force_weight·F + angular_weight·(1 − cos θ) + dipole_weight·D + hessian_weight·H``.
 
-    E is the mean over structures of the energy error per atom, and F that over atoms of the force error, each atom weighing
-    as ``element_weights`` says. The third is the mean over atoms with a teacher force of at least ``ANGULAR_FLOOR`` (zero
-    where a batch has none), each atom weighing as ``angular_mean`` says. D is the mean over structures of the dipole error,
-    and H that over atoms in displacement pairs of the error of the finite-difference Hessian-vector product, eV/Å² (zero
-    where a batch has none).
+    E is the mean over structures of the energy error per atom, and F that over atoms of the force error, each atom
+    weighing as ``element_weights`` says. The third is the mean over atoms with a teacher force of at least
+    ``ANGULAR_FLOOR`` (zero where a batch has none), each atom weighing as ``angular_mean`` says. D is the mean over
+    structures of the dipole error, and H that over atoms in displacement pairs of the error of the finite-difference
+    Hessian-vector product, eV/Å² (zero where a batch has none).
 
     Parameters
     ----------
