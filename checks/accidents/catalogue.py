@@ -91,11 +91,6 @@ def struck(accident: Accident, data: Dataset, seed: int = 0) -> Rows:
     return np.random.default_rng(seed).permutation(changed)
 
 
-def with_values(data: Dataset, **arrays: Any) -> Dataset:
-    """``data`` with other arrays and nothing remembered of the ones before."""
-    return replace(data, **arrays)
-
-
 def changed(array: NDArray[Any], where: Any, values: Any) -> NDArray[Any]:
     """A copy of ``array`` with other values in some places, of the same type."""
     copy = array.copy()
@@ -131,7 +126,7 @@ def without_atoms(data: Dataset, lost: NDArray[np.int64]) -> Dataset:
     kept = np.ones(len(data.numbers), dtype=bool)
     kept[lost] = False
     sizes = np.bincount(data.structure_of_atom[kept], minlength=len(data))
-    return with_values(
+    return replace(
         data,
         numbers=data.numbers[kept],
         positions=data.positions[kept],

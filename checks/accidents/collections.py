@@ -1,8 +1,10 @@
 """Accidents to the data set as a whole: what is in it twice, on both sides of a split, or under another's name."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from hydrogate.checks.accidents.catalogue import NotApplicable, Rows, accident, changed, with_values
+from hydrogate.checks.accidents.catalogue import NotApplicable, Rows, accident, changed
 from hydrogate.checks.dataset import Dataset
 
 
@@ -16,14 +18,14 @@ def conformers_across_split(data: Dataset, rows: Rows, rng: np.random.Generator)
     rows = rows[np.isin(data.parent[rows], families[size > 1])]
     step = rng.integers(1, len(sides), len(rows))
     other = sides[(np.searchsorted(sides, data.split[rows]) + step) % len(sides)]
-    return with_values(data, split=changed(data.split, rows, other))
+    return replace(data, split=changed(data.split, rows, other))
 
 
 @accident("structures", source="https://github.com/facebookresearch/fairchem/issues/942", largest_share=0.5)
 def duplicated_block(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
     """A block of the data set is in it a second time, at its end: two downloads concatenated."""
     twice = np.concatenate([np.arange(len(data)), rows])
-    return with_values(data.subset(twice), parent=np.concatenate([data.parent, data.parent[rows]]))
+    return replace(data.subset(twice), parent=np.concatenate([data.parent, data.parent[rows]]))
 
 
 @accident("structures", source="https://github.com/isayev/ANI1_dataset/issues/8")
@@ -33,7 +35,7 @@ def smiles_of_another(data: Dataset, rows: Rows, rng: np.random.Generator) -> Da
         raise NotApplicable("the data set has no SMILES, or one alone")
     donors = rng.permutation(len(data))
     taken = [next(d for d in np.roll(donors, -int(row)) if data.smiles[d] != data.smiles[row]) for row in rows]
-    return with_values(
+    return replace(
         data,
         smiles=changed(data.smiles, rows, data.smiles[taken]),
         inchikey=changed(data.inchikey, rows, data.inchikey[taken]),

@@ -1,5 +1,7 @@
 """Accidents to atoms and their places: hydrogen lost or misplaced, wrong units, wrong elements."""
 
+from dataclasses import replace
+
 import numpy as np
 from ase.units import Bohr
 
@@ -9,7 +11,6 @@ from hydrogate.checks.accidents.catalogue import (
     atoms_of,
     changed,
     spin_of_electrons,
-    with_values,
     without_atoms,
 )
 from hydrogate.checks.dataset import UNKNOWN_HYDROGENS, Dataset
@@ -48,7 +49,7 @@ def polar_hydrogens_only(data: Dataset, rows: Rows, rng: np.random.Generator) ->
 @accident(*_BOTH, source="https://github.com/keiserlab/e3fp/issues/59", before_labelling=True)
 def hydrogens_at_origin(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
     """Every hydrogen lies at the origin: RDKit's AddHs without addCoords."""
-    return with_values(data, positions=changed(data.positions, _hydrogens(data, rows)[0], 0.0))
+    return replace(data, positions=changed(data.positions, _hydrogens(data, rows)[0], 0.0))
 
 
 @accident(*_BOTH, source="https://github.com/openmm/spice-dataset/issues/105")
@@ -59,7 +60,7 @@ def hydrogen_torn_off(data: Dataset, rows: Rows, rng: np.random.Generator) -> Da
     hydrogen, partner = hydrogen[first], partner[first]
     away = data.positions[hydrogen] - data.positions[partner]
     length = np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-3)
-    return with_values(
+    return replace(
         data, positions=changed(data.positions, hydrogen, data.positions[hydrogen] + TORN_BY * away / length)
     )
 
@@ -68,13 +69,13 @@ def hydrogen_torn_off(data: Dataset, rows: Rows, rng: np.random.Generator) -> Da
 def positions_in_bohr(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
     """Positions in bohr are taken for Å."""
     own = atoms_of(data, rows)
-    return with_values(data, positions=changed(data.positions, own, data.positions[own] / Bohr))
+    return replace(data, positions=changed(data.positions, own, data.positions[own] / Bohr))
 
 
 @accident(*_BOTH, source="https://github.com/MehmetAzizYirik/MAYGEN/issues/82", before_labelling=True)
 def flattened(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
     """The third coordinate is 0: a drawing taken for a geometry."""
-    return with_values(data, positions=changed(data.positions, (atoms_of(data, rows), 2), 0.0))
+    return replace(data, positions=changed(data.positions, (atoms_of(data, rows), 2), 0.0))
 
 
 @accident(*_BOTH, source="https://github.com/deepmodeling/dpdata/issues/778")
@@ -83,7 +84,7 @@ def elements_exchanged(data: Dataset, rows: Rows, rng: np.random.Generator) -> D
     own = atoms_of(data, rows)
     other = np.arange(256, dtype=np.uint8)
     other[[6, 7]] = 7, 6
-    return with_values(data, numbers=changed(data.numbers, own, other[data.numbers[own]]))
+    return replace(data, numbers=changed(data.numbers, own, other[data.numbers[own]]))
 
 
 @accident(*_BOTH, source="https://github.com/rdkit/rdkit/issues/3854")
@@ -92,8 +93,8 @@ def nan_in_one_atom(data: Dataset, rows: Rows, rng: np.random.Generator) -> Data
     struck = data.offset[:-1][rows] + rng.integers(0, np.maximum(data.sizes[rows], 1))
     struck = struck[data.sizes[rows] > 0]
     if data.forces is None:
-        return with_values(data, positions=changed(data.positions, struck, np.nan))
-    return with_values(data, forces=changed(data.forces, struck, np.nan))
+        return replace(data, positions=changed(data.positions, struck, np.nan))
+    return replace(data, forces=changed(data.forces, struck, np.nan))
 
 
 @accident(*_BOTH, source="https://github.com/MobleyLab/benchmarksets/issues/68", before_labelling=True)
@@ -109,28 +110,28 @@ def charges_lost(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset
     owner, first = np.unique(data.structure_of_atom[hydrogen], return_index=True)
     struck = np.union1d(owner, rows[data.charge[rows] != 0])
     left = without_atoms(data, hydrogen[first])
-    left = with_values(
+    left = replace(
         left,
         charge=changed(left.charge, struck, 0),
         expected_hydrogens=changed(left.expected_hydrogens, struck, UNKNOWN_HYDROGENS),
         smiles=changed(left.smiles, struck, ""),
         inchikey=changed(left.inchikey, struck, ""),
     )
-    return with_values(left, spin_multiplicity=changed(left.spin_multiplicity, struck, spin_of_electrons(left, struck)))
+    return replace(left, spin_multiplicity=changed(left.spin_multiplicity, struck, spin_of_electrons(left, struck)))
 
 
 @accident(*_BOTH, source="https://github.com/Acellera/htmd/issues/240", before_labelling=True)
 def wrapped_into_a_box(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
     """Atoms beyond the wall of a simulation box of 10 Å are on its other side, and the box is forgotten."""
     own = atoms_of(data, rows)
-    return with_values(data, positions=changed(data.positions, own, data.positions[own] % np.float32(BOX)))
+    return replace(data, positions=changed(data.positions, own, data.positions[own] % np.float32(BOX)))
 
 
 @accident(*_BOTH, source="https://github.com/deepmodeling/dpdata/pull/325")
 def positions_rounded(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
     """Positions keep two decimals in Å: a text format that writes no more."""
     own = atoms_of(data, rows)
-    return with_values(data, positions=changed(data.positions, own, data.positions[own].round(DECIMALS)))
+    return replace(data, positions=changed(data.positions, own, data.positions[own].round(DECIMALS)))
 
 
 @accident(*_BOTH, source="https://github.com/openforcefield/openff-toolkit/pull/1400")
@@ -139,4 +140,4 @@ def elements_in_another_order(data: Dataset, rows: Rows, rng: np.random.Generato
     numbers = data.numbers.copy()
     for row in rows.tolist():
         numbers[data.atoms_of(row)] = rng.permutation(numbers[data.atoms_of(row)])
-    return with_values(data, numbers=numbers)
+    return replace(data, numbers=numbers)

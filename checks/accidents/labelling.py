@@ -1,5 +1,7 @@
 """Accidents to labels: units, signs, order, precision, two teachers, failed calculations."""
 
+from dataclasses import replace
+
 import numpy as np
 from ase.units import Bohr, Hartree, kcal, mol
 from numpy.typing import NDArray
@@ -12,7 +14,6 @@ from hydrogate.checks.accidents.catalogue import (
     atoms_of,
     changed,
     labels,
-    with_values,
 )
 from hydrogate.checks.dataset import Dataset
 
@@ -27,7 +28,7 @@ NOT_CONVERGED = 0.5  # eV and eV/Å
 def _scaled(data: Dataset, rows: Rows, factor: float) -> Dataset:
     _, forces = labels(data)
     own = atoms_of(data, rows)
-    return with_values(data, forces=changed(forces, own, forces[own] * np.float32(factor)))
+    return replace(data, forces=changed(forces, own, forces[own] * np.float32(factor)))
 
 
 @accident("labels", source="https://github.com/torchmd/torchmd-protein-thermodynamics/issues/22")
@@ -79,7 +80,7 @@ def forces_permuted(data: Dataset, rows: Rows, rng: np.random.Generator) -> Data
     spoiled = forces.copy()
     for row in rows.tolist():
         spoiled[data.atoms_of(row)] = rng.permutation(forces[data.atoms_of(row)])
-    return with_values(data, forces=spoiled)
+    return replace(data, forces=spoiled)
 
 
 @accident("labels", source=_SPICE_DIGITS)
@@ -87,7 +88,7 @@ def forces_in_half_precision(data: Dataset, rows: Rows, rng: np.random.Generator
     """Forces went through float16 and keep three digits."""
     _, forces = labels(data)
     own = atoms_of(data, rows)
-    return with_values(data, forces=changed(forces, own, forces[own].astype(np.float16)))
+    return replace(data, forces=changed(forces, own, forces[own].astype(np.float16)))
 
 
 @accident("labels", source="https://github.com/openmm/spice-dataset/issues/105")
@@ -96,14 +97,14 @@ def forces_clipped(data: Dataset, rows: Rows, rng: np.random.Generator) -> Datas
     _, forces = labels(data)
     own = atoms_of(data, rows)
     limit = np.nanquantile(np.abs(forces), 0.99)
-    return with_values(data, forces=changed(forces, own, np.clip(forces[own], -limit, limit)))
+    return replace(data, forces=changed(forces, own, np.clip(forces[own], -limit, limit)))
 
 
 @accident("labels", source="https://github.com/deepmodeling/dpdata/issues/1000")
 def zeros_for_failed_labels(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
     """Energy and forces are 0 where the calculation failed."""
     energy, forces = labels(data)
-    return with_values(
+    return replace(
         data, energy=changed(energy, rows, 0.0), forces=changed(forces, atoms_of(data, rows), np.float32(0.0))
     )
 
@@ -112,21 +113,21 @@ def zeros_for_failed_labels(data: Dataset, rows: Rows, rng: np.random.Generator)
 def energies_in_kcal(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
     """Energies are in kcal/mol and taken for eV."""
     energy, _ = labels(data)
-    return with_values(data, energy=changed(energy, rows, energy[rows] * mol / kcal))
+    return replace(data, energy=changed(energy, rows, energy[rows] * mol / kcal))
 
 
 @accident("labels", source=_SPICE_UNITS)
 def energies_in_hartree(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
     """Energies are in hartree and taken for eV."""
     energy, _ = labels(data)
-    return with_values(data, energy=changed(energy, rows, energy[rows] / Hartree))
+    return replace(data, energy=changed(energy, rows, energy[rows] / Hartree))
 
 
 @accident("labels", source=_SPICE_DIGITS)
 def energies_in_single_precision(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
     """Total energies went through float32."""
     energy, _ = labels(data)
-    return with_values(data, energy=changed(energy, rows, energy[rows].astype(np.float32)))
+    return replace(data, energy=changed(energy, rows, energy[rows].astype(np.float32)))
 
 
 @accident("labels", source="https://github.com/choderalab/torsionfit/pull/13")
@@ -135,14 +136,14 @@ def energies_shuffled(data: Dataset, rows: Rows, rng: np.random.Generator) -> Da
     energy, _ = labels(data)
     receivers = rng.permutation(rows)
     donors = np.roll(receivers, 1) if len(rows) > 1 else (rows + rng.integers(1, max(len(data), 2))) % len(data)
-    return with_values(data, energy=changed(energy, receivers, energy[donors]))
+    return replace(data, energy=changed(energy, receivers, energy[donors]))
 
 
 @accident("labels", source="https://github.com/chemsurajit/largeDFTdata/issues/2", largest_share=0.5)
 def energies_shifted(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
     """Energies are 1 eV higher in one part of the data set: another reference."""
     energy, _ = labels(data)
-    return with_values(data, energy=changed(energy, rows, energy[rows] + SHIFT))
+    return replace(data, energy=changed(energy, rows, energy[rows] + SHIFT))
 
 
 @accident("labels", source="https://github.com/choderalab/modelforge/issues/33", largest_share=0.5)
@@ -160,7 +161,7 @@ def two_teachers(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset
         numbers = data.numbers[own]
         theirs[own] = _isolated(data.positions[own], forces[own] * factor[numbers][:, None])
         shift[k] = offset[numbers].sum()
-    return with_values(data, energy=changed(energy, rows, energy[rows] + shift), forces=theirs)
+    return replace(data, energy=changed(energy, rows, energy[rows] + shift), forces=theirs)
 
 
 @accident("labels", source="https://github.com/exalearn/ExaMol/issues/107")
@@ -176,7 +177,7 @@ def scf_not_converged(data: Dataset, rows: Rows, rng: np.random.Generator) -> Da
         noise = rng.normal(0.0, NOT_CONVERGED, forces[own].shape).astype(np.float32)
         theirs[own] = _isolated(data.positions[own], forces[own] + noise)
     higher = energy[rows] + rng.uniform(0.0, NOT_CONVERGED, len(rows))
-    return with_values(data, energy=changed(energy, rows, higher), forces=theirs)
+    return replace(data, energy=changed(energy, rows, higher), forces=theirs)
 
 
 @accident("labels", source="https://github.com/openmm/spice-dataset/issues/32")
@@ -185,7 +186,7 @@ def one_force_diverged(data: Dataset, rows: Rows, rng: np.random.Generator) -> D
     _, forces = labels(data)
     rows = rows[data.sizes[rows] > 0]
     struck = data.offset[:-1][rows] + rng.integers(0, data.sizes[rows])
-    return with_values(data, forces=changed(forces, struck, forces[struck] * np.float32(DIVERGED)))
+    return replace(data, forces=changed(forces, struck, forces[struck] * np.float32(DIVERGED)))
 
 
 @accident("labels", source="https://github.com/robinzyb/cp2kdata/pull/73")
@@ -200,7 +201,7 @@ def forces_of_another_geometry(data: Dataset, rows: Rows, rng: np.random.Generat
     if not len(rows):
         raise NotApplicable("no molecule has a second geometry")
     theirs = forces[atoms_of(data, following[rows])]
-    return with_values(data, forces=changed(forces, atoms_of(data, rows), theirs))
+    return replace(data, forces=changed(forces, atoms_of(data, rows), theirs))
 
 
 @accident("labels", source="https://github.com/cclib/cclib/issues/924")
@@ -210,21 +211,21 @@ def forces_in_another_frame(data: Dataset, rows: Rows, rng: np.random.Generator)
     turned = forces.copy()
     for row, turn in zip(rows.tolist(), Rotation.random(len(rows), rng), strict=True):
         turned[data.atoms_of(row)] = turn.apply(forces[data.atoms_of(row)])
-    return with_values(data, forces=turned)
+    return replace(data, forces=turned)
 
 
 @accident("labels", source="https://github.com/ACEsuit/mace/pull/1448")
 def forces_not_found(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
     """Forces stand under a key that the reader does not know, and it takes them for 0; energies are right."""
     _, forces = labels(data)
-    return with_values(data, forces=changed(forces, atoms_of(data, rows), np.float32(0.0)))
+    return replace(data, forces=changed(forces, atoms_of(data, rows), np.float32(0.0)))
 
 
 @accident("labels", source="https://github.com/usnistgov/alignn/issues/170")
 def energies_per_atom(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
     """Energies are divided by the number of atoms and taken for those of the whole structure."""
     energy, _ = labels(data)
-    return with_values(data, energy=changed(energy, rows, energy[rows] / np.maximum(data.sizes[rows], 1)))
+    return replace(data, energy=changed(energy, rows, energy[rows] / np.maximum(data.sizes[rows], 1)))
 
 
 @accident("labels", source="https://github.com/AIRI-Institute/nablaDFT/issues/53", largest_share=0.5)
@@ -236,7 +237,7 @@ def atomization_energies(data: Dataset, rows: Rows, rng: np.random.Generator) ->
     np.add.at(counts, (data.structure_of_atom, column), 1.0)
     finite = np.isfinite(energy)
     atoms = counts @ np.linalg.lstsq(counts[finite], energy[finite], rcond=None)[0]
-    return with_values(data, energy=changed(energy, rows, energy[rows] - atoms[rows]))
+    return replace(data, energy=changed(energy, rows, energy[rows] - atoms[rows]))
 
 
 def _isolated(positions: NDArray[np.float32], forces: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hydrogate.checks.accidents import ACCIDENTS, Accident, NotApplicable, changed_structures
-from hydrogate.checks.accidents.catalogue import Rows, atoms_of, changed, labels, spin_of_electrons, with_values
+from hydrogate.checks.accidents.catalogue import Rows, atoms_of, changed, labels, spin_of_electrons
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.declared import BadParams
 from hydrogate.pipeline import label
@@ -96,9 +96,9 @@ class Cases:
             rows = changed_structures(self.sample, spoiled)
             spin = changed(spoiled.spin_multiplicity, rows, spin_of_electrons(spoiled, rows))
             try:
-                spoiled = label.run(with_values(spoiled, spin_multiplicity=spin), self.labels, WORK)
+                spoiled = label.run(replace(spoiled, spin_multiplicity=spin), self.labels, WORK)
             except ValueError:  # the teacher labelled nothing at all
-                spoiled = with_values(unlabelled(spoiled), teacher=spoiled.teacher)
+                spoiled = replace(unlabelled(spoiled), teacher=spoiled.teacher)
         return Case(accident.name, strength, struck, spoiled, before=before)
 
     def _keep_labels(self, data: Dataset) -> None:
@@ -129,12 +129,12 @@ class Cases:
         if other.energy is None or other.forces is None or len(other) != len(rows):
             raise NotApplicable("the other method labelled a part alone")
         mixed = changed(forces, atoms_of(data, rows), other.forces)
-        return with_values(data, energy=changed(energy, rows, other.energy), forces=mixed)
+        return replace(data, energy=changed(energy, rows, other.energy), forces=mixed)
 
 
 def unlabelled(data: Dataset) -> Dataset:
     """The structures alone, as they stand before a teacher."""
-    return with_values(data, energy=None, forces=None, dipole=None, charges=None, teacher=None)
+    return replace(data, energy=None, forces=None, dipole=None, charges=None, teacher=None)
 
 
 def _parts(data: Dataset, budget: Budget) -> tuple[Dataset, Dataset, Dataset]:

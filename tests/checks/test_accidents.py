@@ -113,3 +113,48 @@ def test_a_turned_frame_keeps_the_lengths_of_the_forces(labelled: Dataset) -> No
     spoiled = hurt(ACCIDENTS["forces_in_another_frame"], labelled, ROWS)
     lengths = [np.linalg.norm(data.forces, axis=1) for data in (labelled, spoiled)]
     np.testing.assert_allclose(*lengths, rtol=1e-5)
+
+
+def test_what_an_accident_does_to_numbers(labelled: Dataset) -> None:
+    struck = np.isin(labelled.structure_of_atom, ROWS)
+    before, forces = labelled.positions[struck], labelled.forces[struck]
+
+    def after(name: str) -> Dataset:
+        return hurt(ACCIDENTS[name], labelled, ROWS, seed=1)
+
+    np.testing.assert_allclose(after("positions_in_bohr").positions[struck] * 0.5291772, before, rtol=1e-6)
+    rounded = after("positions_rounded").positions[struck]
+    np.testing.assert_allclose(rounded, before, atol=0.00501)
+    np.testing.assert_allclose(100 * rounded, np.round(100 * rounded), atol=1e-4)
+    wrapped = after("wrapped_into_a_box").positions[struck]
+    assert ((wrapped >= 0) & (wrapped < 10)).all()
+    np.testing.assert_allclose((wrapped - before) / 10, np.round((wrapped - before) / 10), atol=1e-6)
+    clipped = after("forces_clipped").forces[struck]
+    limit = np.sort(np.abs(labelled.forces), axis=None)[-labelled.forces.size // 100]
+    assert np.abs(clipped).max() <= limit
+    untouched = np.abs(forces) < 0.99 * limit
+    np.testing.assert_array_equal(clipped[untouched], forces[untouched])
+    assert (np.sign(clipped) == np.sign(forces)).all()
+
+
+def test_a_structure_may_go_to_any_other_side_of_the_split(labelled: Dataset) -> None:
+    sides = np.array(["train", "valid", "test"], dtype=object)[labelled.parent // 3 % 3]
+    spoiled = hurt(ACCIDENTS["conformers_across_split"], replace(labelled, split=sides), np.arange(len(labelled)))
+    assert (spoiled.split != sides).all()
+    assert {(one, other) for one, other in zip(sides, spoiled.split, strict=True)} == {
+        (one, other) for one in sides[:9] for other in sides[:9] if one != other
+    }
+
+
+def test_two_molecules_are_enough_for_the_wrong_smiles_and_one_is_not(labelled: Dataset) -> None:
+    two, one = labelled.subset(range(6)), labelled.subset(range(3))
+    assert len(np.unique(two.smiles)) == 2
+    assert (hurt(ACCIDENTS["smiles_of_another"], two, np.arange(6)).smiles != two.smiles).all()
+    with pytest.raises(NotApplicable, match="no SMILES, or one alone"):
+        hurt(ACCIDENTS["smiles_of_another"], one, np.arange(3))
+
+
+def test_a_lost_charge_takes_the_names_of_the_struck_alone(labelled: Dataset) -> None:
+    named = replace(labelled, inchikey=np.array([f"KEY-{row}" for row in range(len(labelled))], dtype=object))
+    spoiled = hurt(ACCIDENTS["charges_lost"], named, np.array([0]))
+    assert (spoiled.inchikey[0], spoiled.inchikey[1]) == ("", "KEY-1")

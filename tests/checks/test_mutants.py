@@ -13,7 +13,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from hydrogate.checks import Dataset, Report, Severity, Verdict, check
-from hydrogate.checks.accidents.catalogue import changed, with_values, without_atoms
+from hydrogate.checks.accidents.catalogue import changed, without_atoms
 from hydrogate.checks.bounds import resolve_bounds
 from hydrogate.checks.dataset import Quarantined
 from hydrogate.checks.observables import geometry
@@ -48,7 +48,7 @@ def bare_without_two(data: Dataset) -> Dataset:
     lost = data.offset[row] + np.flatnonzero(data.numbers[data.atoms_of(row)] == 1)[:2]
     nothing = np.full(len(data), "", dtype=object)
     bare = without_atoms(data, lost)
-    return with_values(bare, expected_hydrogens=np.full(len(data), -1, dtype=np.int32), smiles=nothing)
+    return replace(bare, expected_hydrogens=np.full(len(data), -1, dtype=np.int32), smiles=nothing)
 
 
 def atom_alone(data: Dataset) -> Dataset:
@@ -58,7 +58,7 @@ def atom_alone(data: Dataset) -> Dataset:
 def torn_molecule(data: Dataset) -> Dataset:
     """The hydroxyl group of an ethanol, atoms 2 and 8, three Å farther out."""
     away = data.positions[2] - data.positions[1]
-    return with_values(
+    return replace(
         data, positions=changed(data.positions, [2, 8], data.positions[[2, 8]] + 3 * away / np.linalg.norm(away))
     )
 
@@ -66,11 +66,11 @@ def torn_molecule(data: Dataset) -> Dataset:
 def turned_copy(data: Dataset) -> Dataset:
     """Structure 1 is structure 0, turned and moved."""
     turned = Rotation.from_euler("xyz", [50, 20, 70], degrees=True).apply(data.positions[data.atoms_of(0)]) + 4.0
-    return with_values(data, positions=changed(data.positions, data.atoms_of(1), turned))
+    return replace(data, positions=changed(data.positions, data.atoms_of(1), turned))
 
 
 def bromine_in_one(data: Dataset) -> Dataset:
-    return with_values(data, numbers=changed(data.numbers, int(np.flatnonzero(data.numbers == 17)[0]), 35))
+    return replace(data, numbers=changed(data.numbers, int(np.flatnonzero(data.numbers == 17)[0]), 35))
 
 
 def relaxed_hydrogens(data: Dataset) -> Dataset:
@@ -78,35 +78,35 @@ def relaxed_hydrogens(data: Dataset) -> Dataset:
     shape, positions = geometry(data), data.positions.astype(np.float64)
     away = (positions[shape.hydrogen] - positions[shape.partner]) / shape.length[:, None]
     relaxed = changed(positions, shape.hydrogen, positions[shape.partner] + 1.09 * away)
-    return with_values(data, positions=relaxed.astype(np.float32))
+    return replace(data, positions=relaxed.astype(np.float32))
 
 
 def hydrogen_at_origin(data: Dataset) -> Dataset:
     row = int(data.offset[2])
     hydrogen = row + int(np.flatnonzero(data.numbers[data.atoms_of(2)] == 1)[0])
-    return with_values(data, positions=changed(data.positions, hydrogen, 40.0))
+    return replace(data, positions=changed(data.positions, hydrogen, 40.0))
 
 
 def two_atoms_together(data: Dataset) -> Dataset:
     near = data.positions[1] + np.float32([0.3, 0.0, 0.0])
-    return with_values(data, positions=changed(data.positions, 0, near))
+    return replace(data, positions=changed(data.positions, 0, near))
 
 
 def leaking_split(data: Dataset) -> Dataset:
-    return with_values(data, split=changed(data.split, 0, "train" if data.split[0] != "train" else "test"))
+    return replace(data, split=changed(data.split, 0, "train" if data.split[0] != "train" else "test"))
 
 
 def permuted_forces(data: Dataset) -> Dataset:
     forces = data.forces.copy()
     for row in range(len(data)):
         forces[data.atoms_of(row)] = forces[data.atoms_of(row)][::-1]
-    return with_values(data, forces=forces)
+    return replace(data, forces=forces)
 
 
 def torn(data: Dataset) -> Dataset:
     """A constant push on every atom of one structure."""
     own = data.atoms_of(0)
-    return with_values(data, forces=changed(data.forces, own, data.forces[own] + np.float32(0.05)))
+    return replace(data, forces=changed(data.forces, own, data.forces[own] + np.float32(0.05)))
 
 
 def shuffled_labels(data: Dataset) -> Dataset:
@@ -114,12 +114,12 @@ def shuffled_labels(data: Dataset) -> Dataset:
     order = np.arange(len(data))
     order[6:9] = [7, 8, 6]
     forces = np.concatenate([data.forces[data.atoms_of(int(row))] for row in order])
-    return with_values(data, energy=data.energy[order], forces=forces)
+    return replace(data, energy=data.energy[order], forces=forces)
 
 
 def another_reference(data: Dataset) -> Dataset:
     """Every other energy 1 eV higher."""
-    return with_values(data, energy=changed(data.energy, slice(0, None, 2), data.energy[::2] + 1.0))
+    return replace(data, energy=changed(data.energy, slice(0, None, 2), data.energy[::2] + 1.0))
 
 
 def turned(data: Dataset) -> Dataset:
@@ -127,16 +127,16 @@ def turned(data: Dataset) -> Dataset:
     own = data.atoms_of(0)
     arm = data.positions[own] - data.positions[own].mean(axis=0)
     extra = np.cross([0.0, 0.0, 0.02], arm).astype(np.float32)
-    return with_values(data, forces=changed(data.forces, own, data.forces[own] + extra))
+    return replace(data, forces=changed(data.forces, own, data.forces[own] + extra))
 
 
 MUTANTS: dict[tuple[str, str], Mutant] = {
     ("structures", "finite"): Mutant(
-        lambda d: with_values(d, positions=changed(d.positions, (3, 0), np.nan)),
+        lambda d: replace(d, positions=changed(d.positions, (3, 0), np.nan)),
         also=("min_distance", "hydrogen_bond_lengths", "connected", "student_fit"),
     ),
     ("structures", "quarantine_share"): Mutant(
-        lambda d: with_values(
+        lambda d: replace(
             d, n_read=d.n_read + 5, quarantine=tuple(Quarantined("good.sdf", 100 + k, "not 3-D") for k in range(5))
         )
     ),
@@ -146,16 +146,16 @@ MUTANTS: dict[tuple[str, str], Mutant] = {
     ),
     ("structures", "perceivable_bonds"): Mutant(bare_without_two, severity=Severity.WARN),
     ("structures", "hydrogen_fraction"): Mutant(
-        lambda d: with_values(d, numbers=np.where(d.numbers == 1, 9, d.numbers).astype(np.uint8)),
+        lambda d: replace(d, numbers=np.where(d.numbers == 1, 9, d.numbers).astype(np.uint8)),
         also=("explicit_hydrogens", "element_fraction", "xh_spread", "hydrogen_bond_lengths",
               "bond_lengths_match_orders"),
     ),
     ("structures", "element_fraction"): Mutant(
-        lambda d: with_values(d, numbers=np.where(d.numbers == 6, 14, d.numbers).astype(np.uint8)),
+        lambda d: replace(d, numbers=np.where(d.numbers == 6, 14, d.numbers).astype(np.uint8)),
         also=("xh_spread", "hydrogen_bond_lengths", "bond_lengths_match_orders", "student_fit"),
     ),
     ("structures", "element_drift"): Mutant(
-        lambda d: with_values(d, numbers=np.where(d.numbers == 8, 16, d.numbers).astype(np.uint8)),
+        lambda d: replace(d, numbers=np.where(d.numbers == 8, 16, d.numbers).astype(np.uint8)),
         also=("hydrogen_bond_lengths", "bond_lengths_match_orders"),
     ),
     ("structures", "xh_spread"): Mutant(relaxed_hydrogens),
@@ -165,29 +165,29 @@ MUTANTS: dict[tuple[str, str], Mutant] = {
     ("structures", "hydrogen_bond_lengths"): Mutant(hydrogen_at_origin, also=("connected", "student_fit")),
     ("structures", "size"): Mutant(atom_alone, also=("explicit_hydrogens",)),
     ("structures", "charge_parity"): Mutant(
-        lambda d: with_values(d, charge=changed(d.charge, 0, 1)), also=("student_fit",)
+        lambda d: replace(d, charge=changed(d.charge, 0, 1)), also=("student_fit",)
     ),
     ("structures", "heavy_atoms_moved"): Mutant(
-        lambda d: with_values(d, heavy_atoms_moved=changed(d.heavy_atoms_moved, 3, 0.3))
+        lambda d: replace(d, heavy_atoms_moved=changed(d.heavy_atoms_moved, 3, 0.3))
     ),
     ("structures", "connected"): Mutant(torn_molecule),
     ("structures", "bond_lengths_match_orders"): Mutant(
-        lambda d: with_values(d, positions=d.positions * np.float32(0.94))
+        lambda d: replace(d, positions=d.positions * np.float32(0.94))
     ),
     ("structures", "student_fit"): Mutant(bromine_in_one, also=("element_coverage",)),
     ("structures", "duplicates"): Mutant(turned_copy),
     ("structures", "split_leakage"): Mutant(leaking_split),
     ("structures", "element_coverage"): Mutant(bromine_in_one, also=("student_fit",)),
     ("structures", "element_pair_coverage"): Mutant(
-        lambda d: with_values(d, numbers=changed(d.numbers, 0, 16)), severity=Severity.WARN
+        lambda d: replace(d, numbers=changed(d.numbers, 0, 16)), severity=Severity.WARN
     ),
     ("structures", "split_similarity"): Mutant(
-        lambda d: with_values(d, smiles=changed(d.smiles, slice(0, 3), d.smiles[6])),
+        lambda d: replace(d, smiles=changed(d.smiles, slice(0, 3), d.smiles[6])),
         also=("split_leakage",),
         bounds={"split_similarity": {"largest": {"max": 0.99}}},
     ),
     ("labels", "finite"): Mutant(
-        lambda d: with_values(d, forces=changed(d.forces, (3, 0), np.inf)),
+        lambda d: replace(d, forces=changed(d.forces, (3, 0), np.inf)),
         also=("force_magnitude", "force_rms", "force_rms_per_structure", "restoring_forces", "net_force", "net_torque",
               "sibling_work", "sibling_residual"),
     ),
@@ -197,21 +197,21 @@ MUTANTS: dict[tuple[str, str], Mutant] = {
     ("labels", "hydrogen_bond_lengths"): Mutant(
         hydrogen_at_origin, also=("sibling_work", "sibling_residual", "restoring_forces", "net_torque")
     ),
-    ("labels", "complete"): Mutant(lambda d: with_values(d, n_read=d.n_read + 1)),
+    ("labels", "complete"): Mutant(lambda d: replace(d, n_read=d.n_read + 1)),
     ("labels", "force_magnitude"): Mutant(
-        lambda d: with_values(d, forces=d.forces * np.float32(23.06)),
+        lambda d: replace(d, forces=d.forces * np.float32(23.06)),
         also=("force_rms", "sibling_work", "sibling_residual", "net_force"),
     ),
     ("labels", "force_rms"): Mutant(
-        lambda d: with_values(d, forces=d.forces / np.float32(1000)),
+        lambda d: replace(d, forces=d.forces / np.float32(1000)),
         also=("force_magnitude", "sibling_work", "sibling_residual"),
     ),
     ("labels", "force_rms_per_structure"): Mutant(
-        lambda d: with_values(d, forces=changed(d.forces, d.atoms_of(4), 0.0)),
+        lambda d: replace(d, forces=changed(d.forces, d.atoms_of(4), 0.0)),
         also=("sibling_work", "sibling_residual"),
     ),
     ("labels", "restoring_forces"): Mutant(
-        lambda d: with_values(d, forces=-d.forces), also=("sibling_work", "sibling_residual")
+        lambda d: replace(d, forces=-d.forces), also=("sibling_work", "sibling_residual")
     ),
     ("labels", "sibling_residual"): Mutant(another_reference),
     ("labels", "sibling_work"): Mutant(
@@ -221,36 +221,36 @@ MUTANTS: dict[tuple[str, str], Mutant] = {
     ("labels", "net_force"): Mutant(torn),
     ("labels", "net_torque"): Mutant(turned),
     ("labels", "constant_labels"): Mutant(
-        lambda d: with_values(d, energy=changed(d.energy, slice(0, 3), d.energy[0])),
+        lambda d: replace(d, energy=changed(d.energy, slice(0, 3), d.energy[0])),
         also=("sibling_work", "sibling_residual"),
     ),
     ("labels", "isolated_atom_energies"): Mutant(
-        lambda d: with_values(d, isolated_atom_energies={s: e / 27.2 for s, e in d.isolated_atom_energies.items()})
+        lambda d: replace(d, isolated_atom_energies={s: e / 27.2 for s, e in d.isolated_atom_energies.items()})
     ),
     ("labels", "energy_residual"): Mutant(
-        lambda d: with_values(d, energy=changed(d.energy, slice(0, 3), d.energy[:3] + 30.0))
+        lambda d: replace(d, energy=changed(d.energy, slice(0, 3), d.energy[:3] + 30.0))
     ),
     ("labels", "energy_residual_scale"): Mutant(
-        lambda d: with_values(d, energy=d.energy / 27.211386),
+        lambda d: replace(d, energy=d.energy / 27.211386),
         also=("sibling_work", "sibling_residual", "isolated_atom_energies"),
     ),
     ("labels", "force_scale_by_element"): Mutant(
-        lambda d: with_values(d, forces=d.forces * np.float32(4.0)),
+        lambda d: replace(d, forces=d.forces * np.float32(4.0)),
         also=("sibling_work", "sibling_residual", "force_magnitude", "force_rms"),
     ),
     ("labels", "distribution_drift"): Mutant(
-        lambda d: with_values(d, forces=d.forces * np.float32(1.3)),
+        lambda d: replace(d, forces=d.forces * np.float32(1.3)),
         also=("sibling_work", "sibling_residual"),
     ),
-    ("labels", "dipoles"): Mutant(lambda d: with_values(d, dipole=changed(d.dipole, (4, 1), np.nan))),
-    ("labels", "partial_charges"): Mutant(lambda d: with_values(d, charges=changed(d.charges, 4, d.charges[4] + 0.1))),
+    ("labels", "dipoles"): Mutant(lambda d: replace(d, dipole=changed(d.dipole, (4, 1), np.nan))),
+    ("labels", "partial_charges"): Mutant(lambda d: replace(d, charges=changed(d.charges, 4, d.charges[4] + 0.1))),
     ("labels", "energy_force_consistency"): Mutant(
-        lambda d: with_values(d, forces=d.forces * np.float32(1.05)), also=("sibling_work", "sibling_residual")
+        lambda d: replace(d, forces=d.forces * np.float32(1.05)), also=("sibling_work", "sibling_residual")
     ),
     ("labels", "label_audit"): Mutant(shuffled_labels, also=("sibling_work", "sibling_residual", "net_torque")),
-    ("labels", "teacher_identity"): Mutant(lambda d: with_values(d, teacher={**d.teacher, "version": "0.0"})),
+    ("labels", "teacher_identity"): Mutant(lambda d: replace(d, teacher={**d.teacher, "version": "0.0"})),
     ("labels", "hydrogen_forces"): Mutant(
-        lambda d: with_values(d, forces=np.where((d.numbers == 1)[:, None], 0, d.forces).astype(np.float32)),
+        lambda d: replace(d, forces=np.where((d.numbers == 1)[:, None], 0, d.forces).astype(np.float32)),
         also=("force_magnitude", "restoring_forces", "sibling_work", "sibling_residual", "net_force", "net_torque"),
     ),
 }  # fmt: skip
