@@ -245,7 +245,9 @@ def _arguments(name: str, batch_size: int, device: str) -> tuple[list[Any], int]
     if name == "attention":
         heads = (student.size.heads, f // student.size.heads)
         return [*(numbers(n, *heads) for _ in range(3)), numbers(e, *heads), numbers(e, 1), edges], n
-    return [distance, student.frequencies.to(device), numbers(3 * f, student.size.radial), numbers(3 * f), 5.0], n
+    if name == "radial":
+        return [distance, student.frequencies.to(device), numbers(3 * f, student.size.radial), numbers(3 * f), 5.0], n
+    raise LookupError(f"kernel {name}: what it is measured with is not said here")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -70,7 +70,9 @@ def arguments(case: str, atoms: int = 9, edges: int = 40, scale: float = 1.0, f:
         return [some(atoms, f), some(atoms, 3, f)]
     if case == "attention":
         return [some(atoms, 2, f), some(atoms, 2, f), some(atoms, 2, f), some(e, 2, f), some(e, 1), along]
-    return [distance, torch.arange(1, 7) * (torch.pi / 5.0), some(7, 6), some(7), 5.0]
+    if case == "radial":
+        return [distance, torch.arange(1, 7) * (torch.pi / 5.0), some(7, 6), some(7), 5.0]
+    raise LookupError(f"kernel {case}: its arguments are not said here")
 
 
 # Those that Triton has, and those that only C++ has; the others are torch's own operations.
