@@ -16,7 +16,11 @@ from hydrogate.pipeline.train import CODE
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("checks", "models", "pipeline")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-STAGES = ("regenerate", "check", "guard", "label", "train", "validate", "decide")
+GRAPH = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+# The modules that stages run, and the decision outside the graph; those of several stages judge what others made.
+RUN_BY = [stage["cmd"].split()[2].removeprefix("hydrogate.pipeline.") for stage in GRAPH.values()]
+JUDGES_OF_SEVERAL = {module for module in RUN_BY if RUN_BY.count(module) > 1}
+STAGES = [*dict.fromkeys(RUN_BY), "decide"]
 FORBIDDEN = {
     "checks": {"torch", "h5py", "dvc", "hydrogate.models", "hydrogate.pipeline"},
     "models": {"hydrogate.checks", "hydrogate.pipeline", "dvc"},
@@ -72,10 +76,15 @@ def test_imports_run_one_way_and_heavy_libraries_have_one_home(path: Path) -> No
             assert place in homes, f"{place} imports {library}"
 
 
-@pytest.mark.parametrize("stage", [s for s in STAGES if s not in ("check", "guard")])
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage not in JUDGES_OF_SEVERAL])
 def test_stages_meet_through_files(stage: str) -> None:
-    others = {f"hydrogate.pipeline.{name}" for name in STAGES if name not in (stage, "check", "guard")}
+    others = {f"hydrogate.pipeline.{name}" for name in STAGES if name not in (stage, *JUDGES_OF_SEVERAL)}
     assert not others & imports_of(ROOT / "pipeline" / f"{stage}.py")
+
+
+def test_the_stages_are_those_of_dvc_yaml() -> None:
+    assert {"check", "guard"} == JUDGES_OF_SEVERAL
+    assert {"regenerate", "label", "train", "validate", "md", "decide"} <= set(STAGES)
 
 
 # What a stage says and shows, how it is called, which parameters exist and how a file is put in place changes no result
@@ -104,7 +113,7 @@ def code_of(path: Path) -> set[str]:
     "name", ["regenerate", "label", "train", "validate", "dynamics", "check_labels", "guard_labels"]
 )
 def test_dvc_yaml_names_the_code_that_a_stage_runs(name: str) -> None:
-    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][name]
+    stage = GRAPH[name]
     module = ROOT.joinpath(*stage["cmd"].split()[2].split(".")[1:]).with_suffix(".py")
     assert module.relative_to(ROOT).as_posix() in stage["deps"]
     for place in code_of(module):
@@ -124,7 +133,7 @@ def test_training_continues_by_the_code_that_its_stage_depends_on() -> None:
 
 def test_dvc_yaml_and_params_agree() -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
+    for name, stage in GRAPH.items():
         for key in stage.get("params", []):
             value = params
             for part in key.split("."):
@@ -133,8 +142,7 @@ def test_dvc_yaml_and_params_agree() -> None:
 
 
 def test_metrics_are_in_git_and_data_is_not() -> None:
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    for stage in stages.values():
+    for stage in GRAPH.values():
         for metric in stage.get("metrics", []):
             assert all(options == {"cache": False} for options in metric.values())
     assert "/data/" in (ROOT / ".gitignore").read_text().splitlines()
