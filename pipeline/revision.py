@@ -12,9 +12,11 @@ from hydrogate.checks.changes import Declaration
 from hydrogate.checks.declared import BadParams, parse_yaml
 
 DEFAULTS, PARAMS, PIPELINE = "checks/defaults.yaml", "params.yaml", "dvc.yaml"
-# Where rules live that no declaration shows: a branch that changes them changes what a verdict means.
+# Where rules live that no declaration shows, and where what they judge is measured: a branch that changes them changes
+# what a verdict means.
 JUDGES = (
     "checks/*.py",
+    "pipeline/bench_student.py",
     "pipeline/check.py",
     "pipeline/cli/*.py",
     "pipeline/decide.py",
@@ -22,11 +24,16 @@ JUDGES = (
     "pipeline/md.py",
     "pipeline/measured.py",
     "pipeline/params.py",
+    "pipeline/predict.py",
+    "pipeline/regenerate.py",
     "pipeline/report.py",
     "pipeline/review.py",
     "pipeline/revision.py",
     "pipeline/simulate.py",
+    "pipeline/speed.py",
     "pipeline/stage.py",
+    "pipeline/train.py",
+    "pipeline/trajectories.py",
     "pipeline/validate.py",
     "noxfile.py",
     "pyproject.toml",

@@ -1,6 +1,7 @@
 """The house against its picture: imports run one way, each heavy library has one home, stages do not meet."""
 
 import ast
+import fnmatch
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -11,6 +12,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from hydrogate.pipeline.revision import JUDGES
 from hydrogate.pipeline.train import CODE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -124,11 +126,36 @@ def test_dvc_yaml_names_the_code_that_a_stage_runs(name: str) -> None:
 
 def test_training_continues_by_the_code_that_its_stage_depends_on() -> None:
     """Neither more, which would discard half of a training for nothing, nor less."""
-    deps = [ROOT / dep for dep in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["train"]["deps"]]
+    deps = [ROOT / dep for dep in GRAPH["train"]["deps"]]
     code = {
         file for dep in deps for file in (dep.rglob("*") if dep.is_dir() else [dep]) if file.suffix in (".py", ".cpp")
     }
     assert {file for pattern in CODE for file in ROOT.glob(pattern)} == code
+
+
+# What a verdict comes from runs these too; they make or carry what is judged and say nothing of it.
+MAKES_OR_CARRIES = {
+    f"pipeline/{name}.py"
+    for name in (
+        *("compute", "hdf5", "mapped", "plots", "progress", "records"),  # files, processes, pictures
+        *("hydrogens", "sampling", "sdf", "split"),  # data, which contracts judge
+        *("fit", "training", "training_state"),  # a student, which validate measures
+        "plan",  # how many molecules would decide
+    )
+}
+
+
+def test_a_changed_file_that_judges_or_measures_is_called_out() -> None:
+    modules = [
+        *(stage["cmd"].split()[2].split(".")[2] for stage in GRAPH.values() if "metrics" in stage),
+        *("guard", "decide", "report", "bench_student"),  # the last writes metrics/benchmarks.json, outside the graph
+    ]
+    run = {place for module in modules for place in code_of(ROOT / "pipeline" / f"{module}.py")}
+    run = {place for place in run if place.startswith(("checks/", "pipeline/"))}
+    judges = {place for place in run if any(fnmatch.fnmatch(place, pattern) for pattern in JUDGES)}
+    assert {"pipeline/speed.py", "pipeline/measured.py", "pipeline/predict.py"} <= run
+    assert run - judges == MAKES_OR_CARRIES  # a file that neither names belongs in JUDGES or there
+    assert all(list(ROOT.glob(pattern)) for pattern in JUDGES if pattern.startswith(("checks/", "pipeline/")))
 
 
 def test_dvc_yaml_and_params_agree() -> None:
