@@ -14,18 +14,19 @@ from hydrogate.pipeline.study import load_study, table
 
 Metrics = Mapping[str, Any]
 _MARKED = re.compile(r"(<!-- table (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-# Acceptance: heading, metrics file, metric, target, aim. Source: docs/gates.md.
+# Acceptance: heading, metrics file, metric, target, aim. The targets are gates of params.yaml, of two on one metric the
+# stricter, its dynamics.limits.drift and its energy_force_consistency of predictions; the aims are the study's own.
 _ACCEPTANCE = (
     ("force RMSE, eV/Å", "validation", "force_rmse", "< 0.25", "< 0.10"),
     ("over the RMS teacher force", "validation", "force_rmse_relative", "≤ 0.15", "< 0.06"),
     ("mean angle, °", "validation", "angular_error_mean_deg", "< 10", "< 4"),
     ("O over C, less 1", "validation", "oxygen_over_carbon", "≤ 0.20", ""),
-    ("H forces over the teacher's", "validation", "hydrogen_force_error", "≤ 0.20", ""),
+    ("H forces over the teacher's", "validation", "hydrogen_force_error", "≤ 0.15", ""),
     ("H fraction", "validation", "hydrogen_fraction", "0.4 to 0.6", ""),
     ("rise of the valid loss at the end", "training", "convergence", "≤ 0.05", ""),
     ("stable in MD, of 20 molecules", "md", "md_stability", "1", ""),
     ("drift in MD, meV/atom/ps", "md", "md_drift", "≤ 0.5", ""),
-    ("forces less −∇E by finite differences", "validation", "force_gradient_error", "≤ 0.001", ""),
+    ("forces less −∇E by finite differences", "validation", "force_gradient_error", "≤ 0.01", ""),
 )
 _ATOMS = {
     "all": "force_rmse",
