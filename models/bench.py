@@ -21,7 +21,7 @@ from ase import Atoms
 from ase.data.s22 import create_s22_system, s22
 from torch import Tensor
 
-from hydrogate.models import kernels
+from hydrogate.models import UnknownName, kernels, refuse_unknown
 from hydrogate.models.batch import Batch
 from hydrogate.models.compiled import CompiledRefused, verified_energy_and_forces
 from hydrogate.models.potential import EnergyAndForces, Student, Support, energy_and_forces
@@ -250,14 +250,32 @@ def _arguments(name: str, batch_size: int, device: str) -> tuple[list[Any], int]
     raise LookupError(f"kernel {name}: what it is measured with is not said here")
 
 
+def words(argv: Sequence[str] | None, known: Sequence[str]) -> set[str]:
+    """What a benchmark was told, ``quick`` or ``--quick`` alike; a misspelt word would start the long one.
+
+    Raises
+    ------
+    UnknownName
+        A word is none of ``known``.
+    """
+    given = {word.lstrip("-") for word in (sys.argv[1:] if argv is None else argv)}
+    for word in sorted(given):
+        refuse_unknown("word", word, known)
+    return given
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, and write ``reports/benchmarks.json`` and a plot."""
+    """Measure, print, and write ``reports/benchmarks.json`` and a plot; 2 for an unknown word."""
     from rich.console import Console
     from rich.table import Table
 
     from hydrogate.models.profiling import ceilings
 
-    given = sys.argv[1:] if argv is None else argv
+    try:
+        given = words(argv, ("quick", "compiled"))
+    except UnknownName as error:
+        print(error, file=sys.stderr)
+        return 2
     quick, compiled = "quick" in given, "compiled" in given
     sizes, rounds, threads = ((8,), 5, (1,)) if quick else ((1, 8, 32), 15, (1, 2))
     console, rows, absent = Console(), [], []

@@ -15,8 +15,9 @@ import torch
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 
+from hydrogate.models import UnknownName
 from hydrogate.models.batch import Batch
-from hydrogate.models.bench import seconds, structures
+from hydrogate.models.bench import seconds, structures, words
 from hydrogate.models.potential import Student, Support, energy_and_forces
 from hydrogate.models.students import make_student, student_names
 
@@ -128,11 +129,15 @@ def steps(student: Student, batch: Batch) -> dict[str, Callable[[], object]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, and write ``reports/profile.json``."""
+    """Measure, print, and write ``reports/profile.json``; 2 for an unknown word."""
     from rich.console import Console
     from rich.table import Table
 
-    quick = "quick" in (sys.argv[1:] if argv is None else argv)
+    try:
+        given = words(argv, ("quick",))
+    except UnknownName as error:
+        print(error, file=sys.stderr)
+        return 2
     device = "cuda" if torch.cuda.is_available() else "cpu"
     limits = ceilings(device)
     some = structures(8)
@@ -147,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         batch = student.collate(some).to(device, torch.float32)
         for what, step in steps(student, batch).items():
             label = f"{name}, batch {batch.n_structures}, {what}"
-            rows = shares(step, batch.edge_index.shape[1], limits, 2 if quick else 10)
+            rows = shares(step, batch.edge_index.shape[1], limits, 2 if "quick" in given else 10)
             content["steps"][label] = [row._asdict() for row in rows]
             for row in rows:
                 unit = "GF/s" if row.group == "matrix products" else "GB/s"

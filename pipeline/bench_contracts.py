@@ -25,7 +25,7 @@ from hydrogate.checks.dataset import Dataset, concatenate
 from hydrogate.checks.observables import bonds
 from hydrogate.pipeline.artifacts import write_json
 from hydrogate.pipeline.hdf5 import read_dataset, write_dataset
-from hydrogate.pipeline.stage import stage_exit_status
+from hydrogate.pipeline.stage import stage_exit_status, words
 
 STRUCTURES = 300_000
 SAMPLE = Path("data/labelled.h5")
@@ -285,7 +285,7 @@ def _print(result: Mapping[str, Any]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, write ``reports/benchmark-contracts.json``; 0 whatever was measured."""
-    quick = any(word.lstrip("-") == "quick" for word in (sys.argv[1:] if argv is None else argv))
+    quick = "quick" in words(argv, ("quick",))
     result = bench(STRUCTURES // 10 if quick else STRUCTURES, 3 if quick else 7)
     _print(result)
     write_json(REPORT, result)

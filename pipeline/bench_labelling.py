@@ -25,7 +25,7 @@ from hydrogate.pipeline.artifacts import write_json
 from hydrogate.pipeline.bench_contracts import springs
 from hydrogate.pipeline.hdf5 import read_dataset, without_labels
 from hydrogate.pipeline.params import Label
-from hydrogate.pipeline.stage import stage_exit_status
+from hydrogate.pipeline.stage import stage_exit_status, words
 
 SAMPLE = Path("data/structures.h5")
 REPORT = Path("reports/benchmark-labelling.json")
@@ -129,11 +129,11 @@ def _print(result: Mapping[str, Any]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, write the report; 0 whatever was measured. With a contestant and a count, be that contestant."""
-    words = sys.argv[1:] if argv is None else argv
-    if words and words[0] in CONTESTANTS:
-        print(json.dumps(run(words[0], int(words[1]))))
+    given = sys.argv[1:] if argv is None else argv
+    if given and given[0] in CONTESTANTS:
+        print(json.dumps(run(given[0], int(given[1]))))
         return 0
-    result = bench(100, 2) if "quick" in (word.lstrip("-") for word in words) else bench(400, 5)
+    result = bench(100, 2) if "quick" in words(given, ("quick",)) else bench(400, 5)
     _print(result)
     write_json(REPORT, result)
     return 0

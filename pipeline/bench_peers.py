@@ -25,7 +25,7 @@ from hydrogate.models.peers._environment import NotInstalled, interpreter, peers
 from hydrogate.models.peers._worker import Structure, write_structures
 from hydrogate.pipeline.artifacts import write_json
 from hydrogate.pipeline.hdf5 import read_dataset
-from hydrogate.pipeline.stage import stage_exit_status
+from hydrogate.pipeline.stage import stage_exit_status, words
 
 LABELLED = Path("data/labelled.h5")
 REPORT, QUICK = Path("reports/benchmarks-peers.json"), Path("reports/benchmarks-peers-quick.json")
@@ -291,17 +291,17 @@ def cuda() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print and write the report; 0 whatever was measured."""
-    words = {word.lstrip("-") for word in (sys.argv[1:] if argv is None else argv)}
-    if words - {"quick", "accuracy"} or len(words) > 1:
-        raise ValueError(f"{' '.join(sorted(words))}: expected nothing, 'quick' or 'accuracy'")
+    given = words(argv, ("quick", "accuracy"))
+    if len(given) > 1:
+        raise ValueError(f"{' '.join(sorted(given))}: expected nothing, 'quick' or 'accuracy'")
     data = read_dataset(LABELLED)
-    quick = "quick" in words
+    quick = "quick" in given
     path = QUICK if quick else REPORT  # whose rows a short look would replace
     report = read_report(data.fingerprint(), path)
     students = own_entries()
     others, absent = peer_entries()
     absent["cuda"] = cuda()
-    if "accuracy" not in words:
+    if "accuracy" not in given:
         rows, died = speeds(students | others, data, quick)
         report["rows"], absent = [row._asdict() for row in rows], absent | died
     report["not_run"] = absent

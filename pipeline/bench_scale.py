@@ -29,7 +29,7 @@ from hydrogate.pipeline.compute import connected, over_workers
 from hydrogate.pipeline.hdf5 import read_dataset, write_dataset
 from hydrogate.pipeline.params import Compute, Label
 from hydrogate.pipeline.progress import LabelStore, Stored
-from hydrogate.pipeline.stage import stage_exit_status
+from hydrogate.pipeline.stage import stage_exit_status, words
 
 REPORT = Path("reports/benchmark-scale.json")
 TRAINING = Path("metrics/training.json")
@@ -180,12 +180,13 @@ def _print(figures: Mapping[str, float]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, write the report; 0 whatever was measured."""
-    words = sys.argv[1:] if argv is None else argv
-    if words and words[0] == "stage":
-        print(json.dumps(stage(Path(words[1]))))
+    given = sys.argv[1:] if argv is None else argv
+    if given and given[0] == "stage":
+        print(json.dumps(stage(Path(given[1]))))
         return 0
+    quick = "quick" in words(given, ("quick",))
     os.environ["OMP_NUM_THREADS"] = "1"
-    figures = bench(12_000, 500) if "quick" in (word.lstrip("-") for word in words) else bench(60_000, 10_000)
+    figures = bench(12_000, 500) if quick else bench(60_000, 10_000)
     _print(figures)
     write_json(REPORT, {"measured": figures, "needs": needs(figures)})
     return 0

@@ -23,7 +23,7 @@ from hydrogate.pipeline.artifacts import write_json
 from hydrogate.pipeline.hdf5 import read_dataset
 from hydrogate.pipeline.params import Label, Params, load_params
 from hydrogate.pipeline.speed import NO_CUDA, identity
-from hydrogate.pipeline.stage import stage_exit_status
+from hydrogate.pipeline.stage import stage_exit_status, words
 
 if TYPE_CHECKING:
     from hydrogate.models.teachers import Teacher
@@ -153,7 +153,7 @@ def speedup(slow: Sequence[float], fast: Sequence[float]) -> Metric:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print and write; 0 where there is no student to measure, which is said."""
-    quick = "quick" in {word.lstrip("-") for word in (sys.argv[1:] if argv is None else argv)}
+    quick = "quick" in words(argv, ("quick",))
     if not (STUDENT.exists() and LABELLED.exists()):
         print(f"the trained student: not_run: no {STUDENT}; `python3 -m nox -s repro` makes it")
         return 0
