@@ -27,7 +27,6 @@ __all__ = [
     "BondForces",
     "BondMoments",
     "Bonds",
-    "CompositionFit",
     "Compositions",
     "Floats",
     "ForceSums",
@@ -39,7 +38,6 @@ __all__ = [
     "bond_forces",
     "bond_moments",
     "bonds",
-    "composition_fit",
     "compositions",
     "force_norms",
     "force_squares",
@@ -304,40 +302,3 @@ def _compositions(data: Dataset) -> Compositions:
     cell = data.structure_of_atom * len(elements) + column[data.numbers]
     counts = np.bincount(cell, minlength=len(data) * len(elements)).reshape(len(data), len(elements))
     return Compositions(elements, counts)
-
-
-class CompositionFit(NamedTuple):
-    """Energy per atom left over by a least-squares fit of element and charge energies: residual (M,) eV/atom, rank.
-
-    ``element_energies`` (eV) by atomic number; of least norm where the compositions do not determine them.
-    """
-
-    residual: Floats
-    rank: int
-    element_energies: dict[int, float]
-
-
-def composition_fit(data: Dataset, energy: Floats | None = None) -> CompositionFit:
-    """Fit E = Σ_Z n_Z e_Z + q e_q over the structures; the charge column only where charges differ.
-
-    Parameters
-    ----------
-    data : Dataset
-    energy : (M,), eV, optional
-        Fitted in place of the data set's own.
-    """
-    energy = data.energy if energy is None else energy
-    assert energy is not None
-    elements = np.unique(data.numbers)
-    columns = np.searchsorted(elements, data.numbers)
-    counts = np.zeros((len(data), len(elements)))
-    np.add.at(counts, (data.structure_of_atom, columns), 1.0)
-    if len(np.unique(data.charge)) > 1:
-        counts = np.column_stack([counts, data.charge.astype(np.float64)])
-    weight = 1.0 / np.maximum(data.sizes, 1)
-    usable = np.isfinite(energy)
-    solution, _, rank, _ = np.linalg.lstsq(
-        counts[usable] * weight[usable, None], energy[usable] * weight[usable], rcond=None
-    )
-    fitted = dict(zip(elements.tolist(), solution.tolist(), strict=False))
-    return CompositionFit(energy * weight - counts @ solution * weight, int(rank), fitted)

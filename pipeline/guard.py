@@ -9,9 +9,10 @@ Out: ``data/<contract>.ok``: the contract's name and the fingerprint of the data
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hydrogate.checks.bounds import CONTRACTS
 from hydrogate.checks.findings import ContractViolation, Report
 from hydrogate.pipeline.artifacts import write_text
 from hydrogate.pipeline.hdf5 import UnreadableFile
@@ -41,6 +42,15 @@ def read_report(contract: str, root: Path = METRICS) -> Report:
     if report.contract != contract:
         raise UnreadableFile(f"{path}: a report of contract {report.contract!r}, expected {contract!r}")
     return report
+
+
+def readable_reports(root: Path) -> Iterator[Report]:
+    """The committed findings of the project at ``root`` that can be read; the decision is blocked where one cannot."""
+    for contract in CONTRACTS:
+        try:
+            yield read_report(contract, root / "metrics")
+        except UnreadableFile:
+            continue
 
 
 def run(report: Report, root: Path = DATA) -> Path:

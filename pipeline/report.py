@@ -9,15 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydrogate.checks.bounds import CONTRACTS
 from hydrogate.checks.changes import Declaration, compare_declarations
 from hydrogate.checks.declared import BadParams
 from hydrogate.checks.findings import Report
 from hydrogate.checks.render.annotations import annotations
 from hydrogate.checks.render.pull_request import Comparison, State, pull_request_markdown
 from hydrogate.pipeline import decide
-from hydrogate.pipeline.guard import read_report
-from hydrogate.pipeline.hdf5 import UnreadableFile
+from hydrogate.pipeline.guard import readable_reports
 from hydrogate.pipeline.revision import (
     PARAMS,
     PIPELINE,
@@ -64,7 +62,7 @@ def run(
         declared, unreadable = Declaration({}, {}, {}), (f"{error}; nothing can be said of its bounds",)
     state = State(
         decision=decision,
-        reports=tuple(_reports(root) if reports is None else reports),
+        reports=tuple(readable_reports(root) if reports is None else reports),
         stale=tuple(f"{item.stage}: {item.changes}".removeprefix(": ") for item in changed),
         plots=tuple(_plots(declared.pipeline)),
         link=_page_of_this_run(os.environ),
@@ -96,14 +94,6 @@ def _compared(root: Path, base: Base, declared: Declaration, unreadable: tuple[s
         unmeasured=measured.errors,
         judges=changed_judges(root, base),
     )
-
-
-def _reports(root: Path) -> Iterator[Report]:
-    for contract in CONTRACTS:
-        try:
-            yield read_report(contract, root / "metrics")
-        except UnreadableFile:
-            continue  # the decision is blocked and names it
 
 
 def _plots(pipeline: Mapping[str, Any]) -> Iterator[str]:

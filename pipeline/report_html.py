@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from hydrogate.checks.bootstrap import Metric
-from hydrogate.checks.bounds import CONTRACTS
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.declared import BadParams
 from hydrogate.checks.findings import Report
@@ -19,7 +18,7 @@ from hydrogate.checks.render.page import Content, html_page
 from hydrogate.pipeline import decide
 from hydrogate.pipeline.artifacts import write_text
 from hydrogate.pipeline.check import held_out
-from hydrogate.pipeline.guard import read_report
+from hydrogate.pipeline.guard import readable_reports
 from hydrogate.pipeline.hdf5 import UnreadableFile, read_dataset
 from hydrogate.pipeline.params import Params, load_params
 
@@ -39,7 +38,7 @@ def write_html(
     reports : sequence of Report, optional
         The contracts' findings; the committed ones where they are not given.
     """
-    findings = tuple(reports_of(root)) if reports is None else reports
+    findings = tuple(readable_reports(root)) if reports is None else reports
     page = html_page(gather(root, decision or decide.run(root), findings))
     write_text(path, page, errors="replace")  # JSON can hold half a surrogate pair, which no file can
 
@@ -67,15 +66,6 @@ def gather(root: Path, decision: Decision, reports: Sequence[Report]) -> Content
         predicted=predicted,
         absent=absent,
     )
-
-
-def reports_of(root: Path) -> Iterator[Report]:
-    """The committed findings that can be read; the decision is blocked where one cannot."""
-    for contract in CONTRACTS:
-        try:
-            yield read_report(contract, root / "metrics")
-        except UnreadableFile:
-            continue
 
 
 def _params(root: Path, absent: list[str]) -> Params | None:

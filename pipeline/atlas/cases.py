@@ -11,6 +11,7 @@ from hydrogate.checks.accidents.catalogue import Rows, atoms_of, changed, labels
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.declared import BadParams
 from hydrogate.pipeline import label
+from hydrogate.pipeline.hdf5 import without_labels
 from hydrogate.pipeline.params import Params
 from hydrogate.pipeline.progress import LabelStore, Stored
 from hydrogate.pipeline.spoil import after
@@ -92,13 +93,13 @@ class Cases:
             return Case(accident.name, strength, 0, None, str(absent.__cause__ or absent))
         before = None
         if accident.before_labelling:
-            before = unlabelled(spoiled)
+            before = without_labels(spoiled)
             rows = changed_structures(self.sample, spoiled)
             spin = changed(spoiled.spin_multiplicity, rows, spin_of_electrons(spoiled, rows))
             try:
                 spoiled = label.run(replace(spoiled, spin_multiplicity=spin), self.labels, WORK)
             except ValueError:  # the teacher labelled nothing at all
-                spoiled = replace(unlabelled(spoiled), teacher=spoiled.teacher)
+                spoiled = replace(without_labels(spoiled), teacher=spoiled.teacher)
         return Case(accident.name, strength, struck, spoiled, before=before)
 
     def _keep_labels(self, data: Dataset) -> None:
@@ -130,11 +131,6 @@ class Cases:
             raise NotApplicable("the other method labelled a part alone")
         mixed = changed(forces, atoms_of(data, rows), other.forces)
         return replace(data, energy=changed(energy, rows, other.energy), forces=mixed)
-
-
-def unlabelled(data: Dataset) -> Dataset:
-    """The structures alone, as they stand before a teacher."""
-    return replace(data, energy=None, forces=None, dipole=None, charges=None, teacher=None)
 
 
 def _parts(data: Dataset, budget: Budget) -> tuple[Dataset, Dataset, Dataset]:

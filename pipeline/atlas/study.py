@@ -15,9 +15,10 @@ import numpy as np
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.trajectory import MdProtocol
 from hydrogate.pipeline.artifacts import write_json
-from hydrogate.pipeline.atlas.cases import STRENGTHS, WORK, Budget, Case, Cases, unlabelled
+from hydrogate.pipeline.atlas.cases import STRENGTHS, WORK, Budget, Case, Cases
 from hydrogate.pipeline.atlas.table import costly, table_of
 from hydrogate.pipeline.compute import connected, over_workers
+from hydrogate.pipeline.hdf5 import without_labels
 from hydrogate.pipeline.params import Compute, Params
 from hydrogate.pipeline.stage import progress_bar
 from hydrogate.pipeline.validators import Validator, load_validator
@@ -64,7 +65,7 @@ class Atlas:
                 self.report["false_alarms"][name] = {"code": code, **self._false_alarms(validator)}
                 self.save()
         clean = self._said(known, self.sample)
-        clean_before = self._said(known, unlabelled(self.sample))
+        clean_before = self._said(known, without_labels(self.sample))
         with progress_bar("detection", total=len(names) * len(strengths), unit="cases") as advance:
             for case in self._cases(names, strengths):
                 entry = self.report["detection"].setdefault(case.accident, {}).setdefault(case.strength, {})

@@ -5,6 +5,7 @@ from dataclasses import replace
 from hydrogate.checks.contract import check
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.symmetry import Potential
+from hydrogate.pipeline.hdf5 import without_labels
 
 SOURCE = "contracts.md"
 # Most accidents leave the structures as they are, and the contract of structures looks at nothing else.
@@ -13,7 +14,7 @@ _OF_STRUCTURES: dict[str, list[str]] = {}
 
 def complaints(data: Dataset, relabel: Potential | None = None) -> list[str]:
     """The checks that refuse, of ``structures`` alone where no teacher was asked; ``relabel`` asks it again."""
-    bare = replace(data, energy=None, forces=None, dipole=None, charges=None, teacher=None, quarantine=(), n_read=0)
+    bare = replace(without_labels(data), quarantine=(), n_read=0)
     key = bare.fingerprint()
     if key not in _OF_STRUCTURES:
         _OF_STRUCTURES[key] = _refusals(bare, "structures")
