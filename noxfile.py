@@ -111,16 +111,13 @@ def benchmarks(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def study(session: nox.Session) -> None:
-    """Settings of the pipeline compared, as DVC experiments in a clone: `-- milestone`; resumable."""
+    """Settings of the pipeline compared, as DVC experiments in a clone: `-- milestone`; resumable.
+
+    `-- angular` is that of the angular loss (docs/angular-loss.md); `-- angular --seeds 0 -S train.epochs=1` for a
+    short look.
+    """
     _project(session)
     _run(session, "python", "-m", "hydrogate.pipeline.study", *session.posargs)
-
-
-@nox.session(venv_backend="none")
-def angular(session: nox.Session) -> None:
-    """The study of the angular loss (docs/angular-loss.md); `-- --seeds 0 -S train.epochs=1` for a short look."""
-    _project(session)
-    _run(session, "python", "-m", "hydrogate.pipeline.study", "angular", *session.posargs)
 
 
 @nox.session(venv_backend="none")
