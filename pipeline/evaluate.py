@@ -16,12 +16,20 @@ from hydrogate.checks.declared import BadParams, did_you_mean
 from hydrogate.checks.metrics import measure
 
 
+class Taught(NamedTuple):
+    """Structures of the reference, and how many of them were left out: of molecules that the student learned from."""
+
+    structures: int
+    left_out: int
+
+
 class Evaluation(NamedTuple):
     """The metrics by name, and what a reader must know of them."""
 
     metrics: dict[str, Metric]
     notes: tuple[str, ...]
     where: Breakdown | None = None
+    taught: Taught | None = None
 
 
 def run(
@@ -67,14 +75,16 @@ def run(
         predicted = replace(predicted, charge=reference.charge, spin_multiplicity=reference.spin_multiplicity)
     told = _with_molecules(reference)
     comparison = Comparison.of(told, predicted, angular_floor=floor)
+    taught = None
     if training is not None:
         rows = _unseen(told, training)
-        notes.append(f"{len(told) - len(rows)} of {len(told)} structures are of molecules it was taught: left out.")
+        taught = Taught(len(told), len(told) - len(rows))
+        notes.append(f"{taught.left_out} of {len(told)} structures are of molecules it was taught: left out.")
         told, predicted = told.subset(rows), predicted.subset(rows)
         comparison = Comparison.of(told, predicted, angular_floor=floor)
     notes += _notes(told, predicted, comparison)
     metrics = measure(comparison, resamples=resamples, seed=seed)
-    return Evaluation(metrics, tuple(notes), breakdown(told, comparison) if where else None)
+    return Evaluation(metrics, tuple(notes), breakdown(told, comparison) if where else None, taught)
 
 
 def of_split(reference: Dataset, split: str | None) -> Dataset:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -26,6 +26,9 @@ from hydrogate.pipeline.cli.app import (
     print_report,
 )
 from hydrogate.pipeline.stage import REFUSED, progress_bar
+
+if TYPE_CHECKING:
+    from hydrogate.pipeline.formats import Declared
 
 Method: TypeAlias = Annotated[str | None, typer.Option(help="With --audit: the teacher's level of theory.")]
 Weights: TypeAlias = Annotated[Path | None, typer.Option(help="With --audit: the teacher's local weight file.")]
@@ -98,7 +101,7 @@ def _judge(
     from hydrogate.checks import check as judge
     from hydrogate.checks.parts import over_threads
     from hydrogate.pipeline.cluster import cluster
-    from hydrogate.pipeline.formats import parse_keys
+    from hydrogate.pipeline.formats import Declared, parse_keys
     from hydrogate.pipeline.shards import parts_of
 
     if contract not in CONTRACTS:
@@ -114,10 +117,12 @@ def _judge(
 
         data, counts = read_input(paths)
         return judge(data, contract, profile=profile, overrides=overrides, counts=counts), overrides
-    declared = (input_format, units, parse_keys(keys))
+    declared = Declared(input_format, units, parse_keys(keys))
     with cluster(scheduler) if scheduler else nullcontext(over_threads) as gather:
         parts = parts_of(paths, *declared, gather=gather)
-        overrides, inputs = _asked_for(parts.whole, contract, profile, overrides, declared, reference, audit, split)
+        overrides, inputs = _asked_for(
+            paths, parts.whole, contract, profile, overrides, declared, reference, audit, split
+        )
         return judge(parts, contract, profile=profile, overrides=overrides, **inputs), overrides
 
 
@@ -132,24 +137,23 @@ def _audit(
 
 
 def _asked_for(
+    paths: Sequence[Path],
     whole: Whole,
     contract: str,
     profile: str | None,
     overrides: list[Override],
-    declared: tuple[str | None, str | None, dict[str, str]],
+    declared: "Declared",
     reference: Path | None,
     audit: Audit | None,
     split: str | None = None,
     quiet: bool = False,
 ) -> tuple[list[Override], dict[str, Any]]:
     """What ``--reference`` and ``--audit`` add to the bounds and to the inputs of a contract."""
-    from hydrogate.pipeline.formats import format_of, read
+    from hydrogate.pipeline.formats import declared_for, read
 
     inputs: dict[str, Any] = {}
     if reference:
-        # A format that says its keys and units itself is left to, whatever those of the data are.
-        itself = format_of(reference) in ("hdf5", "sdf")
-        compared = read(reference, *(() if itself else declared))
+        compared = read(reference, *declared_for((paths, declared), ([reference], declared))[1])
         if split:
             from hydrogate.pipeline.evaluate import of_split
 
@@ -187,13 +191,21 @@ def probe(
     from hydrogate.checks.probe import count_trials
     from hydrogate.checks.probe import probe as spoil
     from hydrogate.checks.render.probe import probe_markdown, probe_text
-    from hydrogate.pipeline.formats import parse_keys, read_all
+    from hydrogate.pipeline.formats import Declared, parse_keys, read_all
 
-    declared = (input_format, units, parse_keys(keys))
+    declared = Declared(input_format, units, parse_keys(keys))
     data = read_all(paths, *declared)
     asked = _audit(contract, audit, method, weights, None)
     overrides, inputs = _asked_for(
-        Whole.of(data), contract, profile, declared_overrides(params, profile), declared, reference, asked, quiet=True
+        paths,
+        Whole.of(data),
+        contract,
+        profile,
+        declared_overrides(params, profile),
+        declared,
+        reference,
+        asked,
+        quiet=True,
     )
     with progress_bar("probe", total=count_trials(contract), unit="spoiled copies") as advance:
         found = spoil(

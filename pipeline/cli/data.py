@@ -72,17 +72,15 @@ def diff(
     """Compare two data sets: species, sizes, labels, molecules. Exits 0 whatever differs, 2 where one is unusable."""
     from hydrogate.checks.difference import compare
     from hydrogate.checks.render.difference import difference_dict, difference_markdown, difference_text
-    from hydrogate.pipeline.formats import files_of, format_of, parse_keys, read_all, units_of
+    from hydrogate.pipeline.formats import Declared, declared_for, files_of, parse_keys, read_all, units_of
 
-    named = parse_keys(keys)
+    given = Declared(input_format, units, parse_keys(keys))
     sides = [files_of([path], input_format) for path in (one, other)]
-    says = [all(format_of(file, input_format) in ("hdf5", "sdf") for file in files) for files in sides]
-    # A format that says its keys and units itself is left to, beside one that does not.
-    declared = [(None, {}) if itself and not all(says) else (units, named) for itself in says]
-    data = [read_all(files, input_format, *given) for files, given in zip(sides, declared, strict=True)]
+    declared = declared_for(*((files, given) for files in sides))
+    data = [read_all(files, *of) for files, of in zip(sides, declared, strict=True)]
     taken = [
-        ", ".join(dict.fromkeys(units_of(file, input_format, given) for file in files))
-        for files, (given, _) in zip(sides, declared, strict=True)
+        ", ".join(dict.fromkeys(units_of(file, of.input_format, of.units) for file in files))
+        for files, of in zip(sides, declared, strict=True)
     ]
     difference = compare(*data, names=(str(one), str(other)), units=(taken[0], taken[1]))
     print_as(

@@ -24,6 +24,7 @@ from hydrogate.pipeline.visualize import Choose
 
 if TYPE_CHECKING:
     from hydrogate.checks.dataset import Dataset
+    from hydrogate.pipeline.formats import Declared
 
 Student: TypeAlias = Annotated[Path, typer.Option(help="The trained student.")]
 STUDENT = Path("data/student.safetensors")
@@ -51,39 +52,39 @@ def evaluate(
     """Measure anybody's student: every metric with its interval. Exits 0 whatever they are, 2 for an unusable file."""
     from hydrogate.checks.render.metrics import metrics_dict, metrics_markdown, metrics_text
     from hydrogate.pipeline import evaluate as evaluation
-    from hydrogate.pipeline.formats import format_of, parse_keys, read
+    from hydrogate.pipeline.formats import Declared, declared_for, parse_keys, read, told_by_suffix
 
-    formats = (input_format, predicted_input_format or input_format)
-    says = [format_of(path, given) == "hdf5" for path, given in zip((reference, predicted), formats, strict=True)]
-    # The project's own file says its keys and units itself, whatever those of the other are.
-    declared = [
-        (own_units, parse_keys(own_keys))
-        if itself and not all(says)
-        else (own_units or units, parse_keys(own_keys or keys))
-        for itself, own_units, own_keys in zip(says, (None, predicted_units), (None, predicted_keys), strict=True)
-    ]
-    data = [read(path, form, *own) for path, form, own in zip((reference, predicted), formats, declared, strict=True)]
-    learned = _learned(training, units, keys) if training else None
-    found = evaluation.run(evaluation.of_split(data[0], split), data[1], floor=floor, where=where, training=learned)
+    given = Declared(input_format, units, parse_keys(keys))
+    of_predicted = Declared(predicted_input_format, predicted_units, parse_keys(predicted_keys))
+    sides = [([reference], given), ([predicted], given._replace(input_format=predicted_input_format or input_format))]
+    if training:
+        sides.append(([training], given._replace(input_format=None if told_by_suffix(training) else input_format)))
+    declared = declared_for(*sides)
+    declared[1] = Declared(*(own or all_ for own, all_ in zip(of_predicted, declared[1], strict=True)))
+    labels, predictions = (read(path, *of) for path, of in zip((reference, predicted), declared, strict=False))
+    learned = _learned(training, declared[2]) if training else None
+    found = evaluation.run(evaluation.of_split(labels, split), predictions, floor=floor, where=where, training=learned)
     title = f"{predicted} against {reference}, angles from {floor:g} eV/Å"
+    taught = {"training": found.taught._asdict()} if found.taught else {}
     for note in found.notes if output_format is OutputFormat.JSON else ():
         print(note, file=sys.stderr)
     print_as(
         output_format,
-        lambda: metrics_dict(found.metrics, found.where),
+        lambda: metrics_dict(found.metrics, found.where) | taught,
         lambda: metrics_markdown(found.metrics, title, found.notes, found.where),
         lambda: metrics_text(found.metrics, title, found.notes, found.where),
     )
 
 
-def _learned(path: Path, units: str | None, keys: str | None) -> "Dataset":
+def _learned(path: Path, declared: "Declared") -> "Dataset":
     """The structures of ``path``; their molecules alone are asked for, so no label of theirs need be found."""
     from hydrogate.checks.keys import NONE
-    from hydrogate.pipeline.formats import format_of, parse_keys, read
+    from hydrogate.pipeline.formats import FORMATS, format_of, read
 
-    if format_of(path) in ("hdf5", "sdf"):
-        return read(path)
-    return read(path, None, units, parse_keys(keys) | dict.fromkeys(("energy", "forces", "charge", "spin"), NONE))
+    if not FORMATS[format_of(path, declared.input_format)].says_itself:
+        unread = dict.fromkeys(("energy", "forces", "charge", "spin"), NONE)
+        declared = declared._replace(keys={**declared.keys, **unread})
+    return read(path, *declared)
 
 
 def _whole_molecules(path: Path, input_format: str | None, units: str | None, keys: str | None) -> "Dataset":
@@ -246,14 +247,17 @@ def visualize(
     from hydrogate.pipeline import visualize as show
     from hydrogate.pipeline.artifacts import refuse_unwritable
     from hydrogate.pipeline.evaluate import of_split
-    from hydrogate.pipeline.formats import parse_keys, read
+    from hydrogate.pipeline.formats import Declared, declared_for, parse_keys, read
     from hydrogate.pipeline.params import load_params
 
     refuse_unwritable(output / "index.json")
-    own = reference is None
-    split = load_params().validate_.split if own and split is None else split
-    labels = of_split(read(reference or Path("data/labelled.h5"), input_format, units, parse_keys(keys)), split)
-    comparison = Comparison.of(labels, read(predicted, input_format, units, parse_keys(keys)))
+    split = load_params().validate_.split if reference is None and split is None else split
+    files = (reference or Path("data/labelled.h5"), predicted)
+    given = Declared(input_format, units, parse_keys(keys))
+    declared = declared_for(*(([file], given) for file in files))
+    labels, predictions = (read(file, *of) for file, of in zip(files, declared, strict=True))
+    labels = of_split(labels, split)
+    comparison = Comparison.of(labels, predictions)
     found = show.chosen(labels, comparison, choose, count, seed) if rows is None else show.named(rows, len(labels))
     scripts = show.run(labels, comparison, found, output, scale=scale, worst=worst_error)
     print(f"{output}: {len(scripts)} structures, index.json; open one with: pymol {scripts[0]}")

@@ -17,7 +17,7 @@ from hydrogate.checks.keys import ReadOptions
 # Importing these modules declares their readers.
 from hydrogate.pipeline.formats import ase_files, npz, own, spice
 from hydrogate.pipeline.formats.join import join
-from hydrogate.pipeline.formats.options import FORMATS, Format, Reader, parse_keys, reader
+from hydrogate.pipeline.formats.options import FORMATS, Declared, Format, Reader, parse_keys, reader
 from hydrogate.pipeline.formats.paths import files_of
 from hydrogate.pipeline.formats.trial import refuse_deadly
 from hydrogate.pipeline.hdf5 import UnreadableFile
@@ -25,9 +25,11 @@ from hydrogate.pipeline.records import source_names
 
 __all__ = [
     "FORMATS",
+    "Declared",
     "Format",
     "Reader",
     "called",
+    "declared_for",
     "files_of",
     "format_of",
     "join",
@@ -36,6 +38,7 @@ __all__ = [
     "read_all",
     "reader",
     "refuse_no_file",
+    "told_by_suffix",
     "units_of",
 ]
 MODULES = (ase_files, npz, own, spice)
@@ -118,13 +121,39 @@ def format_of(path: Path, input_format: str | None = None) -> str:
     refuse_no_file(path)
     if input_format is not None and input_format not in FORMATS:
         raise BadParams(f"--input-format {input_format!r} is unknown{did_you_mean(input_format, FORMATS)}")
-    name = path.name.lower()
-    chosen = input_format or next((of for of, item in FORMATS.items() if name.endswith(item.suffixes)), None)
+    chosen = input_format or told_by_suffix(path)
     if chosen is None:
         raise BadParams(f"{path}: its suffix tells no format; name one with --input-format ({', '.join(FORMATS)})")
     if chosen in ("hdf5", "spice"):
         refuse_deadly(path)
     return "spice" if chosen == "hdf5" and not input_format and spice.has_molecules(path) else chosen
+
+
+def told_by_suffix(path: Path) -> str | None:
+    """The format that the name of ``path`` ends in; None where it tells none."""
+    name = path.name.lower()
+    return next((of for of, item in FORMATS.items() if name.endswith(item.suffixes)), None)
+
+
+def declared_for(*sides: tuple[Sequence[Path], Declared]) -> list[Declared]:
+    """What holds for each of several data sets that one call names, where it declares the same of all.
+
+    A file whose suffix tells a format that says its units and keys itself has no other format. Its units and keys are
+    left to it beside a data set that does not say them; where all do, their readers refuse what is declared.
+    """
+    formats = [None if all(map(_says_itself, files)) else of.input_format for files, of in sides]
+    says = [all(_says_itself(file, form) for file in files) for (files, _), form in zip(sides, formats, strict=True)]
+    return [
+        Declared(form) if itself and not all(says) else of._replace(input_format=form)
+        for (_, of), form, itself in zip(sides, formats, says, strict=True)
+    ]
+
+
+def _says_itself(path: Path, input_format: str | None = None) -> bool:
+    chosen = input_format or told_by_suffix(path)
+    if chosen not in FORMATS or not FORMATS[chosen].says_itself or not path.is_file():
+        return False
+    return FORMATS[format_of(path, input_format)].says_itself  # not where the content is SPICE's
 
 
 def refuse_no_file(path: Path) -> None:

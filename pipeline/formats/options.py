@@ -1,9 +1,10 @@
 """What a reader is: a function found by its name, its suffixes, and the units that its format's convention means."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from types import MappingProxyType
+from typing import NamedTuple, TypeAlias
 
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.declared import BadParams
@@ -14,22 +15,34 @@ Reader: TypeAlias = Callable[[Path, ReadOptions], Dataset]
 
 @dataclass(frozen=True)
 class Format:
-    """A format: its reader, the suffixes that tell it, its units and whose convention they are."""
+    """A format: its reader, the suffixes that tell it, its units, whose convention they are, whether files say them."""
 
     read: Reader
     suffixes: tuple[str, ...]
     units: str
     convention: str
+    says_itself: bool
+
+
+class Declared(NamedTuple):
+    """What a call says of a data set, in the order of :func:`hydrogate.pipeline.formats.read`."""
+
+    input_format: str | None = None
+    units: str | None = None
+    keys: Mapping[str, str] = MappingProxyType({})
 
 
 FORMATS: dict[str, Format] = {}
 
 
-def reader(*suffixes: str, units: str, convention: str) -> Callable[[Reader], Reader]:
-    """Declare the decorated function ``read_<format>`` as the reader of that format."""
+def reader(*suffixes: str, units: str, convention: str, says_itself: bool = False) -> Callable[[Reader], Reader]:
+    """Declare the decorated function ``read_<format>`` as the reader of that format.
+
+    ``says_itself`` of a format whose files have units and keys of their own, so that none can be declared.
+    """
 
     def declare(read: Reader) -> Reader:
-        FORMATS[read.__name__.removeprefix("read_")] = Format(read, suffixes, units, convention)
+        FORMATS[read.__name__.removeprefix("read_")] = Format(read, suffixes, units, convention, says_itself)
         return read
 
     return declare

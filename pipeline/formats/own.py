@@ -11,14 +11,14 @@ from hydrogate.pipeline.hdf5 import read_dataset
 UNITS = "eV,angstrom"
 
 
-@reader(".h5", ".hdf5", units=UNITS, convention="as the file says")
+@reader(".h5", ".hdf5", units=UNITS, convention="as the file says", says_itself=True)
 def read_hdf5(path: Path, options: ReadOptions) -> Dataset:
     """The project's own layout."""
     _refuse_options(path, options, "the project's own HDF5")
     return read_dataset(path)
 
 
-@reader(".sdf", ".sdf.gz", units=UNITS, convention="SDF is in Å")
+@reader(".sdf", ".sdf.gz", units=UNITS, convention="SDF is in Å", says_itself=True)
 def read_sdf(path: Path, options: ReadOptions) -> Dataset:
     """SDF, also gzipped: the atoms as written down, and the hydrogen count that the valences imply."""
     from hydrogate.pipeline.sdf import read_records

@@ -1,5 +1,6 @@
 """Every format read back from a file made of a good data set: the same structures, labels, charges and cells."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from rdkit import Chem
 from hydrogate.checks.dataset import Dataset, UnreadableData
 from hydrogate.checks.declared import BadParams
 from hydrogate.checks.units import UNIT_SYSTEMS
-from hydrogate.pipeline.formats import FORMATS, format_of, read, units_of
+from hydrogate.pipeline.formats import FORMATS, Declared, declared_for, format_of, read, units_of
 from hydrogate.pipeline.formats.spice import charge_of_smiles
 from hydrogate.pipeline.hdf5 import read_dataset, write_dataset
 
@@ -270,6 +271,26 @@ def test_the_projects_own_file_says_its_units_itself(few: Dataset, written: Writ
     for declared in ({"unit_system": "hartree,bohr"}, {"keys": {"energy": "E"}}):
         with pytest.raises(BadParams, match="leave --keys and --units out"):
             read(path, **declared)
+
+
+def test_what_is_declared_holds_for_files_that_do_not_say_it_themselves(
+    few: Dataset, written: Written, tmp_path: Path
+) -> None:
+    own, spice, other = written(few, ".h5"), written(few, ".hdf5"), written(few, ".extxyz")
+    bare = Path(shutil.copy(other, tmp_path / "bare"))
+    sdf = tmp_path / "some.sdf"
+    sdf.write_text("")
+    given = Declared("extxyz", "kcal/mol,angstrom", {"forces": "F"})
+    for itself in (own, sdf):
+        assert declared_for(([itself], given), ([bare], given)) == [Declared(), given]
+        assert declared_for(([other, bare], given), ([itself], given)) == [given, Declared()]
+        # Its reader refuses units, which are nobody's.
+        assert declared_for(([itself], given), ([own], given)) == [given._replace(input_format=None)] * 2
+    assert declared_for(([own, other], given), ([bare], given)) == [given, given]
+    assert declared_for(([spice], given), ([own], given)) == [given, Declared()]
+    assert declared_for(([bare], given._replace(input_format="hdf5")), ([other], given))[0] == Declared("hdf5")
+    gone = Path("gone.h5")
+    assert declared_for(([gone], given), ([own], given))[0] == given
 
 
 def test_plain_xyz(few: Dataset, tmp_path: Path) -> None:

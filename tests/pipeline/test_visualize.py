@@ -7,7 +7,9 @@ from functools import partial
 
 import numpy as np
 import pytest
-from ase.io import read
+from ase import units
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import read, write
 
 from hydrogate.checks.chemistry import most_diverse
 from hydrogate.checks.comparison import Comparison
@@ -116,6 +118,27 @@ def write_program(folder, line):
     program.write_text(f"#!/bin/sh\n{line}\n")
     program.chmod(0o755)
     return str(program)
+
+
+@pytest.mark.parametrize("suffix", [".extxyz", ""])
+def test_units_and_format_are_those_of_the_predictions_where_the_labels_say_theirs(
+    labelled, predicted, tmp_path, call, suffix
+):
+    """Beside its own default, ``data/labelled.h5``, with everything in one split."""
+    some = labelled.subset([0, 3, 6])
+    (tmp_path / "data").mkdir()
+    write_dataset(replace(some, split=np.full(3, "test", object)), tmp_path / "data/labelled.h5")
+    frames = [some.to_atoms(row) for row in range(3)]
+    for row, atoms in enumerate(frames):
+        forces = predicted.subset([0, 3, 6]).forces[some.atoms_of(row)].astype(float)
+        atoms.calc = SinglePointCalculator(atoms, forces=forces / (units.kcal / units.mol))
+    write(tmp_path / f"mine{suffix}", frames, format="extxyz")
+    declared = ("--units", "kcal/mol,angstrom", *(() if suffix else ("--input-format", "extxyz")))
+    options = ("--split", "test", "--rows", "0,1", "--no-pictures")
+    status, _, err = call("visualize", "-o", "out", "--predicted", f"mine{suffix}", *declared, *options)
+    assert status == 0, err
+    errors = [entry["force_rmse"] for entry in json.loads((tmp_path / "out/index.json").read_text())]
+    assert errors == pytest.approx([0.1, 0.1], rel=0.5)  # of the noise, and not of two units
 
 
 def test_the_command(labelled, predicted, tmp_path, monkeypatch, call):

@@ -27,7 +27,7 @@ def metrics(call):
         status, out, err = call(reference, predicted, "--format", "json", *arguments)
         assert status == 0, err
         content = json.loads(out)
-        assert set(content) == {"metrics"}
+        assert set(content) == {"metrics", *(["training"] if "--training" in arguments else [])}
         for metric in content["metrics"].values():
             assert set(metric) == {"value", "unit", "n", "low", "high"}
         return content["metrics"]

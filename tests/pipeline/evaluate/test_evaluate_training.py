@@ -1,8 +1,12 @@
 """`hydrogate evaluate --training`: molecules that the student learned from are left out."""
 
+import json
 import math
+from pathlib import Path
 
+import h5py
 import pytest
+from ase import units
 from ase.build import molecule
 from ase.io import write
 from rdkit import Chem
@@ -24,6 +28,8 @@ def test_molecules_that_it_was_taught_are_left_out(metrics, call, structures, fo
     assert found["force_rmse"]["value"] == pytest.approx(math.sqrt((error**2).mean()), rel=1e-5)
     assert found["n_structures"]["value"] == 1
     assert "3 of 4 structures are of molecules it was taught" in call("r.h5", "p.h5", "--training", "t.h5")[1]
+    content = json.loads(call("r.h5", "p.h5", "--training", "t.h5", "--format", "json")[1])
+    assert content["training"] == {"structures": 4, "left_out": 3}
 
 
 def test_whom_it_was_taught_is_told_by_smiles_or_not_at_all(call, structures, forces_of, write_own, smiles):
@@ -57,6 +63,36 @@ def test_of_the_training_data_molecules_alone_are_asked_for(metrics, structures,
     declared = ("--keys", "forces=F", "--units", "kcal/mol,angstrom")
     for training in ("t.extxyz", "t.sdf"):
         assert metrics("r.extxyz", "p.extxyz", "--training", training, *declared)["n_structures"]["value"] == 3
+
+
+def test_the_format_of_the_training_data_is_that_of_the_others_where_its_name_tells_none(
+    metrics, structures, forces_of, write_extxyz, write_own, smiles
+):
+    frames, forces = structures(), forces_of(structures())
+    write_extxyz("r.extxyz", frames, forces, smiles=smiles)
+    write_own("p.h5", frames, forces_of(frames, 1))
+    write_extxyz("learned.extxyz", frames[:2], forces[:2], smiles=smiles[:2])
+    Path("learned.extxyz").rename("learned")
+    Path("r.extxyz").rename("labels")
+    write_own("t.h5", frames[:1], forces[:1], smiles=["CO"])
+    declared = ("--input-format", "extxyz", "--predicted-input-format", "hdf5")
+    for training, left in (("learned", 2), ("t.h5", 3)):
+        found = metrics("labels", "p.h5", "--training", training, *declared)
+        assert found["n_structures"]["value"] == left
+
+
+def test_keys_and_units_of_the_training_data_alone(metrics, structures, forces_of, write_own, smiles):
+    """SPICE's layout with another name for its SMILES, beside two files that say theirs."""
+    frames, forces = structures(), forces_of(structures())
+    write_own("r.h5", frames, forces, smiles=list(smiles))
+    write_own("p.h5", frames, forces_of(frames, 1))
+    with h5py.File("taught.spice", "w") as file:
+        group = file.create_group("methane")
+        group["atomic_numbers"] = frames[2].numbers
+        group["conformations"] = frames[2].positions[None] / units.Bohr
+        group.create_dataset("text", data=["C"], dtype=h5py.string_dtype())
+    declared = ("--input-format", "spice", "--keys", "smiles=text", "--units", "hartree,bohr")
+    assert metrics("r.h5", "p.h5", "--training", "taught.spice", *declared)["n_structures"]["value"] == 3
 
 
 def test_a_smiles_that_names_no_molecule_is_named(call, structures, forces_of, write_own, smiles):
