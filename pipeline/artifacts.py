@@ -4,6 +4,7 @@ JUnit XML and Data Docs are no dependency and no output of a stage: Data Docs ho
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -16,9 +17,11 @@ from hydrogate.checks.render.junit import junit_xml
 from hydrogate.pipeline.hdf5 import written_whole
 
 DATA_DOCS = Path("reports/data-docs")
+# Bytes that the temporary name of `written_whole` has over the file's own: a process's number has at most 7 digits.
+LONGER = 26
 
 
-def refuse_unwritable(path: Path, *sources: Path) -> None:
+def refuse_unwritable(path: Path, *sources: Path, force: bool = True, suffixes: Sequence[str] = ()) -> None:
     """Raise unless a file ``path`` can be written, before hours are spent on what goes into it.
 
     Parameters
@@ -26,17 +29,29 @@ def refuse_unwritable(path: Path, *sources: Path) -> None:
     path : Path
     *sources : Path
         What it is made of, and may not replace.
+    force : bool
+        It may replace another file.
+    suffixes : sequence of str
+        Those that name a format; none where there is but one.
 
     Raises
     ------
     BadParams
-        It is a folder, or one of ``sources``, or nothing can be written where it would lie.
+        Its suffix names no format, its name is too long, it is a folder, one of ``sources`` or there already, or
+        nothing can be written where it would lie.
     """
+    if suffixes and path.suffix not in suffixes:
+        raise BadParams(f"{path}: the suffix {path.suffix!r} says no format; known: {', '.join(suffixes)}")
+    folder = next(one for one in path.absolute().parents if one.exists() or one.is_symlink())
+    length, longest = len(os.fsencode(path.name)), _longest_name(folder) - LONGER
+    if length > longest:
+        raise BadParams(f"{path}: a name of {length} bytes, at most {longest} can be written in {folder}; shorten it")
     if path.is_dir():
         raise BadParams(f"{path}: a folder, where a file is asked for; name a file in it")
+    if path.exists() and not force:
+        raise BadParams(f"{path}: exists already; name another file, or overwrite it with --force")
     if path.exists() and any(source.exists() and path.samefile(source) for source in sources):
         raise BadParams(f"{path}: would replace the file that it is made of; name another one")
-    folder = next(one for one in path.absolute().parents if one.exists() or one.is_symlink())
     try:
         with TemporaryFile(dir=folder):
             pass
@@ -44,6 +59,13 @@ def refuse_unwritable(path: Path, *sources: Path) -> None:
         raise BadParams(
             f"{path}: nothing can be written in {folder} ({error.strerror}); name another place, or mend that one"
         ) from error
+
+
+def _longest_name(folder: Path) -> int:
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except (AttributeError, OSError):  # not on Windows; a link to nowhere
+        return 255
 
 
 def write_text(path: Path, text: str, *, errors: str = "strict") -> None:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from hydrogate.checks.dataset import Dataset
-from hydrogate.checks.declared import BadParams
 from hydrogate.checks.symmetry import Floats, Potential
 from hydrogate.pipeline.hdf5 import write_dataset, written_whole
 from hydrogate.pipeline.stage import progress_bar
@@ -105,14 +104,6 @@ def predict_dataset(
         quarantine=(),
         n_read=len(data),
     )
-
-
-def refuse_output(path: Path, force: bool) -> None:
-    """Raise `BadParams` unless ``path`` can be written: before hours are spent on what goes into it."""
-    if path.suffix not in SUFFIXES:
-        raise BadParams(f"{path}: the suffix {path.suffix!r} says no format; known: {', '.join(SUFFIXES)}")
-    if path.exists() and not force:
-        raise BadParams(f"{path}: exists already; name another file with -o, or overwrite it with --force")
 
 
 def write_predictions(data: Dataset, path: Path) -> None:

@@ -14,7 +14,6 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from hydrogate.checks.bootstrap import Floats
 from hydrogate.checks.dataset import UnreadableData
-from hydrogate.checks.declared import BadParams
 from hydrogate.checks.trajectory import Trajectory
 from hydrogate.pipeline.hdf5 import UnreadableFile, written_whole
 
@@ -48,14 +47,6 @@ class Recording(NamedTuple):
         return Trajectory.of_motion(
             self.name, self.atoms, self.positions, time=self.time, energy=self.energy, velocities=self.velocities
         )
-
-
-def refuse_output(path: Path, force: bool) -> None:
-    """Raise `BadParams` unless trajectories can be written to ``path``, before any is made."""
-    if path.suffix not in SUFFIXES:
-        raise BadParams(f"{path}: the suffix {path.suffix!r} says no format; known: {', '.join(SUFFIXES)}")
-    if path.exists() and not force:
-        raise BadParams(f"{path}: exists already; name another file with -o, or overwrite it with --force")
 
 
 def write_recordings(recordings: Sequence[Recording], path: Path) -> None:

@@ -69,6 +69,11 @@ def check(
 ) -> None:
     """Hold data against a contract: 0 it holds, 1 it does not, 2 the input or the call cannot be used."""
     asked = _audit(contract, audit, method, weights, sample)
+    if junit or data_docs:
+        from hydrogate.pipeline.artifacts import refuse_unwritable
+
+        for made in ([junit] if junit else []) + ([data_docs / contract / "index.html"] if data_docs else []):
+            refuse_unwritable(made, *paths)
     report, judged_with = _judge(
         paths, contract, profile, params, units, input_format, keys, reference, split, asked, scheduler
     )

@@ -119,9 +119,7 @@ def profile(
     from hydrogate.pipeline.profile import write_profile
 
     contracts = ("structures", "labels") if contract is Proposed.BOTH else (contract.value,)
-    if output.exists() and not force:
-        raise BadParams(f"{output}: exists already; name another file with -o, or overwrite it with --force")
-    refuse_unwritable(output, *paths)
+    refuse_unwritable(output, *paths, force=force)
     overrides = declared_overrides(None)
     data = read_all(paths, input_format, units, parse_keys(keys))
     for line in write_profile(data, output, contracts, ", ".join(map(str, paths)), shipped, overrides, margin):
@@ -148,8 +146,7 @@ def spoil(
     from hydrogate.pipeline.formats import parse_keys, read
     from hydrogate.pipeline.spoil import spoilt
 
-    predict.refuse_output(output, force)
-    refuse_unwritable(output, path)
+    refuse_unwritable(output, path, force=force, suffixes=predict.SUFFIXES)
     found, count = spoilt(of_split(read(path, input_format, units, parse_keys(keys)), split), accident, share, seed)
     predict.write_predictions(found, output)
     print(f"{output}: {found!r}; {accident} struck {count} structures")

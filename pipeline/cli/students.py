@@ -130,8 +130,7 @@ def predict(
     from hydrogate.pipeline import predict as stage
     from hydrogate.pipeline.artifacts import refuse_unwritable
 
-    stage.refuse_output(output, force)
-    refuse_unwritable(output, path)
+    refuse_unwritable(output, path, force=force, suffixes=stage.SUFFIXES)
     predicted = stage.run(_whole_molecules(path, input_format, units, keys), student, batch_size)
     stage.write_predictions(predicted, output)
     print(f"{output}: {predicted!r}")
@@ -188,8 +187,7 @@ def md(
         frame_fs = None if time_step is None else time_step * (interval or 1)
         found = stage.judged(trajectories.read_trajectories(path, frame_fs), protocol, str(path))
     else:
-        trajectories.refuse_output(output, force)
-        refuse_unwritable(output, path)
+        refuse_unwritable(output, path, force=force, suffixes=trajectories.SUFFIXES)
         data = _whole_molecules(path, input_format, units, keys)
         rows = stage.chosen(data, protocol.count, protocol.seed, split)
         if teacher is not None:

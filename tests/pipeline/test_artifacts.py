@@ -10,7 +10,7 @@ from junitparser import Failure, JUnitXml
 from typer.testing import CliRunner
 
 from hydrogate.checks.declared import BadParams
-from hydrogate.pipeline.artifacts import refuse_unwritable
+from hydrogate.pipeline.artifacts import refuse_unwritable, write_text
 from hydrogate.pipeline.cli import app
 
 
@@ -67,6 +67,45 @@ def test_an_output_that_cannot_be_written_is_refused_before_any_work(places: Pat
     with pytest.raises(BadParams, match=why):
         refuse_unwritable(Path(path), Path("gone.h5"), Path("read.h5"))
     assert sorted(one.name for one in places.iterdir()) == ["folder.h5", "link", "other.h5", "read.h5"]
+
+
+LONG = "x" * 225 + ".h5"
+
+
+def test_a_name_whose_temporary_name_is_too_long_is_refused_before_any_work(places: Path) -> None:
+    with pytest.raises(BadParams, match=r"x\.h5: a name of 230 bytes, at most 229 can be written in .*; shorten it"):
+        refuse_unwritable(places / "new" / f"xx{LONG}")
+    with pytest.raises(BadParams, match="a name of 231 bytes"):
+        refuse_unwritable(Path("Å" * 114 + ".h5"))
+    with pytest.raises(BadParams, match="a name of 303 bytes"):
+        refuse_unwritable(Path("x" * 300 + ".h5"))
+
+
+def test_a_name_that_is_let_through_can_be_written(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getpid", lambda: 4_194_304)  # the largest that Linux has
+    refuse_unwritable(Path(f"x{LONG}"))
+    write_text(Path(f"x{LONG}"), "written")
+    assert Path(f"x{LONG}").read_text() == "written"
+
+
+def test_another_file_is_replaced_with_force_alone(places: Path) -> None:
+    refuse_unwritable(Path("read.h5"), suffixes=(".h5", ".xyz"))
+    for refused in ("read.h5", "other.h5"):
+        with pytest.raises(BadParams, match=f"{refused}: exists already; name another file, or overwrite it with --f"):
+            refuse_unwritable(Path(refused), force=False)
+    with pytest.raises(BadParams, match=r"out\.csv: the suffix '\.csv' says no format; known: \.h5, \.xyz"):
+        refuse_unwritable(Path("out.csv"), suffixes=(".h5", ".xyz"))
+
+
+@pytest.mark.parametrize("option", [("--junit", "good.extxyz"), ("--junit", "x" * 250), ("--data-docs", "good.extxyz")])
+def test_artifacts_that_cannot_be_written_are_refused_before_the_check(
+    frames: Path, option: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = Path("good.extxyz").read_bytes()
+    monkeypatch.setattr("hydrogate.pipeline.cli.checking._judge", lambda *_: pytest.fail("was judged"))
+    result = CliRunner().invoke(app, ["check", "good.extxyz", "--profile", "small", *option])
+    assert isinstance(result.exception, BadParams)
+    assert Path("good.extxyz").read_bytes() == before
 
 
 def test_a_read_only_place_is_refused_before_any_work(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
