@@ -1,5 +1,6 @@
 """Commands on data sets: ``sample``, ``show``, ``diff``, ``profile``, ``spoil``."""
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +8,6 @@ from typing import Annotated
 import typer
 
 from hydrogate.checks.bounds import profile_names
-from hydrogate.checks.declared import BadParams
 from hydrogate.pipeline.cli.app import (
     Force,
     Format,
@@ -25,19 +25,35 @@ from hydrogate.pipeline.cli.app import (
 def sample(
     count: Annotated[int, typer.Option(min=1, help="Molecules to make.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Equal seed, equal file.")] = 0,
-    output: Annotated[Path | None, typer.Option(help="Default: samples/sample-COUNT-SEED.sdf.gz.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Default: samples/sample-COUNT-SEED.sdf.gz, left as it is where it holds them.")
+    ] = None,
     force: Force = False,
 ) -> None:
     """Write drug-like molecules as a generative model does: 3-D heavy atoms, hydrogen implicit, gzipped SDF."""
     from hydrogate.pipeline.artifacts import refuse_unwritable
     from hydrogate.pipeline.sample import write_sample
 
-    if output and output.exists() and not force:
-        raise BadParams(f"{output}: exists already; name another file, or overwrite it with --force")
     path = output or Path("samples") / f"sample-{count}-{seed}.sdf.gz"
-    refuse_unwritable(path)
-    write_sample(path, count, seed)
+    if output is None and not force and path.is_file() and _holds_sample(path, count, seed):
+        left = f"{path}: is there already, {count} molecules of seed {seed}; left as it is, --force makes it again"
+        print(left, file=sys.stderr)
+    else:
+        refuse_unwritable(path, force=force)
+        write_sample(path, count, seed)
     print(path)
+
+
+def _holds_sample(path: Path, count: int, seed: int) -> bool:
+    """Whether ``path`` holds ``count`` records, each with a name that a sample of ``seed`` gives them."""
+    from hydrogate.pipeline.hdf5 import UnreadableFile
+    from hydrogate.pipeline.records import raw_records
+
+    try:
+        names = [record.partition("\n")[0] for record in raw_records(path)]
+    except UnreadableFile:
+        return False
+    return len(names) == count and all(name.startswith(f"sample-{seed}-") for name in names)
 
 
 @app.command(epilog="Example: hydrogate show data/labelled.h5")

@@ -108,6 +108,28 @@ def test_a_plain_file_holds_what_the_gzipped_one_holds(tmp_path: Path) -> None:
     assert (tmp_path / "a.sdf").read_bytes() == gzip.decompress((tmp_path / "a.sdf.gz").read_bytes())
 
 
+def test_a_sample_that_is_there_is_left_and_another_file_of_its_name_is_refused(call, tmp_path: Path) -> None:
+    drawn = ("sample", "--count", "2", "--seed", "5")
+    path = tmp_path / "samples/sample-2-5.sdf.gz"
+    first = call(*drawn)
+    assert (first.status, first.out) == (0, "samples/sample-2-5.sdf.gz\n")
+    made, changed = path.read_bytes(), path.stat().st_mtime_ns
+    again = call(*drawn)
+    assert (again.status, again.out) == first[:2]  # a script goes on with the name
+    assert "is there already, 2 molecules of seed 5; left as it is" in again.err
+    assert path.stat().st_mtime_ns == changed
+    text = gzip.decompress(made).decode()
+    one, another, damaged = text.partition("$$$$\n")[0] + "$$$$\n", text.replace("sample-5-", "sample-6-"), made[:-50]
+    for content in (one.encode(), another.encode(), damaged, b""):
+        path.write_bytes(content)
+        refused = call(*drawn)
+        assert (refused.status, refused.out) == (2, "")
+        assert "samples/sample-2-5.sdf.gz: exists already" in refused.err
+        assert path.read_bytes() == content
+    assert call(*drawn, "--force").status == 0
+    assert path.read_bytes() == made
+
+
 def test_what_cannot_be_written_is_refused_before_any_molecule_is_made(call, tmp_path: Path) -> None:
     (tmp_path / "mine.sdf").write_text("of somebody")
     for path, said in (("mine.sdf", "exists already"), ("mine.sdf/new.sdf", "nothing can be written in")):
