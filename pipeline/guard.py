@@ -28,13 +28,17 @@ def read_report(contract: str, root: Path = METRICS) -> Report:
     Raises
     ------
     UnreadableFile
-        Missing, or no report of that contract.
+        Missing, not to be read, or no report of that contract.
     """
     path = root / f"{contract}.json"
     try:
         report = Report.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise UnreadableFile(f"{path}: no such file; run the stage check_{contract} first") from error
+    except OSError as error:
+        raise UnreadableFile(
+            f"{path}: not readable ({error.strerror}); mend or remove it, and run the stage check_{contract} again"
+        ) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnreadableFile(
             f"{path}: no report of a contract ({error}); run the stage check_{contract} again"

@@ -24,7 +24,11 @@ REMEDIES = {
     **dict.fromkeys(
         (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "; make room on the disk and run the same command again"
     ),
-    **dict.fromkeys((errno.EROFS, errno.EACCES), "; make its folder writable and run the same command again"),
+    errno.EROFS: "; make its folder writable and run the same command again",
+    # The error does not say whether it was to be read or to be written.
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM), "; make it readable, or its folder writable, and run the same command again"
+    ),
 }
 
 

@@ -1,5 +1,6 @@
 """Check, guard and token: a contract that does not hold stops what comes after it."""
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -64,6 +65,24 @@ def test_without_the_right_token_nothing_goes_on(content: str, tmp_path: Path) -
 def test_findings_that_are_none_are_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "labels.json").write_text(content)
     with pytest.raises(UnreadableFile, match="no report of a contract"):
+        guard.read_report("labels", tmp_path)
+
+
+def test_findings_that_cannot_be_read_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "labels.json"
+    path.mkdir()
+    with pytest.raises(
+        UnreadableFile, match=r"labels\.json: not readable \(Is a directory\); mend or remove it, and run"
+    ):
+        guard.read_report("labels", tmp_path)
+    path.rmdir()
+    path.write_text("{}")
+
+    def refused(*_: object, **__: object) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refused)  # nothing is refused to root
+    with pytest.raises(UnreadableFile, match=r"labels\.json: not readable \(Permission denied\); mend or remove it"):
         guard.read_report("labels", tmp_path)
 
 

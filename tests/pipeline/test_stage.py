@@ -20,8 +20,18 @@ from hydrogate.pipeline.stage import progress_bar, stage_exit_status
         (UnreadableFile("a.sdf: empty"), 2, "a.sdf: empty"),
         (FileNotFoundError("a.h5: no such file"), 2, "a.h5: no such file"),
         (OSError(errno.ENOSPC, "No space left on device"), 2, "No space left on device; make room on the disk and run"),
-        (OSError(errno.EROFS, "Read-only file system", "a.ok"), 2, "'a.ok'; make its folder writable and run"),
-        (PermissionError(errno.EACCES, "Permission denied", "a.ok"), 2, "'a.ok'; make its folder writable and run"),
+        (OSError(errno.EROFS, "Read-only file system", "a.ok"), 2, "'a.ok'; make its folder writable and run the"),
+        # Of a file to be read, or to be written.
+        (
+            PermissionError(errno.EACCES, "Permission denied", "a.h5"),
+            2,
+            "make it readable, or its folder writable, and run",
+        ),
+        (
+            PermissionError(errno.EPERM, "Operation not permitted", "a.h5"),
+            2,
+            "or its folder writable, and run the same",
+        ),
         (KeyboardInterrupt(), 130, "run the same command again"),
         (ModuleNotFoundError("No module named 'dvc'", name="dvc"), 2, "'hydrogate[pipeline]'"),
         (ModuleNotFoundError("No module named 'great_expectations'", name="great_expectations"), 2, "'hydrogate[gx]'"),
