@@ -1,8 +1,10 @@
 """The exit status of a stage, and what is said with it."""
 
 import errno
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -76,3 +78,26 @@ main()
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (130, "interrupted before anything was done\n")
+
+
+@pytest.mark.parametrize(("stage", "module"), [("train", "torch"), ("guard", "h5py"), ("atlas", "hydrogate.checks")])
+def test_ctrl_c_while_a_stage_is_imported_is_one_line(stage: str, module: str, tmp_path: Path) -> None:
+    hook = f"""
+import signal, sys
+sys.addaudithook(
+    lambda event, of: signal.raise_signal(signal.SIGINT) if event == "import" and of[0] == {module!r} else None
+)
+"""
+    (tmp_path / "sitecustomize.py").write_text(hook)
+    ended = subprocess.run(
+        [sys.executable, "-m", f"hydrogate.pipeline.{stage}"],
+        capture_output=True, text=True, check=False, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (130, "interrupted before anything was done\n")
+
+
+def test_who_imports_the_pipeline_keeps_the_traceback_of_ctrl_c(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("import hydrogate.pipeline\nraise KeyboardInterrupt\n")
+    for call in (["mine.py"], ["-m", "mine"]):
+        ended = subprocess.run([sys.executable, *call], capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert "Traceback" in ended.stderr
