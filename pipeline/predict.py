@@ -4,13 +4,15 @@ In:  a data set in any format that ``hydrogate check`` reads, and a student file
 Out: the same structures with the student's energies (eV) and forces (eV/Å), as the project's own HDF5 or as extxyz.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase import Atoms
+from scipy.spatial import KDTree
 
 from hydrogate.checks.dataset import Dataset
 from hydrogate.checks.symmetry import Floats, Potential
@@ -18,6 +20,8 @@ from hydrogate.pipeline.hdf5 import write_dataset, written_whole
 from hydrogate.pipeline.stage import progress_bar
 
 SUFFIXES = (".h5", ".hdf5", ".extxyz", ".xyz")
+# Atoms/Å³, no matter. Diamond, the densest by atoms, has 0.176.
+DENSEST = 2.0
 
 
 def run(data: Dataset, student: Path, batch_size: int) -> Dataset:
@@ -28,15 +32,65 @@ def run(data: Dataset, student: Path, batch_size: int) -> Dataset:
     FileNotFoundError, UnreadableStudent
         There is no such student.
     ValueError
-        There are no structures, or one that the student was not taught (`UnsupportedStructure` names it).
+        There are no structures, one that is too dense to be matter, or one that the student was not taught
+        (`UnsupportedStructure` names it).
     """
     from hydrogate.models.potential import predict
     from hydrogate.models.student_file import load_student
 
     if not len(data):
         raise ValueError(f"no structure to predict ({data!r})")
-    potential = partial(predict, load_student(student), batch_size=batch_size)
+    loaded = load_student(student)
+    refuse_crowded(data, range(len(data)), loaded.cutoff)
+    potential = partial(predict, loaded, batch_size=batch_size)
     return predict_dataset(data, potential, student_identity(student), batch_size, "predict")
+
+
+def refuse_crowded(data: Dataset, rows: Iterable[int], cutoff: float) -> None:
+    """Raise where the structures ``rows`` of ``data`` have more pairs within ``cutoff`` (Å) than matter has.
+
+    A student's memory and time grow with them: 5,000 atoms within 5 Å are 23 million, and took 3 GB.
+
+    Raises
+    ------
+    ValueError
+        The first of them is named.
+    """
+    most = DENSEST * 4 / 3 * np.pi * cutoff**3
+    sizes = np.diff(data.offset)
+    for row in rows:
+        periodic = data.pbc is not None and bool(data.pbc[row].any())
+        if not periodic and sizes[row] <= most:
+            continue
+        atoms = data.to_atoms(row)
+        found = _neighbours(atoms.positions, cutoff)
+        if periodic:
+            found = max(found, len(atoms) / _volume(atoms, cutoff) * most / DENSEST)
+        if found > most:
+            raise ValueError(
+                f"{data.name(row)}: about {found:.0f} neighbours an atom within {cutoff:g} Å, allowed at most "
+                f"{most:.0f}, {DENSEST:g} atoms/Å³: its atoms lie in each other; look at the units of its positions "
+                "and of its cell"
+            )
+
+
+def _neighbours(positions: Floats, cutoff: float) -> float:
+    """Mean over at least a thousand atoms, where there are so many; images are not counted."""
+    if not len(positions) or not np.isfinite(positions).all():  # which is said by the student
+        return 0.0
+    tree, some = KDTree(positions), KDTree(positions[:: max(1, len(positions) // 1000)])
+    return float(some.count_neighbors(tree, cutoff)) / some.n - 1
+
+
+def _volume(atoms: Atoms, cutoff: float) -> float:
+    """Å³ of a periodic structure: along what does not repeat, its extent, at least twice ``cutoff``; inf unless > 0."""
+    cell = atoms.cell.array[atoms.pbc]
+    if not (np.isfinite(cell).all() and np.isfinite(atoms.positions).all()):
+        return np.inf
+    free = np.linalg.svd(cell)[2][len(cell) :]
+    extents = np.ptp(atoms.positions @ free.T, axis=0)
+    volume = np.sqrt(np.linalg.det(cell @ cell.T)) * np.maximum(extents, 2 * cutoff).prod()
+    return float(volume) if volume > 0 else np.inf
 
 
 def student_identity(path: Path) -> dict[str, Any]:

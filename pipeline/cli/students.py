@@ -171,10 +171,11 @@ def md(
     """Molecular dynamics of many molecules at once, or anybody's, judged: 0 it holds together, 1 not, 2 unusable."""
     from functools import partial
 
+    from hydrogate.models.student_file import load_student
     from hydrogate.pipeline import md as stage
     from hydrogate.pipeline import trajectories
     from hydrogate.pipeline.artifacts import refuse_unwritable
-    from hydrogate.pipeline.predict import student_identity
+    from hydrogate.pipeline.predict import refuse_crowded, student_identity
     from hydrogate.pipeline.simulate import student_potential, teacher_potential
 
     if judge == (output is not None):
@@ -193,6 +194,7 @@ def md(
         if teacher is not None:
             identity, make = stage.teacher_identity(teacher), partial(teacher_potential, teacher)
         else:
+            refuse_crowded(data, rows, load_student(student).cutoff)
             stage.refuse_untaught(student, data, rows)
             identity, make = student_identity(student), partial(student_potential, student.absolute())
         kept = output.with_name(f"{output.name}.progress").absolute()

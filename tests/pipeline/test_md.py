@@ -274,6 +274,7 @@ def test_the_command_runs_a_teacher(call: Callable[..., Any], small: Dataset, tm
         (("some.extxyz", "-o", "some.extxyz/x.traj"), "nothing can be written in"),
         (("some.extxyz", "-o", "x.traj", "--split", "test"), "no structure to run dynamics of"),
         (("some.extxyz", "-o", "x.traj", "--student", "no.safetensors"), "no such file"),
+        (("dense.extxyz", "-o", "x.traj"), "structure 0 (H2000, dense.extxyz record 0): about 1999 neighbours an atom"),
         (("strange.extxyz", "-o", "x.traj"), "structure 1 (H4Si, strange.extxyz record 1): structure 0 has element Si"),
     ],
 )
@@ -282,6 +283,7 @@ def test_a_call_that_cannot_be_used_is_refused_before_any_work(
 ) -> None:
     write(tmp_path / "some.extxyz", [molecule("H2O")])
     write(tmp_path / "strange.extxyz", [molecule("H2O"), molecule("SiH4")])
+    write(tmp_path / "dense.extxyz", Atoms("H2000", np.random.default_rng(0).uniform(0, 2, (2000, 3))))
     result = call(*arguments)
     assert result.status == 2
     assert why in result.err

@@ -1,5 +1,6 @@
 """``hydrogate predict`` as a user calls it: what it writes in either format, and what it refuses."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -9,16 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ase.build import molecule
+from ase import Atoms
+from ase.build import bulk, molecule
 from ase.io import read, write
 from rdkit import Chem
 from rdkit.Chem import AllChem
 
-from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.dataset import Dataset, concatenate
 from hydrogate.models.potential import Student, Support, predict
 from hydrogate.models.student_file import save_student
 from hydrogate.models.students import make_student
 from hydrogate.pipeline.hdf5 import read_dataset, write_dataset
+from hydrogate.pipeline.predict import refuse_crowded
 
 
 @pytest.fixture
@@ -96,6 +99,55 @@ def test_what_cannot_be_predicted_is_refused(
     assert result.status == 2
     assert why in result.err
     assert not (tmp_path / "out.h5").exists()
+
+
+def crowded(cube: float, atoms: int = 600, **cell: object) -> Atoms:
+    return Atoms(f"C{atoms}", np.random.default_rng(0).uniform(0, cube, (atoms, 3)), **cell)
+
+
+@pytest.mark.parametrize(
+    ("atoms", "least"),
+    [
+        (crowded(2.0), 590),
+        (crowded(2.0, cell=[90, 90, 90], pbc=True), 590),
+        (crowded(6.0, cell=[6, 6, 6], pbc=True), 740),  # its images too
+        (crowded(1.0, 2, cell=[0.9, 0.9, 0.9], pbc=True), 700),
+        (crowded(6.0, 2000, cell=[6, 6, 0], pbc=[True, True, False]), 1000),
+    ],
+)
+def test_more_pairs_than_matter_has_are_refused_before_any_are_found(
+    call, student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, atoms: Atoms, least: int
+) -> None:
+    monkeypatch.setattr("hydrogate.models.batch.neighbour_pairs", lambda *_: pytest.fail("pairs were found"))
+    monkeypatch.setattr("hydrogate.models.batch.periodic_pairs", lambda *_: pytest.fail("pairs were found"))
+    write(tmp_path / "dense.extxyz", [molecule("H2O"), atoms])
+    result = call("dense.extxyz", "-o", "out.h5", "--student", "student.safetensors")
+    assert result.status == 2
+    said = re.search(
+        r"structure 1 \(C\d+, dense\.extxyz record 1\): about (\d+) neighbours an atom within 4 Å, ", result.err
+    )
+    assert said and int(said[1]) >= least, result.err
+    assert "allowed at most 536, 2 atoms/Å³" in result.err
+
+
+@pytest.mark.parametrize(
+    "atoms",
+    [
+        bulk("C", cubic=True).repeat(2),
+        bulk("C").repeat(9),
+        bulk("C", cubic=True),
+        Atoms("C2", [[0, 0, 0], [0, 1.42, 0]], cell=[2.46, 4.26, 0], pbc=[True, True, False]),
+        Atoms("C", pbc=[True, False, False], cell=[1.3, 0, 0]),
+        Atoms("C", pbc=True),
+        Atoms("C2", [[0, 0, 0], [np.nan, 0, 0]], pbc=True, cell=[3, 3, 3]),
+        Atoms("C600", np.full((600, 3), np.nan)),
+    ],
+)
+def test_the_densest_matter_is_not_crowded_and_what_is_no_structure_is_left_to_the_student(atoms: Atoms) -> None:
+    for pbc in (atoms.pbc, False):
+        copy = atoms.copy()
+        copy.pbc = pbc
+        refuse_crowded(concatenate([copy]), [0], 5.0)
 
 
 def test_what_is_not_finite_is_written_and_named(call, student: Student, tmp_path: Path) -> None:
