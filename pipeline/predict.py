@@ -79,7 +79,7 @@ def _neighbours(positions: Floats, cutoff: float) -> float:
     if not len(positions) or not np.isfinite(positions).all():  # which is said by the student
         return 0.0
     tree, some = KDTree(positions), KDTree(positions[:: max(1, len(positions) // 1000)])
-    return float(some.count_neighbors(tree, cutoff)) / some.n - 1
+    return float(some.count_neighbors(tree, cutoff)) / int(some.n) - 1
 
 
 def _volume(atoms: Atoms, cutoff: float) -> float:

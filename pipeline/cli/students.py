@@ -55,12 +55,16 @@ def evaluate(
     from hydrogate.pipeline.formats import Declared, declared_for, parse_keys, read, told_by_suffix
 
     given = Declared(input_format, units, parse_keys(keys))
-    of_predicted = Declared(predicted_input_format, predicted_units, parse_keys(predicted_keys))
     sides = [([reference], given), ([predicted], given._replace(input_format=predicted_input_format or input_format))]
     if training:
         sides.append(([training], given._replace(input_format=None if told_by_suffix(training) else input_format)))
     declared = declared_for(*sides)
-    declared[1] = Declared(*(own or all_ for own, all_ in zip(of_predicted, declared[1], strict=True)))
+    for_both = declared[1]
+    declared[1] = Declared(
+        predicted_input_format or for_both.input_format,
+        predicted_units or for_both.units,
+        parse_keys(predicted_keys) or for_both.keys,
+    )
     labels, predictions = (read(path, *of) for path, of in zip((reference, predicted), declared, strict=False))
     learned = _learned(training, declared[2]) if training else None
     found = evaluation.run(evaluation.of_split(labels, split), predictions, floor=floor, where=where, training=learned)
