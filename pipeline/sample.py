@@ -246,7 +246,7 @@ def _embedded(candidates: Iterator[str], count: int, seed: int, processes: int) 
 
 
 def _embed(job: tuple[str, int, int]) -> SampleMolecule | None:
-    from rdkit import Chem, rdBase
+    from rdkit import Chem
     from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
     smiles, seed, index = job
@@ -263,6 +263,4 @@ def _embed(job: tuple[str, int, int]) -> SampleMolecule | None:
     noise = np.random.default_rng(list(digest)).normal(scale=DISTORTION, size=(mol.GetNumAtoms(), 3))
     conformer.SetPositions(conformer.GetPositions() + noise)
     mol.SetProp("_Name", f"sample-{seed}-{index}")
-    # The SDF comment line: what a reader needs to make the record again.
-    mol.SetProp("_MolFileComments", f"hydrogate sample, seed {seed}, RDKit {rdBase.rdkitVersion}")
     return SampleMolecule(smiles, Chem.MolToMolBlock(mol))
