@@ -107,7 +107,9 @@ def test_no_answer_is_no_pass(failing: int, labelled: Dataset, ask_again: Potent
     assert finding.verdict is Verdict.UNDECIDED
     assert "no answer of the teacher, or no label, for 1, such as structure" in finding.message
     if failing < 16:
-        assert audited(labelled, ask)["energy_force_consistency"].verdict is Verdict.UNDECIDED
+        finding = audited(labelled, ask)["energy_force_consistency"]
+        assert finding.verdict is Verdict.UNDECIDED
+        assert "no answer of the teacher, or no label, for 1, such as structure" in finding.message
 
 
 def test_a_structure_without_a_label_is_the_strangest_and_hides_no_other(

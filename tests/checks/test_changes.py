@@ -187,6 +187,13 @@ def test_a_declaration_that_no_reader_takes_is_compared_all_the_same(key: str, v
     assert bool(compared(f"params/{key}", value)) != no_waivers
 
 
+def test_what_is_not_declared_is_told_as_nothing() -> None:
+    (change,) = compared("pipeline/vars", ["other.yaml"])
+    assert (change.before, change.after, change.reason) == ("", '["other.yaml"]', "")
+    bare = put(SHIPPED, "params/gates/force_rmse/reason", ...)
+    assert [change.reason for change in compared("params/gates/force_rmse/threshold", 0.5, bare)] == [""]
+
+
 def test_the_words_and_the_command_of_a_band_are_told() -> None:
     for key in ("status", "advice", "command"):
         (change,) = compared(f"params/milestones/3/{key}", "fine")

@@ -48,6 +48,12 @@ def test_every_check_that_judged_is_there_with_its_reason(good: Report, pages: d
             assert finding.check in pages["index.html"]
     assert "kcal/mol or hartree/bohr taken for eV/Å scale forces by 23 or 51" in pages["expectations.html"]
     assert "is not shown here: not run" in pages["expectations.html"]
+    said = {"Why": "kcal/mol or hartree", "Declared by": "profile druglike", "Judged": "1395, of which 0 outside"}
+    for name, text in said.items():
+        assert f"<strong>{name}:</strong> {text}" in pages["expectations.html"]
+    # What a check measures one value of is called by the check alone.
+    assert "force_magnitude__largest" in pages["index.html"]
+    assert "force_rms__" not in pages["index.html"]
 
 
 def test_what_was_observed_is_there(good: Report, pages: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:

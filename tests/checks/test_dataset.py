@@ -5,10 +5,12 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
 
 from hydrogate.checks import check
-from hydrogate.checks.content import Text
-from hydrogate.checks.dataset import TEXT, Dataset, Quarantined
+from hydrogate.checks.content import Text, fingerprint_of
+from hydrogate.checks.dataset import TEXT, Dataset, Quarantined, concatenate
 
 TEXTS = ["", "C", "äöü.sdf", "", "非", "caf\udce9.sdf", "🙂"]
 
@@ -93,6 +95,12 @@ def test_texts_that_run_together_are_told_apart(labelled: Dataset) -> None:
     assert one.fingerprint() != other.fingerprint()
 
 
+def test_files_written_by_earlier_versions_keep_their_fingerprint() -> None:
+    large = np.arange(600_000, dtype=np.float64)  # more than is hashed at once
+    content = [("energy", large), ("smiles", Text.of(TEXTS)), ("teacher", {"name": "xtb", "method": "GFN2"})]
+    assert fingerprint_of(content) == "84d355c38cbac0db5eea92f53cdc412190c7fac3ae8fa5f4ca768ebf3b22eb33"
+
+
 def test_what_was_read_cannot_be_changed_under_its_fingerprint(labelled: Dataset) -> None:
     data = lazy(labelled.subset(range(8))).stored("as the file says")
     assert data.fingerprint() == "as the file says"
@@ -119,3 +127,39 @@ def test_a_subset_does_not_know_what_was_read(labelled: Dataset) -> None:
     taken = whole.subset([4, 7])
     assert (taken.n_read, taken.quarantine) == (0, ())
     assert {f.check: f.verdict for f in check(taken, "labels").findings}["complete"] == "pass"
+
+
+def test_what_atoms_say_is_kept_and_the_rest_has_its_defaults() -> None:
+    ion = Atoms("OH", [[0, 0, 0], [0, 0, 0.97]], info={"charge": -1})
+    forces = [np.full((len(atoms), 3), 0.5) for atoms in (ion, molecule("NO"))]
+    data = concatenate(
+        [ion, molecule("NO")], energy=[-1.0, -2.0], forces=forces, heavy_atoms_moved=[0.25, 0.5], parent=[0, 0], n_read=9
+    )
+    assert (data.charge.tolist(), data.spin_multiplicity.tolist()) == ([-1, 0], [1, 2])
+    np.testing.assert_allclose(data.positions[:2], ion.positions)
+    assert data.forces.tolist() == [[0.5] * 3] * 4
+    assert (data.energy.tolist(), data.heavy_atoms_moved.tolist()) == ([-1.0, -2.0], [0.25, 0.5])
+    assert (data.parent.tolist(), data.source_index.tolist(), data.n_read) == ([0, 0], [0, 1], 9)
+    assert data.source.tolist() == data.smiles.tolist() == data.split.tolist() == data.inchikey.tolist() == ["", ""]
+    assert data.expected_hydrogens.tolist() == [-1, -1]
+    assert (data.cell, data.pbc, data.dipole, data.charges, data.partner) == (None,) * 5
+    alone = concatenate([ion])
+    assert (alone.energy, alone.forces, alone.heavy_atoms_moved) == (None, None, None)
+
+
+def test_a_structure_comes_out_as_the_atoms_that_went_in() -> None:
+    ion = Atoms("OH", [[0, 0, 0], [0, 0, 0.97]], info={"charge": -1, "spin": 3})
+    data = concatenate([bulk("Cu"), ion])
+    assert data.to_atoms(1).info == {"charge": -1, "spin": 3}
+    assert data.to_atoms(0).pbc.all() and not data.to_atoms(1).pbc.any()
+    np.testing.assert_allclose(data.to_atoms(0).cell.array, bulk("Cu").cell.array)
+    np.testing.assert_allclose(concatenate([ion]).to_atoms(0).positions, ion.positions)
+
+
+def test_a_data_set_says_what_it_holds() -> None:
+    water = molecule("H2O")
+    assert repr(concatenate([water])) == "Dataset(1 structures, 3 atoms: H 66.7 %, O 33.3 %; unlabelled)"
+    bare = concatenate([Atoms("C")], energy=[-1.0])
+    assert repr(bare) == "Dataset(1 structures, 1 atoms: H 0.0 %, C 100.0 %; labelled by an unnamed teacher)"
+    assert repr(replace(bare, teacher={"name": "xtb"})).endswith("labelled by xtb)")
+    assert repr(concatenate([])) == "Dataset(0 structures, 0 atoms: H 0.0 %; unlabelled)"

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from hydrogate.checks.contract import check
 from hydrogate.checks.dataset import Dataset, concatenate
-from hydrogate.checks.difference import compare
+from hydrogate.checks.difference import compare, teacher_name
 from hydrogate.checks.render.difference import difference_dict, difference_markdown, difference_text
 
 
@@ -107,6 +107,20 @@ def test_smiles_that_name_nothing_stand_for_themselves_and_are_counted(labelled:
     difference = compare(labelled.subset([0]), broken)
     assert (difference.unreadable_smiles, difference.new, difference.lost) == (1, {"C1CC(": 1}, {"CCO": 1})
     assert "1 SMILES name no molecule" in text_of(difference)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "said"),
+    [
+        (None, "none"),
+        ({}, "none"),
+        ({"seed": 3}, "none"),
+        ({"name": "orb"}, "orb"),
+        ({"version": "6.7", "name": "xtb", "accuracy": 0.1, "method": "GFN2"}, "xtb GFN2 6.7"),
+    ],
+)
+def test_a_teacher_is_called_by_what_is_said_of_it(labelled: Dataset, teacher: object, said: str) -> None:
+    assert teacher_name(replace(labelled, teacher=teacher)) == said
 
 
 def test_names_are_no_markup_and_long_lists_are_cut_with_their_count(labelled: Dataset) -> None:

@@ -23,6 +23,9 @@ def test_labels_without_them_are_not_refused(labelled: Dataset, name: str) -> No
     for how, columns in nothing.items():
         finding = found(replace(labelled, **columns), name)
         assert (finding.verdict, finding.severity) == (Verdict.NOT_RUN, Severity.WARN), how
+        one, several = {"dipoles": ("a dipole", "dipoles")}.get(name, ("partial charges",) * 2)
+        said = {"absent": f"the data set carries no {several}", "all NaN": f"no structure has {one}"}
+        assert finding.message == f"not run: {said[how]}."
         assert not finding.refuses(strict=True)
     assert resolve_bounds("labels")[1][name].severity is Severity.ERROR
 

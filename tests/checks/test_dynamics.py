@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.build import molecule
+from pydantic import ValidationError
 
 from hydrogate.checks.bootstrap import Floats
 from hydrogate.checks.dynamics import CHECKS, Judged, findings, judge, metrics
@@ -201,6 +202,13 @@ def test_the_slope_is_exact_on_a_line_and_undefined_without_points() -> None:
         assert np.isnan(slope(x, y)).all()
 
 
+def test_a_slope_by_hand() -> None:
+    # Ten blocks of two frames with means 0, 1, 0, 1, … at 0.5, 2.5, …: Σxy = 5, Σx² = 330, Σy² = 2.5.
+    found = slope(np.arange(20.0), np.tile([0.0, 0.0, 1.0, 1.0], 5))
+    assert found.value == pytest.approx(5 / 330)
+    assert found.half_width == pytest.approx(2.306 * np.sqrt((2.5 - 25 / 330) / 8 / 330), rel=1e-3)
+
+
 def test_the_interval_of_a_slope_holds_what_it_says_although_frames_know_of_each_other() -> None:
     rng, time, inside = np.random.default_rng(7), np.linspace(0.0, 1.0, 1000), 0
     for _ in range(400):
@@ -227,6 +235,7 @@ def test_energies_and_temperatures_come_from_the_velocities() -> None:
             atoms.get_momenta() - atoms.get_masses()[:, None] * atoms.get_momenta().sum(0) / sum(atoms.get_masses())
         )
         assert of.temperature[frame] == pytest.approx(2 * atoms.get_kinetic_energy() / (15 * units.kB))
+    assert (of.name, of.numbers.tolist(), of.periodic) == ("x", [6, 8, 1, 1, 1, 1], False)
     still = Trajectory.of_motion("x", atoms, positions, energy=np.zeros(3))
     assert (still.energy, still.temperature) == (None, None)
     alone = Trajectory.of_motion("x", Atoms("H"), np.zeros((2, 1, 3)), velocities=np.ones((2, 1, 3)))
@@ -318,5 +327,9 @@ def test_the_shipped_protocol_is_the_catalogues() -> None:
     protocol = MdProtocol()
     assert (protocol.count, protocol.temperature, protocol.time_step_fs) == (20, 300.0, 0.5)
     assert (protocol.warm_up_ps, protocol.nve_ps) == (2.0, 10.0)
+    assert protocol.steps == (200, 4000, 20000)
+    assert MdProtocol(warm_up_ps=0).steps == (200, 0, 20000)
+    with pytest.raises(ValidationError, match="warm_up_ps"):
+        MdProtocol(warm_up_ps=-1)
     assert protocol.limits == LIMITS
     assert (LIMITS.nve_ps, LIMITS.hydrogen_distance, LIMITS.bond_change, LIMITS.drift) == (10.0, 2.5, 0.5, 0.5)

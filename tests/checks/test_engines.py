@@ -79,6 +79,21 @@ def test_great_expectations_judges_by_the_same_bounds(value: float, holds: bool)
     assert verdicts == {"hydrogen_fraction": holds}
 
 
+def test_an_expectation_that_great_expectations_passes_over_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    from great_expectations import ValidationDefinition
+
+    run = ValidationDefinition.run
+
+    def shortened(*args: object, **options: object) -> object:
+        result = run(*args, **options)
+        result.results.pop()
+        return result
+
+    monkeypatch.setattr(ValidationDefinition, "run", shortened)
+    with pytest.raises(RuntimeError, match="2 expectations declared, 1 evaluated"):
+        gx_verdicts({"hydrogen_fraction": Quantities({"": 0.5}, 100)}, resolve_bounds("structures")[1])
+
+
 def test_engines_that_disagree_are_an_error(labelled: Dataset) -> None:
     report = check(labelled, "labels")
     _, declared = resolve_bounds("labels")

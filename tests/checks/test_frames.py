@@ -156,6 +156,19 @@ def test_isolated_atoms_are_set_apart_and_checked_against(frames: list[Atoms], l
     assert "isolated_atom_energies" in ran
 
 
+def test_an_isolated_atom_may_be_tagged_and_have_several_multiplicities(frames: list[Atoms]) -> None:
+    tag = {"config_type": "isolated_atom", "charge": 1}
+    ion = single_point(Atoms("Na", info=tag), energy=-5.0)
+    oxygen = [
+        single_point(Atoms("O", info={"spin": spin}), energy=energy) for spin, energy in ((1, -100.0), (3, -102.0))
+    ]
+    data = from_atoms([ion, *oxygen, *frames])
+    assert data.isolated_atom_energies == {"O": -102.0, "Na": -5.0}
+    assert len(data) == len(frames)
+    with pytest.raises(UnreadableData, match="frame 0 is an isolated atom without an energy"):
+        from_atoms([Atoms("Na", info=tag), *frames])
+
+
 def test_charge_multiplicity_smiles_and_cell() -> None:
     ion = Atoms("OH", [[0, 0, 0], [0, 0, 0.97]], info={"charge": np.int64(-1), "smiles": "[OH-]"})
     mace = molecule("O2", info={"total_charge": 1, "total_spin": 4})

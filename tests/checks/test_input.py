@@ -53,6 +53,10 @@ def test_mutant_is_caught(name: str) -> None:
     report = check(concatenate([]), "input", counts=MUTANTS[name])
     failing = {finding.check: finding for finding in report.findings if finding.verdict is Verdict.FAIL}
     assert set(failing) == {name}
+    assert failing[name].message == {
+        "readable": "1 records over 10 records, allowed at most 0.",
+        "implicit_hydrogens": "implicit 80 hydrogens over 10 molecules, allowed at most 0.",
+    }.get(name, "1 records quarantined over 10 records, allowed at most 0.")
     # Only a record that nobody can account for refuses; the others are quarantined and counted.
     assert (failing[name].severity is Severity.ERROR) is (name == "readable")
     assert report.holds() is (name != "readable")
@@ -75,9 +79,23 @@ def test_a_count_is_written_out() -> None:
 
 
 def test_no_molecule_at_all_is_refused() -> None:
-    nothing = replace(set_aside("has_3d"), molecules=0, records_read={"a.sdf": 1})
-    assert not check(concatenate([]), "input", counts=nothing).holds()
+    nothing = replace(set_aside("has_3d"), molecules=0, records_read={"a.sdf": 7})
+    report = check(concatenate([]), "input", counts=nothing)
+    assert not report.holds()
+    (readable,) = (finding for finding in report.findings if finding.check == "readable")
+    assert readable.observed == {"value": 7.0}
+    empty = check(concatenate([]), "input", counts=replace(nothing, records_read={}))
+    assert not empty.holds()
 
 
 def test_without_counts_nothing_ran_and_nothing_holds() -> None:
-    assert not check(concatenate([]), "input").holds()
+    report = check(concatenate([]), "input")
+    assert not report.holds()
+    assert {finding.message for finding in report.findings} == {
+        "not run: the records of the input were not counted; give the input files themselves."
+    }
+
+
+def test_the_fingerprint_is_of_the_counts_and_not_of_the_order_of_the_files() -> None:
+    one, other = (replace(GOOD, records_read=read) for read in ({"a": 4, "b": 6}, {"b": 6, "a": 4}))
+    assert one.fingerprint() == other.fingerprint() != replace(one, records_read={"a": 6, "b": 4}).fingerprint()

@@ -8,7 +8,7 @@ from ase.geometry import get_distances
 
 from hydrogate.checks import Verdict, check
 from hydrogate.checks.dataset import concatenate
-from hydrogate.checks.observables import bond_forces, geometry, net_torque, sibling_work
+from hydrogate.checks.observables import bond_forces, bonds, fragments, geometry, net_torque, sibling_work
 
 SKEWED = np.array([[6.0, 0.0, 0.0], [-4.0, 6.0, 0.0], [2.0, -3.0, 7.0]])
 
@@ -105,6 +105,15 @@ def test_work_goes_through_the_face_and_not_between_two_cells() -> None:
     assert pairs.second.tolist() == [1]
     assert pairs.work[0] == pytest.approx(-3 * 0.2 * -0.1, abs=1e-5)
     assert pairs.rms_displacement[0] == pytest.approx(np.hypot(0.05, 0.15), abs=1e-5)
+
+
+def test_fragments_are_what_bonds_hold_together() -> None:
+    water, methanol = molecule("H2O"), molecule("CH3OH")
+    apart = water + methanol
+    apart.positions[3:] += 6.0
+    found = [methanol, apart, Atoms("He3", np.eye(3) * 9.0), Atoms("H"), water]
+    data = concatenate(found)
+    assert fragments(data, bonds(data)).tolist() == [1, 2, 3, 1, 1]
 
 
 def test_the_torque_is_about_the_centroid() -> None:

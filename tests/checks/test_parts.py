@@ -1,6 +1,7 @@
 """A data set cut into parts: where it may be cut, what a part calls its structures, and whose answer is whose."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -96,6 +97,10 @@ def test_a_question_of_several_checks_is_asked_once(data: Dataset) -> None:
     one = part(data, 0)
     assert one.once(question) == one.once(question) == 3
     assert asked == [range(3)]
+    # One with arguments of its own is asked for one check, and its answer is not kept.
+    of_one = partial(question)
+    assert one.once(of_one) == one.once(of_one) == 3
+    assert len(asked) == 3
 
 
 def test_answers_are_merged_in_order_and_what_a_part_raises_is_raised() -> None:

@@ -71,6 +71,9 @@ def of(found: Probe, name: str) -> Line:
 def test_each_accident_of_the_contract_has_a_line(matrix: Probe) -> None:
     assert {line.accident for line in matrix.lines} == {a.name for a in ACCIDENTS.values() if "labels" in a.contracts}
     assert all(len(line.trials) == len(STRENGTHS) and not line.absent for line in matrix.lines)
+    for line in matrix.lines:
+        accident = ACCIDENTS[line.accident]
+        assert (line.says, line.source) == (accident.says, accident.source)
     assert matrix.clean.holds()
 
 
@@ -123,6 +126,8 @@ def test_the_bound_to_tighten_is_named(labelled: Dataset) -> None:
     assert missed.nearest is not None
     assert missed.nearest.check in ("force_rms_per_structure", "sibling_work")
     assert 0.1 <= missed.nearest.way <= 1.0
+    allowed = {"force_rms_per_structure": "0.001 to 10", "sibling_work": "0.05 to 1.1"}
+    assert missed.nearest.allowed == allowed[missed.nearest.check]
     assert "Tighten force_rms_per_structure: " in " ".join(text_of(found).split())
 
 

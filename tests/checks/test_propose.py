@@ -58,6 +58,25 @@ def test_an_end_lies_half_way_to_the_shipped_one(labelled: Dataset, proposals: d
     assert ends(propose(labelled, margin=1.0), "hydrogen_fraction") == {"min": 0.40, "max": 0.60}
 
 
+def test_where_any_value_down_to_zero_is_allowed_an_end_lies_half_way_too(proposals: dict[str, Proposal]) -> None:
+    (found,) = [item for item in proposals["labels"].checks if item.check == "net_torque"]
+    end = found.ends["", "max"]
+    assert 0 < end.observed < 0.001
+    assert end.value == pytest.approx((end.observed + 0.05) / 2, rel=0.01)
+
+
+def test_an_end_that_warns_stays_where_the_data_are_beyond_it(labelled: Dataset) -> None:
+    least = ends(propose(labelled, margin=0.0), "min_distance")["min"]
+    squeezed = replace(labelled, positions=labelled.positions * np.float32(0.72 / least))
+    assert ends(propose(squeezed), "min_distance") == {"min": pytest.approx(0.66, abs=2e-3), "warn_min": 0.8}
+
+
+def test_what_is_nowhere_finite_proposes_nothing(labelled: Dataset) -> None:
+    proposal = propose(replace(labelled, forces=np.full_like(labelled.forces, np.nan)), "labels")
+    for name in ("force_rms_per_structure", "sibling_residual", "net_torque"):
+        assert (ends(proposal, name), note(proposal, name)) == ({}, "nothing finite was observed")
+
+
 def test_a_bound_that_the_check_measures_with_stays(labelled: Dataset, proposals: dict[str, Proposal]) -> None:
     assert ends(proposals["structures"], "duplicates") == ends(propose(labelled, margin=0.0), "duplicates")
     assert ends(proposals["structures"], "duplicates") == {"min": 0.01}
