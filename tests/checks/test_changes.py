@@ -191,7 +191,7 @@ def test_what_is_not_declared_is_told_as_nothing() -> None:
     (change,) = compared("pipeline/vars", ["other.yaml"])
     assert (change.before, change.after, change.reason) == ("", '["other.yaml"]', "")
     bare = put(SHIPPED, "params/gates/force_rmse/reason", ...)
-    assert [change.reason for change in compared("params/gates/force_rmse/threshold", 0.5, bare)] == [""]
+    assert [change.reason for change in compared("params/gates/force_rmse/min_n", 2, bare)] == [""]
 
 
 def test_the_words_and_the_command_of_a_band_are_told() -> None:

@@ -1,5 +1,6 @@
 """A data set in memory: its parts, its texts, its fingerprint."""
 
+import hashlib
 import pickle
 from dataclasses import fields, replace
 
@@ -9,7 +10,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from hydrogate.checks import check
-from hydrogate.checks.content import Text, fingerprint_of
+from hydrogate.checks.content import Text, fingerprint_of, fingerprint_of_schema_1
 from hydrogate.checks.dataset import TEXT, Dataset, Quarantined, concatenate
 
 TEXTS = ["", "C", "äöü.sdf", "", "非", "caf\udce9.sdf", "🙂"]
@@ -99,6 +100,12 @@ def test_files_written_by_earlier_versions_keep_their_fingerprint() -> None:
     large = np.arange(600_000, dtype=np.float64)  # more than is hashed at once
     content = [("energy", large), ("smiles", Text.of(TEXTS)), ("teacher", {"name": "xtb", "method": "GFN2"})]
     assert fingerprint_of(content) == "84d355c38cbac0db5eea92f53cdc412190c7fac3ae8fa5f4ca768ebf3b22eb33"
+    energy = np.array([-1.5, 2.5])
+    first = [("smiles", Text.of(["C", "CC"])), ("energy", energy), content[2], ("cell", None), ("n_read", 7)]
+    hashed = (
+        b'smiles["C", "CC"]energyfloat64(2,)' + energy.tobytes() + b'teacher{"method": "GFN2", "name": "xtb"}n_read7'
+    )
+    assert fingerprint_of_schema_1(first) == hashlib.sha256(hashed).hexdigest()
 
 
 def test_what_was_read_cannot_be_changed_under_its_fingerprint(labelled: Dataset) -> None:
@@ -126,6 +133,9 @@ def test_a_subset_does_not_know_what_was_read(labelled: Dataset) -> None:
     whole = replace(labelled, n_read=110, quarantine=(Quarantined("good.sdf", 3, "not 3-D"),) * 2)
     taken = whole.subset([4, 7])
     assert (taken.n_read, taken.quarantine) == (0, ())
+    for item in fields(Dataset):
+        if isinstance(values := getattr(whole, item.name), np.ndarray):
+            assert getattr(whole.subset([]), item.name).dtype == values.dtype, item.name
     assert {f.check: f.verdict for f in check(taken, "labels").findings}["complete"] == "pass"
 
 
@@ -133,7 +143,12 @@ def test_what_atoms_say_is_kept_and_the_rest_has_its_defaults() -> None:
     ion = Atoms("OH", [[0, 0, 0], [0, 0, 0.97]], info={"charge": -1})
     forces = [np.full((len(atoms), 3), 0.5) for atoms in (ion, molecule("NO"))]
     data = concatenate(
-        [ion, molecule("NO")], energy=[-1.0, -2.0], forces=forces, heavy_atoms_moved=[0.25, 0.5], parent=[0, 0], n_read=9
+        [ion, molecule("NO")],
+        energy=[-1.0, -2.0],
+        forces=forces,
+        heavy_atoms_moved=[0.25, 0.5],
+        parent=[0, 0],
+        n_read=9,
     )
     assert (data.charge.tolist(), data.spin_multiplicity.tolist()) == ([-1, 0], [1, 2])
     np.testing.assert_allclose(data.positions[:2], ion.positions)

@@ -139,6 +139,9 @@ def test_labels_missing_in_some_frames(few_atoms: list[Atoms], few: Dataset, wri
     with pytest.raises(UnreadableData, match="frame 4 has no forces, unlike those before it"):
         read(path)
     assert read(path, keys={"forces": "none"}).forces is None
+    few_atoms[4].arrays["force"] = np.zeros((len(few_atoms[4]), 3))  # also where another key looks like it
+    with pytest.raises(UnreadableData, match="frame 4 has no forces, unlike those before it"):
+        read(written(few_atoms, ".extxyz"))
     few_atoms[4].calc = None
     with pytest.raises(UnreadableData, match="frame 4 has no energy"):
         read(written(few_atoms, ".traj"))
@@ -200,7 +203,11 @@ def test_gradients_and_energies_are_told_apart() -> None:
     ("old", "new", "words"),
     [
         ("dft_total_gradient", "dft_total_force", "did you mean --keys forces=dft_total_force"),
-        ("dft_total_gradient", "total_gradient", "a gradient by its name.*--keys forces=-total_gradient"),
+        (
+            "dft_total_gradient",
+            "total_gradient",
+            r"a gradient by its name.*--keys forces=-total_gradient.*\(--keys forces=none leaves it unread\)",
+        ),
         ("dft_total_energy", "dft_energy", "did you mean --keys energy=dft_energy"),
         ("conformations", "coordinates", r"no 'conformations' for the positions.*--keys positions=KEY"),
         ("atomic_numbers", "species", r"no 'atomic_numbers' for the numbers.*--keys numbers=KEY"),

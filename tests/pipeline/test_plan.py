@@ -98,6 +98,17 @@ def test_a_value_on_the_edge_is_decided_by_no_number(project):
     assert "edge" in found.milestone.note
 
 
+@pytest.mark.parametrize(
+    ("half", "molecules", "verdict"), [(0.015625, 50, "pass"), (0.03125, 200, "pass"), (0.0625, 800, "undecided")]
+)
+def test_a_milestone_is_decided_where_the_interval_just_holds_no_seam(project, half, molecules, verdict):
+    value = 0.25 - 0.03125  # of numbers that a computer holds exactly
+    rmse = GOOD["force_rmse"] | {"value": value, "low": value - half, "high": value + half}
+    write(project, "validation", GOOD | {"force_rmse": rmse})
+    found = run(project).milestone
+    assert (found.molecules, found.verdict, found.n) == (molecules, verdict, 200)
+
+
 def test_an_undefined_metric_needs_the_least_number(project):
     write(project, "validation", GOOD | {"angular_error_mean_deg": {"value": "undefined", "unit": "degree", "n": 0}})
     found = {need.name: need for need in run(project).gates}["angular_error_mean_deg"]
