@@ -198,5 +198,19 @@ def test_no_profile_is_named_that_would_let_a_fault_pass(structures: list[Atoms]
     assert report.hint() == ""
 
 
+@pytest.mark.parametrize(
+    "structures",
+    [
+        pytest.param([molecule("C60")], id="60 atoms are no small molecule"),
+        pytest.param([bulk("Cu"), molecule("CH3CH2OH")], id="a crystal beside a molecule"),
+        pytest.param([], id="nothing"),
+    ],
+)
+def test_no_profile_is_named_that_was_made_for_other_data(structures: list[Atoms]) -> None:
+    report = check(concatenate(structures), "structures")
+    assert report.refusals()
+    assert report.holds_under == ()
+
+
 def test_nothing_is_said_of_other_profiles_where_the_contract_holds(structures: Dataset) -> None:
     assert check(structures, "structures").holds_under == ()

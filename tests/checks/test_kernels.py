@@ -20,6 +20,7 @@ from hydrogate.checks.observables import (
     force_sums,
     net_force,
     net_torque,
+    per_structure,
     sibling_work,
 )
 from hydrogate.checks.pairs import BONDED, PERIODIC_CUTOFF, bonds, geometry
@@ -182,6 +183,14 @@ def test_sums_over_forces(structures: str, spoil: float | None, monkeypatch: pyt
         found[-1] += [force_squares(replace(again)), *compositions(again)]
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_sums_over_the_atoms_of_a_structure(compiled: pytest.MonkeyPatch) -> None:
+    data = concatenate([molecule("H2O"), Atoms(), Atoms("He")])
+    values = np.array([0.5, -0.25, 0.125, 8.0], dtype=np.float32)
+    assert per_structure(values, data).tolist() == [0.375, 0.0, 8.0]
+    assert per_structure(values, data, np.maximum).tolist() == [0.5, 0.0, 8.0]
+    assert per_structure(np.stack([values, -values], axis=1), data)[0].tolist() == [0.375, -0.375]
 
 
 @pytest.mark.parametrize("spoil", [None, np.nan, np.inf, -np.inf, 1e300])
