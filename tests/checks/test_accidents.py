@@ -139,7 +139,7 @@ def test_what_an_accident_does_to_numbers(labelled: Dataset) -> None:
 
 def test_a_structure_may_go_to_any_other_side_of_the_split(labelled: Dataset) -> None:
     one = replace(labelled, split=np.full(len(labelled), "train", dtype=object))
-    with pytest.raises(NotApplicable, match="^the data set has no split$"):
+    with pytest.raises(NotApplicable, match=r"^the data set has no split$"):
         hurt(ACCIDENTS["conformers_across_split"], one, ROWS)
     sides = np.array(["train", "valid", "test"], dtype=object)[labelled.parent // 3 % 3]
     spoiled = hurt(ACCIDENTS["conformers_across_split"], replace(labelled, split=sides), np.arange(len(labelled)))
