@@ -181,8 +181,7 @@ class _Watch:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> Iterator[None]:
-        # A parameter of the same name is a fixture to pytest too, of one test.
-        name = fixturedef.argname if fixturedef.scope == "session" else ""
+        name = fixturedef.argname if fixturedef.scope == "session" else ""  # a test's parameters are fixtures too
         if name in self.kept:
             value = pickle.loads(self.kept[name])
             fixturedef.func = lambda **_: value
