@@ -21,7 +21,7 @@ from typing import Any
 LONGEST = 5.0
 MEMORY = 2**30  # bytes, with Python and NumPy; what is read at a time is small
 TEXTS_AT_A_TIME = 1000
-OUT_OF_MEMORY = 3  # an exit status
+OUT_OF_MEMORY, UNLISTED = 3, 4  # exit statuses
 _asking = Lock()
 
 
@@ -79,7 +79,11 @@ def _looked_through(path: Path, *state: int) -> None:
                 _process.cache_clear()
                 process.kill()
                 process.communicate()
-    limits = {-signal.SIGPROF: f"takes over {LONGEST:g} s", OUT_OF_MEMORY: f"takes over {MEMORY >> 20} MB of memory"}
+    limits = {
+        -signal.SIGPROF: f"takes over {LONGEST:g} s",
+        OUT_OF_MEMORY: f"takes over {MEMORY >> 20} MB of memory",
+        UNLISTED: "fails",
+    }
     what = limits.get(process.returncode, f"ends the process ({process.returncode})")
     raise UnreadableFile(f"{path}: damaged: looking at {place} {what} in libhdf5; restore the file or make it again")
 
@@ -89,8 +93,21 @@ def _tolerated() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, MemoryError) or "allocation failed" in str(error):
-            os._exit(OUT_OF_MEMORY)
+        _end_without_memory(error)
+
+
+def _end_without_memory(error: Exception) -> None:
+    if isinstance(error, MemoryError) or "allocation failed" in str(error):
+        os._exit(OUT_OF_MEMORY)
+
+
+def _names(of: Any) -> list[str]:
+    """The names in ``of``; where one cannot be told, a reader that asks for it might never come back."""
+    try:
+        return [*of]
+    except Exception as error:
+        _end_without_memory(error)
+        os._exit(UNLISTED)
 
 
 def _look_at(item: Any, place: str, file: int, seen: set[int], tell: Callable[[str], None]) -> None:
@@ -102,7 +119,8 @@ def _look_at(item: Any, place: str, file: int, seen: set[int], tell: Callable[[s
         if info.fileno != file or info.addr in seen:
             return
         seen.add(info.addr)
-        for name in item.attrs if info.num_attrs else ():
+        tell(f"the names of attributes of {place or '/'}")
+        for name in _names(item.attrs) if info.num_attrs else ():
             tell(f"{place or '/'}, attribute {name!r},")
             with _tolerated():
                 item.attrs[name]
@@ -113,7 +131,10 @@ def _look_at(item: Any, place: str, file: int, seen: set[int], tell: Callable[[s
             tell(place)
             item[first : first + TEXTS_AT_A_TIME]
         return
-    for name in item:
+    if not isinstance(item, h5py.Group):
+        return
+    tell(f"the names in {place or '/'}")
+    for name in _names(item):
         tell(f"{place}/{name}")
         with _tolerated():
             _look_at(item[name], f"{place}/{name}", file, seen, tell)

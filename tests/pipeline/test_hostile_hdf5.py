@@ -164,6 +164,25 @@ def test_what_libhdf5_cannot_look_at_is_refused_in_time(
     assert len(read(sound)) == 12
 
 
+def test_attributes_that_cannot_be_listed_are_refused(stored: Path) -> None:
+    """libhdf5 stops at the bad one; a reader that asks for one behind it by name might never come back."""
+    content = bytearray(stored.read_bytes())
+    kind = content.index((8).to_bytes(4, "little") + bytes(2) + (64).to_bytes(2, "little"), content.index(b"n_read"))
+    content[kind : kind + 4] = (19713).to_bytes(4, "little")
+    stored.write_bytes(content)
+    with h5py.File(stored) as file, pytest.raises(RuntimeError, match="unusually large"):
+        list(file.attrs)
+    for look in (read, lambda path: parts_of([path])):
+        with pytest.raises(UnreadableFile, match=r"data\.h5: damaged: looking at the names of attributes of / fails"):
+            look(stored)
+
+
+def test_a_type_with_a_name_is_no_fault(stored: Path) -> None:
+    with h5py.File(stored, "r+") as file:
+        file["a_type"] = np.dtype("i4")
+    assert len(read(stored)) == 12
+
+
 @pytest.fixture
 def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """Those that are started to look through files from now on."""
