@@ -9,22 +9,16 @@ import dvc  # noqa: F401, binds its log to the stream it finds: not to that of t
 import numpy as np
 import pytest
 from ase import Atoms
-from rdkit import Chem
-from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
+from ase.io import read
 
 from hydrogate.checks.dataset import Dataset, concatenate
 from hydrogate.checks.symmetry import Potential
 from hydrogate.models.teachers import Labels, make_teacher
 from hydrogate.pipeline.check import relabel
 
-# fmt: off
-SMILES = (
-    "CCO", "CC(=O)O", "c1ccccc1", "CC(N)C(=O)O", "CC(C)=O", "c1ccncc1", "CCN(CC)CC", "OCC(O)CO", "CC(=O)Nc1ccccc1",
-    "CS(C)=O", "Cc1ccccc1F", "CCOC(C)=O", "c1ccsc1", "NCCc1ccccc1", "O=C1CCCCC1", "CC#N", "CCCCl", "Oc1ccccc1",
-    "NC(=O)c1ccccc1", "C1COCCN1", "CC(C)CO", "CSCC", "OC(=O)CCC", "c1c[nH]cn1", "FC(F)(F)CO", "CNC(=O)C", "CCSC",
-    "ClCCO", "C1CCNCC1", "COc1ccccc1", "CC=CC", "NCCO", "O=C(O)c1ccccc1", "CCCCO", "c1ccoc1", "Nc1ccccc1",
-)
-# fmt: on
+# 36 drug-like fragments with hydrogens, in Å: embedded by RDKit 2026.09 and relaxed by MMFF94, and kept, since each release
+# of RDKit embeds them otherwise. `info` has the SMILES.
+MOLECULES = Path(__file__).with_name("molecules.extxyz")
 
 
 @pytest.fixture(scope="session")
@@ -33,24 +27,20 @@ def structures() -> Dataset:
     atoms: list[Atoms] = []
     names = ("smiles", "parent", "source_index", "split", "heavy_atoms_moved")
     columns: dict[str, list[object]] = {name: [] for name in names}
-    for index, smiles in enumerate(SMILES):
-        molecule = Chem.AddHs(Chem.MolFromSmiles(smiles))
-        assert rdDistGeom.EmbedMolecule(molecule, randomSeed=index) == 0
-        rdForceFieldHelpers.MMFFOptimizeMolecule(molecule)
-        numbers = [atom.GetAtomicNum() for atom in molecule.GetAtoms()]
-        positions = molecule.GetConformer().GetPositions()
+    molecules = read(MOLECULES, ":")
+    for index, molecule in enumerate(molecules):
         root = len(atoms)
         for geometry in range(3):
-            noise = np.random.default_rng([index, geometry]).normal(0.0, 0.05, positions.shape)
-            atoms.append(Atoms(numbers, positions + noise))
-            columns["smiles"].append(smiles)
+            noise = np.random.default_rng([index, geometry]).normal(0.0, 0.05, molecule.positions.shape)
+            atoms.append(Atoms(molecule.numbers, molecule.positions + noise))
+            columns["smiles"].append(molecule.info["smiles"])
             columns["parent"].append(root)
             columns["source_index"].append(index)
             columns["heavy_atoms_moved"].append(np.nan if geometry else 0.0)
             columns["split"].append("test" if index % 5 == 0 else "valid" if index % 5 == 1 else "train")
     hydrogens = [int((a.numbers == 1).sum()) for a in atoms]
     data = concatenate(atoms, expected_hydrogens=hydrogens, source=["good.sdf"] * len(atoms), **columns)
-    return replace(data, n_read=len(SMILES))
+    return replace(data, n_read=len(molecules))
 
 
 @pytest.fixture(scope="session")
