@@ -16,8 +16,8 @@ from hydrogate.checks.symmetry import Potential
 from hydrogate.models.teachers import Labels, make_teacher
 from hydrogate.pipeline.check import relabel
 
-# 36 drug-like fragments with hydrogens, in Å: embedded by RDKit 2026.09 and relaxed by MMFF94, and kept, since each release
-# of RDKit embeds them otherwise. `info` has the SMILES.
+# 36 drug-like fragments with hydrogens, in Å: embedded by RDKit 2026.09 and relaxed by MMFF94, and kept, since each
+# release of RDKit embeds them otherwise. `info` has the SMILES.
 MOLECULES = Path(__file__).with_name("molecules.extxyz")
 
 
