@@ -6,6 +6,8 @@ All of them are in eV and Å by ASE's convention. Keys: ``energy`` and ``forces`
 
 import re
 import sqlite3
+import subprocess
+import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
@@ -192,8 +194,8 @@ def _lmdb_rows(path: Path) -> "Iterator[AtomsRow]":
             raise UnreadableFile(f"{path}: a row that is cut, or unpacks to more than {most} bytes")
         return decode(text.decode())  # type: ignore[no-untyped-call]
 
+    _refuse_deadly_lmdb(path)
     with lmdb.open(str(path), subdir=False, readonly=True, lock=False) as database:
-        # A page beyond the end of a mapped file is no error that could be caught: it kills the process.
         expected = (database.info()["last_pgno"] + 1) * database.stat()["psize"]
         if path.stat().st_size < expected:
             raise UnreadableFile(f"{path}: {path.stat().st_size} bytes of {expected}: truncated; copy it again")
@@ -208,6 +210,28 @@ def _lmdb_rows(path: Path) -> "Iterator[AtomsRow]":
                     if stored is None:
                         raise UnreadableFile(f"{path}: row {row} is missing")
                     yield AtomsRow(decoded(stored))  # type: ignore[no-untyped-call]
+
+
+# All keys and values; no more of them than bytes, should the pages lead in a circle.
+_WALK = """
+import os, sys, lmdb
+with lmdb.open(sys.argv[1], subdir=False, readonly=True, lock=False) as database, database.begin() as transaction:
+    transaction.get(b"nextid"), transaction.get(b"deleted_ids")
+    for _ in zip(range(os.path.getsize(sys.argv[1])), transaction.cursor()):
+        pass
+"""
+
+
+def _refuse_deadly_lmdb(path: Path) -> None:
+    """Refuse a file that ends the process that reads it: LMDB believes its pages, and a wrong one is no error to catch.
+
+    What LMDB can say no to is left to the reader.
+    """
+    status = subprocess.run([sys.executable, "-P", "-c", _WALK, str(path)], stderr=subprocess.DEVNULL, check=False)
+    if status.returncode not in (0, 1):  # neither read nor refused by an exception
+        raise UnreadableFile(
+            f"{path}: damaged or truncated: reading its pages ends the process ({status.returncode}); copy it again"
+        )
 
 
 def _frame_of_row(row: "AtomsRow") -> Frame:

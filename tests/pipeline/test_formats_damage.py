@@ -173,6 +173,20 @@ def test_pickles_are_refused_and_not_run(one: Dataset, written: Written, tmp_pat
     assert not mark.exists()
 
 
+def test_pages_that_would_end_the_process_are_refused(one: Dataset, written: Written) -> None:
+    """LMDB follows a page's pointers to its nodes, beyond the page and the file too."""
+    path = written(one, ".aselmdb")
+    content = bytearray(path.read_bytes())
+    newest = max((0, 4096), key=lambda meta: int.from_bytes(content[meta + 144 : meta + 152], "little"))
+    page = 4096 * int.from_bytes(content[newest + 128 : newest + 136], "little")
+    content[page + 16 : page + 18] = (0xFFF0).to_bytes(2, "little")
+    path.write_bytes(content)
+    with pytest.raises(
+        UnreadableData, match=r"data\.aselmdb: damaged or truncated: reading its pages ends the process"
+    ):
+        read(path)
+
+
 def test_a_row_that_is_missing(one: Dataset, written: Written) -> None:
     path = written(one, ".aselmdb")
     with lmdb.open(str(path), subdir=False, lock=False) as database, database.begin(write=True) as change:
