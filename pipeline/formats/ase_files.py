@@ -237,8 +237,10 @@ def _refuse_deadly_lmdb(path: Path) -> None:
 def _frame_of_row(row: "AtomsRow") -> Frame:
     data = row.data if isinstance(row.data, Mapping) else {}
     results = {name: row[name] for name in all_properties if name in row}
+    if np.ndim(numbers := row["numbers"]) != 1:
+        raise ValueError(f"numbers of shape {np.shape(numbers)}, expected one for each atom")
     return Frame(
-        np.asarray(row["numbers"]),
+        np.asarray(numbers),
         np.asarray(row.positions, dtype=np.float64).reshape(-1, 3),
         {**data, **row.key_value_pairs, **results},
         np.asarray(row.cell, dtype=np.float64).reshape(3, 3),

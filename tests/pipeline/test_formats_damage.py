@@ -173,6 +173,17 @@ def test_pickles_are_refused_and_not_run(one: Dataset, written: Written, tmp_pat
     assert not mark.exists()
 
 
+def test_atomic_numbers_that_are_no_list(one: Dataset, written: Written) -> None:
+    path = written(one, ".json")
+    content = json.loads(path.read_text())
+    content["1"]["numbers"] = 6
+    path.write_text(json.dumps(content))
+    with pytest.raises(
+        UnreadableData, match=r"data\.json: not readable as .*numbers of shape \(\), expected one for each"
+    ):
+        read(path)
+
+
 def test_pages_that_would_end_the_process_are_refused(one: Dataset, written: Written) -> None:
     """LMDB follows a page's pointers to its nodes, beyond the page and the file too."""
     path = written(one, ".aselmdb")
