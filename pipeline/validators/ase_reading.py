@@ -22,6 +22,7 @@ def complaints(data: Dataset) -> list[str]:
             atoms.calc = SinglePointCalculator(atoms, **labels)  # type: ignore[no-untyped-call]
     with TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
+        warnings.simplefilter("ignore", DeprecationWarning)  # of the code that reads, not of the data
         path = Path(folder) / "data.extxyz"
         try:
             write(path, frames, format="extxyz")
