@@ -235,7 +235,8 @@ def _refuse_deadly_lmdb(path: Path) -> None:
 
 
 def _frame_of_row(row: "AtomsRow") -> Frame:
-    data = row.data if isinstance(row.data, Mapping) else {}
+    # ASE reads a key of digits as a number.
+    data = {str(key): value for key, value in row.data.items()} if isinstance(row.data, Mapping) else {}
     results = {name: row[name] for name in all_properties if name in row}
     if np.ndim(numbers := row["numbers"]) != 1:
         raise ValueError(f"numbers of shape {np.shape(numbers)}, expected one for each atom")

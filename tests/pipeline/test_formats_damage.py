@@ -173,14 +173,20 @@ def test_pickles_are_refused_and_not_run(one: Dataset, written: Written, tmp_pat
     assert not mark.exists()
 
 
-def test_atomic_numbers_that_are_no_list(one: Dataset, written: Written) -> None:
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("numbers", 6, r"numbers of shape \(\), expected one for each"),
+        ("data", {"7": 1.0}, "frame 1 has energy, unlike those before it"),  # of a key of digits ASE makes a number
+    ],
+)
+def test_rows_that_json_can_hold(key: str, value: object, words: str, one: Dataset, written: Written) -> None:
     path = written(one, ".json")
     content = json.loads(path.read_text())
-    content["1"]["numbers"] = 6
+    del content["1"]["energy"]
+    content["1"][key] = value
     path.write_text(json.dumps(content))
-    with pytest.raises(
-        UnreadableData, match=r"data\.json: not readable as .*numbers of shape \(\), expected one for each"
-    ):
+    with pytest.raises(UnreadableData, match=words):
         read(path)
 
 
