@@ -134,14 +134,15 @@ def test_the_job_script_as_it_would_be_submitted(
 
 SBATCH = """#!/bin/sh
 echo . >> {folder}/submitted
-sh "$1" > /dev/null 2>&1 &
+cp "$1" {folder}/script.$$
+sh {folder}/script.$$ > /dev/null 2>&1 &
 echo $! >> {folder}/jobs
 echo "Submitted batch job $!"
 """
 
 
 def test_work_goes_through_the_jobs_of_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in for sbatch that runs the script here."""
+    """A stand-in for sbatch that runs the script here, a copy: the script is gone once it is submitted."""
     for name, text in {"sbatch": SBATCH.format(folder=tmp_path), "scancel": "#!/bin/sh\nkill $1\n"}.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(stat.S_IRWXU)
