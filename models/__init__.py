@@ -1,7 +1,8 @@
 """Students, teachers and what they share: torch and ASE in, energies (eV) and forces (eV/Å) out."""
 
 import difflib
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
@@ -37,3 +38,17 @@ def refuse_unknown(kind: str, name: str, known: Iterable[str]) -> None:
 def module_names(folder: Path) -> list[str]:
     """Names of the modules in ``folder`` whose name does not start with an underscore, sorted."""
     return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
+
+
+def words(argv: Sequence[str] | None, known: Sequence[str]) -> set[str]:
+    """What a benchmark was told, ``quick`` or ``--quick`` alike; a misspelt word would start the long one.
+
+    Raises
+    ------
+    UnknownName
+        A word is none of ``known``.
+    """
+    given = {word.lstrip("-") for word in (sys.argv[1:] if argv is None else argv)}
+    for word in sorted(given):
+        refuse_unknown("word", word, known)
+    return given

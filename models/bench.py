@@ -21,7 +21,7 @@ from ase import Atoms
 from ase.data.s22 import create_s22_system, s22
 from torch import Tensor
 
-from hydrogate.models import UnknownName, kernels, refuse_unknown
+from hydrogate.models import UnknownName, kernels, words
 from hydrogate.models.batch import Batch
 from hydrogate.models.compiled import CompiledRefused, verified_energy_and_forces
 from hydrogate.models.potential import EnergyAndForces, Student, Support, energy_and_forces
@@ -248,20 +248,6 @@ def _arguments(name: str, batch_size: int, device: str) -> tuple[list[Any], int]
     if name == "radial":
         return [distance, student.frequencies.to(device), numbers(3 * f, student.size.radial), numbers(3 * f), 5.0], n
     raise LookupError(f"kernel {name}: what it is measured with is not said here")
-
-
-def words(argv: Sequence[str] | None, known: Sequence[str]) -> set[str]:
-    """What a benchmark was told, ``quick`` or ``--quick`` alike; a misspelt word would start the long one.
-
-    Raises
-    ------
-    UnknownName
-        A word is none of ``known``.
-    """
-    given = {word.lstrip("-") for word in (sys.argv[1:] if argv is None else argv)}
-    for word in sorted(given):
-        refuse_unknown("word", word, known)
-    return given
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,9 +15,9 @@ import torch
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 
-from hydrogate.models import UnknownName
+from hydrogate.models import UnknownName, words
 from hydrogate.models.batch import Batch
-from hydrogate.models.bench import seconds, structures, words
+from hydrogate.models.bench import seconds, structures
 from hydrogate.models.potential import Student, Support, energy_and_forces
 from hydrogate.models.students import make_student, student_names
 

@@ -23,9 +23,10 @@ from ase import Atoms
 
 from hydrogate.checks.dataset import Dataset, concatenate
 from hydrogate.checks.observables import bonds
+from hydrogate.models import words
 from hydrogate.pipeline.artifacts import write_json
 from hydrogate.pipeline.hdf5 import read_dataset, write_dataset
-from hydrogate.pipeline.stage import stage_exit_status, words
+from hydrogate.pipeline.stage import stage_exit_status
 
 STRUCTURES = 300_000
 SAMPLE = Path("data/labelled.h5")

@@ -20,12 +20,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hydrogate.checks.dataset import Dataset
+from hydrogate.models import words
 from hydrogate.pipeline import label
 from hydrogate.pipeline.artifacts import write_json
 from hydrogate.pipeline.bench_contracts import springs
 from hydrogate.pipeline.hdf5 import read_dataset, without_labels
 from hydrogate.pipeline.params import Label
-from hydrogate.pipeline.stage import stage_exit_status, words
+from hydrogate.pipeline.stage import stage_exit_status
 
 SAMPLE = Path("data/structures.h5")
 REPORT = Path("reports/benchmark-labelling.json")

@@ -20,12 +20,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hydrogate.checks.dataset import Dataset
+from hydrogate.models import words
 from hydrogate.models.peers._client import Contestant, ContestantDied, Speed, interleaved
 from hydrogate.models.peers._environment import NotInstalled, interpreter, peers
 from hydrogate.models.peers._worker import Structure, write_structures
 from hydrogate.pipeline.artifacts import write_json
 from hydrogate.pipeline.hdf5 import read_dataset
-from hydrogate.pipeline.stage import stage_exit_status, words
+from hydrogate.pipeline.stage import stage_exit_status
 
 LABELLED = Path("data/labelled.h5")
 REPORT, QUICK = Path("reports/benchmarks-peers.json"), Path("reports/benchmarks-peers-quick.json")

@@ -22,6 +22,7 @@ import numpy as np
 from ase import Atoms
 
 from hydrogate.checks.dataset import Dataset
+from hydrogate.models import words
 from hydrogate.models.teachers import make_teacher
 from hydrogate.pipeline import bench_labelling, label
 from hydrogate.pipeline.artifacts import write_json
@@ -29,7 +30,7 @@ from hydrogate.pipeline.compute import connected, over_workers
 from hydrogate.pipeline.hdf5 import read_dataset, write_dataset
 from hydrogate.pipeline.params import Compute, Label
 from hydrogate.pipeline.progress import LabelStore, Stored
-from hydrogate.pipeline.stage import stage_exit_status, words
+from hydrogate.pipeline.stage import stage_exit_status
 
 REPORT = Path("reports/benchmark-scale.json")
 TRAINING = Path("metrics/training.json")

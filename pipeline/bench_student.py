@@ -19,11 +19,12 @@ from ase import Atoms
 
 from hydrogate.checks.bootstrap import LEVEL, Metric
 from hydrogate.checks.dataset import Dataset
+from hydrogate.models import words
 from hydrogate.pipeline.artifacts import write_json
 from hydrogate.pipeline.hdf5 import read_dataset
 from hydrogate.pipeline.params import Label, Params, load_params
 from hydrogate.pipeline.speed import NO_CUDA, identity
-from hydrogate.pipeline.stage import stage_exit_status, words
+from hydrogate.pipeline.stage import stage_exit_status
 
 if TYPE_CHECKING:
     from hydrogate.models.teachers import Teacher

@@ -1,11 +1,11 @@
-"""What every stage shares: its exit status, and a progress bar that is quiet off a terminal; a benchmark's words."""
+"""What every stage shares: its exit status, and a progress bar that is quiet off a terminal."""
 
 import errno
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from hydrogate.checks.declared import BadParams, did_you_mean
+from hydrogate.checks.declared import BadParams
 from hydrogate.checks.findings import ContractViolation
 
 REFUSED = 1
@@ -61,22 +61,6 @@ def stage_exit_status(main: Callable[[], int]) -> int:
         remedy = REMEDIES.get(getattr(error, "errno", None) or 0, "")
         print(printable(f"{type(error).__name__}: {error}{remedy}"), file=sys.stderr)
         return UNUSABLE
-
-
-def words(argv: Sequence[str] | None, known: Sequence[str]) -> set[str]:
-    """What a benchmark was told, ``quick`` or ``--quick`` alike; a misspelt word would start the long one.
-
-    As ``hydrogate.models.bench.words``, without torch.
-
-    Raises
-    ------
-    BadParams
-        A word is none of ``known``.
-    """
-    given = {word.lstrip("-") for word in (sys.argv[1:] if argv is None else argv)}
-    for word in sorted(given - set(known)):
-        raise BadParams(f"unknown word {word!r}{did_you_mean(word, known)}")
-    return given
 
 
 @contextmanager
