@@ -75,15 +75,9 @@ class Columns:
         UnreadableData
             A number is no element's, or an array has another shape.
         """
-        if numbers.dtype.kind not in "iu" or numbers.ndim != 1:
-            raise UnreadableData(
-                f"{self._source}: {where}: atomic numbers are {numbers.dtype} of shape {numbers.shape}"
-            )
+        self._refuse_no_elements(where, numbers)
         n, count = len(numbers), positions.shape[0] if positions.ndim else 0
         self._refuse_other_shapes(where, {"positions": (positions, (count, n, 3))})
-        if n and not 1 <= int(numbers.min()) <= int(numbers.max()) < len(chemical_symbols):
-            outside = numbers.min() if numbers.min() < 1 else numbers.max()
-            raise UnreadableData(f"{self._source}: {where}: {outside} is the atomic number of no element")
         if energy is not None:
             self._refuse_other_shapes(where, {"energy": (energy, (count,))})
             self._energy.append(energy.astype(np.float64) * self._units.energy)
@@ -92,7 +86,7 @@ class Columns:
             self._atoms["forces"].append(_scaled(forces, self._units.force))
         self._atoms["numbers"].append(np.tile(numbers.astype(np.uint8), count))
         self._atoms["positions"].append(_scaled(positions, self._units.length))
-        spin = 1 + (int(numbers.sum()) - charge) % 2 if spin is None else spin
+        spin = _lowest_spin(numbers, charge) if spin is None else spin
         parent = len(self)
         values = (n, charge, spin, smiles, source)
         for name, value in zip(("sizes", "charge", "spin", "smiles", "source"), values, strict=True):
@@ -104,14 +98,21 @@ class Columns:
         """Give the last structure a cell (3, 3), rows in the data's unit, and its periodic directions (3,)."""
         self._periodic.append((len(self) - 1, np.asarray(cell, dtype=np.float64) * self._units.length, pbc))
 
-    def add_isolated_atom(self, where: str, number: int, spin: int, energy: float) -> None:
+    def add_isolated_atom(
+        self, where: str, numbers: NDArray[Any], *, energy: float, charge: int, spin: int | None
+    ) -> None:
         """Keep the energy of an isolated atom, in the data's unit; of several multiplicities the lowest counts.
+
+        Parameters are those of `add`, ``numbers`` of shape (1,).
 
         Raises
         ------
         UnreadableData
-            It is not finite, or the element has another one of this multiplicity.
+            Its number is no element's, its energy is not finite, or it has another one of this multiplicity.
         """
+        self._refuse_no_elements(where, numbers)
+        number = int(numbers[0])
+        spin = _lowest_spin(numbers, charge) if spin is None else spin
         value = energy * self._units.energy
         known = self._isolated.setdefault((number, spin), value)
         if not np.isfinite(value) or abs(known - value) > ISOLATED_ATOM_TOLERANCE:
@@ -119,6 +120,15 @@ class Columns:
                 f"{self._source}: {where} gives the isolated atom {chemical_symbols[number]} {value:.6f} eV, an "
                 f"earlier one {known:.6f} eV: keep the one of the method that made the labels, or give each its spin"
             )
+
+    def _refuse_no_elements(self, where: str, numbers: NDArray[Any]) -> None:
+        if numbers.dtype.kind not in "iu" or numbers.ndim != 1:
+            raise UnreadableData(
+                f"{self._source}: {where}: atomic numbers are {numbers.dtype} of shape {numbers.shape}"
+            )
+        if len(numbers) and not 1 <= int(numbers.min()) <= int(numbers.max()) < len(chemical_symbols):
+            outside = numbers.min() if numbers.min() < 1 else numbers.max()
+            raise UnreadableData(f"{self._source}: {where}: {outside} is the atomic number of no element")
 
     def _refuse_other_shapes(self, where: str, shapes: Mapping[str, tuple[NDArray[Any], tuple[int, ...]]]) -> None:
         for name, (values, shape) in shapes.items():
@@ -169,6 +179,10 @@ class Columns:
             pbc=pbc,
             isolated_atom_energies=isolated or None,
         )
+
+
+def _lowest_spin(numbers: NDArray[Any], charge: int) -> int:
+    return 1 + (int(numbers.sum()) - charge) % 2
 
 
 def _scaled(values: NDArray[Any], factor: float) -> NDArray[np.float32]:

@@ -57,29 +57,31 @@ def dataset_of_frames(source: str, frames: Iterable[Frame], options: ReadOptions
     frame = None
     for index, frame in enumerate(frames):
         where = f"frame {index}"
-        n = len(frame.numbers)
+        numbers = np.asarray(frame.numbers)
+        n = len(numbers)
         find = partial(choice.find, where=where, found=frame.found)
         charge, spin = (_of_all_atoms(find(quantity, fits=_is_integral), n) for quantity in ("charge", "spin"))
         total = charge_of(source, where, charge) if charge else 0
+        multiplicity = multiplicity_of(source, where, spin) if spin else None
         energy = find("energy", fits=_is_scalar)
         if _is_isolated_atom(frame, total, energy):
             if energy is None:
                 raise UnreadableData(f"{source}: {where} is an isolated atom without an energy")
-            number = int(frame.numbers[0])
-            multiplicity = multiplicity_of(source, where, spin) if spin else 1 + (number - total) % 2
-            columns.add_isolated_atom(where, number, multiplicity, _number(source, where, energy))
+            columns.add_isolated_atom(
+                where, numbers, energy=_number(source, where, energy), charge=total, spin=multiplicity
+            )
             continue
         forces = find("forces", fits=_has_shape((n, 3)))
         choice.refuse_mixture(where, {"energy": energy, "forces": forces})
         smiles = find("smiles")
         columns.add(
             where,
-            np.asarray(frame.numbers),
+            numbers,
             np.asarray(frame.positions)[None],
             energy=None if energy is None else np.array([_number(source, where, energy)]),
             forces=None if forces is None else _signed(forces)[None],
             charge=total,
-            spin=multiplicity_of(source, where, spin) if spin else None,
+            spin=multiplicity,
             smiles=str(smiles.value) if smiles else "",
             source=source,
             source_index=index,

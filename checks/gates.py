@@ -39,6 +39,8 @@ MEASURED_ELSEWHERE = {
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 # How much narrower an interval is whose one end alone must hold at the same level, if the figure is normal.
 ONE_SIDED = NormalDist().inv_cdf(LEVEL) / NormalDist().inv_cdf((1 + LEVEL) / 2)
+# No data set has more: a value so near to an edge lies on it.
+MOST_MOLECULES = 10**9
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -302,7 +304,7 @@ def molecules_to_exclude(metric: Metric, edges: Sequence[float], scale: float = 
     Returns
     -------
     int or None
-        None where the value lies on an edge or has no interval.
+        None where the value lies on an edge, or nearer to it than `MOST_MOLECULES` would tell, or has no interval.
     """
     if metric.value is None or metric.low is None or metric.high is None:
         return None
@@ -310,7 +312,9 @@ def molecules_to_exclude(metric: Metric, edges: Sequence[float], scale: float = 
     for edge in edges:
         half = metric.high - metric.value if edge > metric.value else metric.value - metric.low
         distance = abs(edge - metric.value)
-        if distance == 0.0:
+        wider = scale * half / distance if distance else math.inf
+        count = metric.n * wider * wider  # no power: it raises where a product is infinite
+        if not count < MOST_MOLECULES:
             return None
-        needed.append(math.ceil(metric.n * (scale * half / distance) ** 2))
+        needed.append(math.ceil(count))
     return max(needed)

@@ -5,15 +5,19 @@ that made it is kept as ``crash-…`` in the folder it was started in.
 """
 
 import hashlib
+import json
 import os
+import random
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import atheris
+import yaml
 
 with atheris.instrument_imports(include=["hydrogate", "ase.io", "ase.db", "h5py"]):
     from hydrogate.checks.dataset import UnreadableData
@@ -34,6 +38,9 @@ MOUTHS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "findings": ("labels.json", lambda path: read_report("labels", path.parent)),
     "metrics": ("metrics/validation.json", lambda path: judged(PARAMS, read_metrics(path.parents[1])[0])),
 }
+# Text of nested values: bytes changed at random leave it no JSON at all, and nothing behind the parser is reached.
+NESTED = ("json", "params", "findings", "metrics")
+ODD: tuple[object, ...] = (None, True, -1, 0, 2**63, 1e308, float("nan"), "", "é\0", "0", [], {}, [[]], {"": 0}, [None])
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 SLOWEST, MEMORY = 60, 4096  # s and MB for one input; HDF5 has 5 s of processor time at each place
 
@@ -64,9 +71,35 @@ def main() -> None:
     corpus.mkdir()
     for index, seed in enumerate(seeds):
         (corpus / str(index)).write_bytes(Path(seed).read_bytes())
+    mutator = {"custom_mutator": reshaped} if kind in NESTED else {}
     limits = [f"-max_total_time={int(duration[:-1]) * SECONDS[duration[-1]]}", f"-timeout={SLOWEST}"]
-    atheris.Setup([sys.argv[0], str(corpus), *limits, f"-rss_limit_mb={MEMORY}", "-max_len=65536"], one)
+    atheris.Setup([sys.argv[0], str(corpus), *limits, f"-rss_limit_mb={MEMORY}", "-max_len=65536"], one, **mutator)
     atheris.Fuzz()
+
+
+def reshaped(content: bytes, most: int, seed: int) -> bytes:
+    """``content`` with one value, however deep, replaced, removed or put elsewhere; other bytes where that fails."""
+    rng = random.Random(seed)
+    try:
+        value = yaml.load(content, yaml.CSafeLoader)
+        places = list(_places(value))
+        holder, key = rng.choice(places)
+        if rng.random() < 0.2:
+            del holder[key]
+        else:
+            donor, of = rng.choice(places)
+            # Through JSON, so that no value holds itself.
+            holder[key] = json.loads(json.dumps(rng.choice([*ODD, donor[of], donor[of]])))
+        changed = json.dumps(value).encode()
+    except (yaml.YAMLError, TypeError, ValueError, IndexError, RecursionError):
+        changed = b""
+    return changed if 0 < len(changed) <= most else atheris.Mutate(content, most)
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    for key in list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield value, key
+        yield from _places(value[key])
 
 
 if __name__ == "__main__":

@@ -156,6 +156,13 @@ def test_isolated_atoms_are_set_apart_and_checked_against(frames: list[Atoms], l
     assert "isolated_atom_energies" in ran
 
 
+@pytest.mark.parametrize("number", [-1, 0, 119])
+def test_an_isolated_atom_of_no_element_is_refused(number: int, frames: list[Atoms]) -> None:
+    atom = single_point(Atoms(numbers=[number], positions=[[0.0, 0.0, 0.0]]), energy=-10.7)
+    with pytest.raises(UnreadableData, match=f"frame 0: {number} is the atomic number of no element"):
+        from_atoms([atom, *frames])
+
+
 def test_an_isolated_atom_may_be_tagged_and_have_several_multiplicities(frames: list[Atoms]) -> None:
     tag = {"config_type": "isolated_atom", "charge": 1}
     ion = single_point(Atoms("Na", info=tag), energy=-5.0)

@@ -190,6 +190,15 @@ def test_rows_that_json_can_hold(key: str, value: object, words: str, one: Datas
         read(path)
 
 
+def test_an_isolated_atom_in_json_has_an_atomic_number(one: Dataset, written: Written) -> None:
+    path = written(one, ".json")
+    content = json.loads(path.read_text())
+    content["1"] |= {"numbers": [None], "positions": [[0.0, 0.0, 0.0]]}
+    path.write_text(json.dumps(content))
+    with pytest.raises(UnreadableData, match="frame 0: atomic numbers are object"):
+        read(path)
+
+
 def test_pages_that_would_end_the_process_are_refused(one: Dataset, written: Written) -> None:
     """LMDB follows a page's pointers to its nodes, beyond the page and the file too."""
     path = written(one, ".aselmdb")
