@@ -72,11 +72,21 @@ class Support:
         Total charges.
     spin_multiplicities : tuple of int
         2S + 1.
+
+    Raises
+    ------
+    ValueError
+        An element is none, or named twice.
     """
 
     elements: tuple[int, ...]
     charges: tuple[int, ...] = (0,)
     spin_multiplicities: tuple[int, ...] = (1,)
+
+    def __post_init__(self) -> None:
+        known = range(1, len(chemical_symbols))
+        if len(set(self.elements)) < len(self.elements) or not all(number in known for number in self.elements):
+            raise ValueError(f"elements {self.elements}: expected atomic numbers, each once")
 
     @classmethod
     def of(cls, structures: Sequence[Atoms]) -> "Support":

@@ -215,6 +215,7 @@ class ForceField(Calculator):
 
     def __init__(self, mol: "Mol") -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._mol = mol  # the force field points into it
         self._field = force_field(mol)
 
     def calculate(self, atoms: Atoms | None = None, properties: Any = None, system_changes: Any = all_changes) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import sys
 import tempfile
 import traceback
@@ -22,24 +23,32 @@ import yaml
 with atheris.instrument_imports(include=["hydrogate", "ase.io", "ase.db", "h5py"]):
     from hydrogate.checks.dataset import UnreadableData
     from hydrogate.checks.declared import BadParams
+    from hydrogate.checks.render.page import html_page
     from hydrogate.models.student_file import UnreadableStudent, load_student
+    from hydrogate.pipeline import decide, report
     from hydrogate.pipeline.formats import FORMATS, read
-    from hydrogate.pipeline.guard import read_report
-    from hydrogate.pipeline.measured import judged, read_metrics
+    from hydrogate.pipeline.guard import readable_reports
     from hydrogate.pipeline.params import load_params
+    from hydrogate.pipeline.report_html import gather
 
-PARAMS = load_params(Path(__file__).resolve().parents[1] / "params.yaml")
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def reported(path: Path) -> None:
+    """Decide and report where ``path`` is one of the files in ``metrics/``."""
+    root = path.parents[1]
+    report.run(root, stale=[])
+    html_page(gather(root, decide.run(root, lambda _: []), tuple(readable_reports(root))))
+
+
 # What opens each kind of file, in a folder of its own, and what the file is called there.
 MOUTHS: dict[str, tuple[str, Callable[[Path], object]]] = {
     name: (f"input{(*item.suffixes, '.h5')[0]}", partial(read, input_format=name)) for name, item in FORMATS.items()
 } | {
     "params": ("params.yaml", load_params),
     "student": ("student.safetensors", load_student),
-    "findings": ("labels.json", lambda path: read_report("labels", path.parent)),
-    "metrics": ("metrics/validation.json", lambda path: judged(PARAMS, read_metrics(path.parents[1])[0])),
+    "metrics": ("metrics/validation.json", reported),
 }
-# Text of nested values: bytes changed at random leave it no JSON at all, and nothing behind the parser is reached.
-NESTED = ("json", "params", "findings", "metrics")
 ODD: tuple[object, ...] = (None, True, -1, 0, 2**63, 1e308, float("nan"), "", "é\0", "0", [], {}, [[]], {"": 0}, [None])
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 SLOWEST, MEMORY = 60, 4096  # s and MB for one input; HDF5 has 5 s of processor time at each place
@@ -52,8 +61,11 @@ def main() -> None:
         sys.exit(f"{kind}: no reader; known: {', '.join(MOUTHS)}")
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     name, opened = MOUTHS[kind]
+    if kind == "metrics":  # a project, of which that file is spoiled whose name the seed has
+        shutil.copytree(ROOT / "metrics", folder / "metrics")
+        shutil.copy(ROOT / "params.yaml", folder)
+        name = f"metrics/{Path(seeds[0]).name}" if seeds else name
     path = folder / name
-    path.parent.mkdir(exist_ok=True)
 
     def one(content: bytes) -> None:
         path.write_bytes(content)
@@ -71,7 +83,7 @@ def main() -> None:
     corpus.mkdir()
     for index, seed in enumerate(seeds):
         (corpus / str(index)).write_bytes(Path(seed).read_bytes())
-    mutator = {"custom_mutator": reshaped} if kind in NESTED else {}
+    mutator = {"custom_mutator": MUTATORS[kind]} if kind in MUTATORS else {}
     limits = [f"-max_total_time={int(duration[:-1]) * SECONDS[duration[-1]]}", f"-timeout={SLOWEST}"]
     atheris.Setup([sys.argv[0], str(corpus), *limits, f"-rss_limit_mb={MEMORY}", "-max_len=65536"], one, **mutator)
     atheris.Fuzz()
@@ -94,6 +106,26 @@ def reshaped(content: bytes, most: int, seed: int) -> bytes:
     except (yaml.YAMLError, TypeError, ValueError, IndexError, RecursionError):
         changed = b""
     return changed if 0 < len(changed) <= most else atheris.Mutate(content, most)
+
+
+def reshaped_student(content: bytes, most: int, seed: int) -> bytes:
+    """As `reshaped`, of the header of a safetensors file, or of what a student says of itself in there."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    try:
+        header = json.loads(content[8:end])
+        if seed % 4:
+            about = reshaped(header["__metadata__"]["hydrogate"].encode(), most, seed)
+            header["__metadata__"]["hydrogate"] = about.decode()
+            changed = json.dumps(header).encode()
+        else:
+            changed = reshaped(content[8:end], most, seed)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return atheris.Mutate(content, most)
+    return len(changed).to_bytes(8, "little") + changed + content[end:]
+
+
+# Of nested text, bytes changed at random leave none, and nothing behind the parser is reached.
+MUTATORS = {"json": reshaped, "params": reshaped, "metrics": reshaped, "student": reshaped_student}
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:

@@ -4,12 +4,17 @@ A student's module has ``Size``, a frozen dataclass of its sizes with their defa
 """
 
 import importlib
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
 from hydrogate.models import module_names, refuse_unknown
 from hydrogate.models.potential import Student, Support
+
+# Larger ones take the machine's memory before anything can say so; published students have 128 to 512 features.
+MOST = {"features": 1024, "layers": 32}
+MOST_OF_OTHERS = 1024
 
 
 def student_names() -> list[str]:
@@ -34,7 +39,7 @@ def make_student(name: str, size: Mapping[str, int | float], support: Support) -
     UnknownName
         No such student, or it has no such size.
     ValueError
-        A size is not a positive number of its kind.
+        A size is not a positive number of its kind, or more than a machine can hold.
     """
     refuse_unknown("student", name, student_names())
     module = importlib.import_module(f"{__name__}.{name}")
@@ -42,8 +47,11 @@ def make_student(name: str, size: Mapping[str, int | float], support: Support) -
     for key, value in size.items():
         refuse_unknown(f"size of student {name!r}:", key, known)
         kind = known[key]
-        if (kind is bool) != isinstance(value, bool) or (kind is not bool and not value > 0) or kind(value) != value:
+        fits = isinstance(value, bool) if kind is bool else type(value) in (int, float) and 0 < value < math.inf
+        if not fits or kind(value) != value:
             wanted = "true or false" if kind is bool else f"a positive {kind.__name__}"
             raise ValueError(f"size of student {name!r}: {key} must be {wanted}, got {value!r}")
+        if kind is int and value > (most := MOST.get(key, MOST_OF_OTHERS)):
+            raise ValueError(f"size of student {name!r}: {key} must be at most {most}, got {value!r}")
     student: Student = module.make(module.Size(**{key: known[key](value) for key, value in size.items()}), support)
     return student

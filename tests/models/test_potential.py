@@ -40,6 +40,13 @@ def test_names_and_sizes_that_do_not_exist() -> None:
         make_student("pain", {}, SUPPORT)
     with pytest.raises(ValueError, match="did you mean 'features'"):
         make_student("painn", {"featurs": 64}, SUPPORT)
-    for value in (0, -3, 2.5):
+    for value in (0, -3, 2.5, True, None, "64", float("nan"), float("inf")):
         with pytest.raises(ValueError, match="features must be a positive int"):
             make_student("painn", {"features": value}, SUPPORT)
+
+
+@pytest.mark.parametrize(("key", "most"), [("features", 1024), ("layers", 32), ("radial", 1024)])
+def test_sizes_that_no_machine_holds_are_refused_before_any_memory_is_taken(key: str, most: int) -> None:
+    for value in (most + 1, 2**70):
+        with pytest.raises(ValueError, match=f"{key} must be at most {most}, got {value}"):
+            make_student("painn", {key: value}, SUPPORT)

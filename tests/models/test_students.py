@@ -290,17 +290,16 @@ def test_files_that_are_no_student(variants: dict[str, Student], tmp_path: Path)
     with pytest.raises(UnreadableStudent, match="not a student file"):
         load_student(path)
     rest = '"size": {}, "support": {"elements": [1]}, "training": {}}'
+    painn = '{"schema_version": 1, "student": "painn", ' + rest
     for about, why in (
         ('{"schema_version": 99, "student": "painn", ' + rest, "schema 99"),
         ('{"schema_version": 1, "student": "painn"}', "missing"),
         ('{"schema_version": 1, "student": "pain", ' + rest, "did you mean 'painn'"),
-        ('{"schema_version": 1, "student": "painn", ' + rest, "Missing"),
-        ('{"schema_version": 1, "student": "painn", ' + rest.replace("[1]", "[9999]"), "student.safetensors: "),
-        ('{"schema_version": 1, "student": "painn", ' + rest.replace("[1]", '"H"'), "student.safetensors: "),
-        (
-            '{"schema_version": 1, "student": "painn", ' + rest.replace("{}", '{"features": -1}', 1),
-            "student.safetensors: ",
-        ),
+        (painn, "Missing"),
+        *((painn.replace("[1]", elements), "expected atomic numbers") for elements in ("[119]", "[-1]", "[1, 1]")),
+        (painn.replace("[1]", '"H"'), "student.safetensors: "),
+        (painn.replace("{}", '{"features": -1}', 1), "features must be a positive int"),
+        (painn.replace("{}", '{"features": 30000}', 1), "features must be at most 1024"),
     ):
         save_file({"a": torch.ones(1)}, path, metadata={"hydrogate": about})
         with pytest.raises(UnreadableStudent, match=why):
