@@ -275,7 +275,8 @@ def molecules_to_decide(gate: Gate, metric: Metric) -> int | None:
     Returns
     -------
     int or None
-        None where the metric is undefined, has no interval, lies on an edge, or is judged by its value alone.
+        None where the metric is undefined, has no interval, lies on an edge (as `molecules_to_exclude` takes it), or is
+        judged by its value alone.
     """
     if metric.value is None or not gate.confidence:
         return None
@@ -308,13 +309,16 @@ def molecules_to_exclude(metric: Metric, edges: Sequence[float], scale: float = 
     """
     if metric.value is None or metric.low is None or metric.high is None:
         return None
-    needed = [2]
+    needed: list[int | None] = [2]
     for edge in edges:
         half = metric.high - metric.value if edge > metric.value else metric.value - metric.low
         distance = abs(edge - metric.value)
         wider = scale * half / distance if distance else math.inf
-        count = metric.n * wider * wider  # no power: it raises where a product is infinite
-        if not count < MOST_MOLECULES:
-            return None
-        needed.append(math.ceil(count))
-    return max(needed)
+        needed.append(count_of(metric.n * wider * wider))  # no power: it raises where a product is infinite
+    counts = [count for count in needed if count is not None]
+    return max(counts) if len(counts) == len(needed) else None
+
+
+def count_of(molecules: float) -> int | None:
+    """``molecules`` rounded up; None where they are `MOST_MOLECULES` or more, or undefined."""
+    return math.ceil(molecules) if molecules < MOST_MOLECULES else None

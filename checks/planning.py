@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from hydrogate.checks.bootstrap import Metric
 from hydrogate.checks.findings import Verdict
-from hydrogate.checks.gates import Judgement, held_out_molecules, molecules_to_decide, molecules_to_exclude
+from hydrogate.checks.gates import Judgement, count_of, held_out_molecules, molecules_to_decide, molecules_to_exclude
 from hydrogate.checks.milestones import Band
 from hydrogate.checks.regression import molecules_to_see
 
@@ -101,12 +101,12 @@ def plan(
     Raises
     ------
     ValueError
-        The force RMSE or the number of molecules was not measured.
+        The force RMSE or the number of molecules was not measured, or too small a share is held out.
     """
     missing = [name for name in ("force_rmse", "n_structures") if name not in metrics]
     if missing:
         raise ValueError(f"{' and '.join(missing)} not measured; run python3 -m nox -s repro")
-    held_out = int(metrics["n_structures"].value or 0)
+    held_out = metrics["n_structures"].n
     gates = tuple(_of_gate(item, held_out) for item in judgements)
     least = max((item.gate.min_n for item in judgements if item.gate.metric == "force_rmse"), default=2)
     milestone = _of_milestone(metrics["force_rmse"], bands, least, held_out)
@@ -114,7 +114,9 @@ def plan(
     worsening = next((gate.tolerance for gate in own if gate.tolerance), WORSENING)
     regression = tuple(_of_regression(name, metrics, ratios, worsening, len(errors), held_out) for name in errors)
     lacking = [need.molecules for need in (*gates, milestone) if need.required and need.molecules is not None]
-    more = math.ceil(max(0, max(lacking, default=0) - held_out) / held_out_share)
+    more = count_of(max(0, max(lacking, default=0) - held_out) / held_out_share)
+    if more is None:
+        raise ValueError(f"of {held_out_share:g} of the molecules no data set holds enough: hold out more of them")
     return Plan(held_out, gates, milestone, worsening, regression, bool(ratios), more)
 
 

@@ -11,6 +11,7 @@ from statistics import NormalDist
 
 from hydrogate.checks.bootstrap import LEVEL, Metric, Ratio, bootstrap
 from hydrogate.checks.comparison import Comparison
+from hydrogate.checks.gates import count_of
 from hydrogate.checks.metrics import Plain, statistics_of
 
 POWER = 0.9
@@ -84,10 +85,12 @@ def molecules_to_see(worsening: float, ratio: Metric, count: int = 1) -> int | N
     Returns
     -------
     int or None
-        None where the ratio is undefined, has no interval or is not positive.
+        None where the ratio is undefined, has no interval, is not positive, or so uncertain that no data set would do.
     """
     if ratio.value is None or ratio.low is None or ratio.high is None or ratio.value <= 0:
         return None
     relative_error = (ratio.high - ratio.low) / 2.0 / _quantile_of_all(1) / ratio.value
     standard_errors = _quantile_of_all(count) + NormalDist().inv_cdf(POWER)
-    return max(2, math.ceil(ratio.n * (standard_errors * relative_error / math.log1p(worsening)) ** 2))
+    wider = standard_errors * relative_error / math.log1p(worsening)
+    needed = count_of(ratio.n * wider * wider)
+    return None if needed is None else max(2, needed)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class UnknownName(ValueError):
-    """A student, teacher, method or size that does not exist; the message names the nearest one that does."""
+    """A student, teacher, method, size or word that does not exist; the message names the nearest one that does."""
 
 
 def refuse_unknown(kind: str, name: str, known: Iterable[str]) -> None:

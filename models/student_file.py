@@ -92,7 +92,7 @@ def load_student(path: Path) -> Student:
         support = Support(**{name: tuple(map(operator.index, values)) for name, values in about["support"].items()})
         student = make_student(about["student"], about["size"], support)
         student.load_state_dict(load_file(path))
-    except (UnknownName, TypeError, AttributeError, RuntimeError, ValueError, IndexError) as error:
+    except (UnknownName, TypeError, AttributeError, ArithmeticError, LookupError, RuntimeError, ValueError) as error:
         raise UnreadableStudent(f"{path}: {error}; train the student again") from error
     return student.eval()
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ with atheris.instrument_imports(include=["hydrogate", "ase.io", "ase.db", "h5py"
     from hydrogate.checks.declared import BadParams
     from hydrogate.checks.render.page import html_page
     from hydrogate.models.student_file import UnreadableStudent, load_student
-    from hydrogate.pipeline import decide, report
+    from hydrogate.pipeline import decide, plan, report
     from hydrogate.pipeline.formats import FORMATS, read
     from hydrogate.pipeline.guard import readable_reports
     from hydrogate.pipeline.params import load_params
@@ -37,6 +38,8 @@ ROOT = Path(__file__).resolve().parents[1]
 def reported(path: Path) -> None:
     """Decide and report where ``path`` is one of the files in ``metrics/``."""
     root = path.parents[1]
+    with suppress(ValueError):  # says what was not measured
+        plan.run(root)
     report.run(root, stale=[])
     html_page(gather(root, decide.run(root, lambda _: []), tuple(readable_reports(root))))
 
@@ -81,11 +84,13 @@ def main() -> None:
 
     corpus = folder / "corpus"
     corpus.mkdir()
+    longest = 65536
     for index, seed in enumerate(seeds):
-        (corpus / str(index)).write_bytes(Path(seed).read_bytes())
+        (corpus / str(index)).write_bytes(content := Path(seed).read_bytes())
+        longest = max(longest, 2 * len(content))  # a seed that is cut is no file of its kind
     mutator = {"custom_mutator": MUTATORS[kind]} if kind in MUTATORS else {}
     limits = [f"-max_total_time={int(duration[:-1]) * SECONDS[duration[-1]]}", f"-timeout={SLOWEST}"]
-    atheris.Setup([sys.argv[0], str(corpus), *limits, f"-rss_limit_mb={MEMORY}", "-max_len=65536"], one, **mutator)
+    atheris.Setup([sys.argv[0], str(corpus), *limits, f"-rss_limit_mb={MEMORY}", f"-max_len={longest}"], one, **mutator)
     atheris.Fuzz()
 
 
@@ -119,9 +124,10 @@ def reshaped_student(content: bytes, most: int, seed: int) -> bytes:
             changed = json.dumps(header).encode()
         else:
             changed = reshaped(content[8:end], most, seed)
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return atheris.Mutate(content, most)
-    return len(changed).to_bytes(8, "little") + changed + content[end:]
+        changed = len(changed).to_bytes(8, "little") + changed + content[end:]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        changed = b""
+    return changed if 0 < len(changed) <= most else atheris.Mutate(content, most)
 
 
 # Of nested text, bytes changed at random leave none, and nothing behind the parser is reached.

@@ -4,7 +4,6 @@ A student's module has ``Size``, a frozen dataclass of its sizes with their defa
 """
 
 import importlib
-import math
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -12,8 +11,8 @@ from pathlib import Path
 from hydrogate.models import module_names, refuse_unknown
 from hydrogate.models.potential import Student, Support
 
-# Larger ones take the machine's memory before anything can say so; published students have 128 to 512 features.
-MOST = {"features": 1024, "layers": 32}
+# Above what any published student has (features, layers; a cutoff in Å); a file or a slip may ask for all memory.
+MOST = {"features": 1024, "layers": 32, "cutoff": 100}
 MOST_OF_OTHERS = 1024
 
 
@@ -39,7 +38,7 @@ def make_student(name: str, size: Mapping[str, int | float], support: Support) -
     UnknownName
         No such student, or it has no such size.
     ValueError
-        A size is not a positive number of its kind, or more than a machine can hold.
+        A size is not a positive number of its kind, or above `MOST`.
     """
     refuse_unknown("student", name, student_names())
     module = importlib.import_module(f"{__name__}.{name}")
@@ -47,11 +46,13 @@ def make_student(name: str, size: Mapping[str, int | float], support: Support) -
     for key, value in size.items():
         refuse_unknown(f"size of student {name!r}:", key, known)
         kind = known[key]
-        fits = isinstance(value, bool) if kind is bool else type(value) in (int, float) and 0 < value < math.inf
-        if not fits or kind(value) != value:
-            wanted = "true or false" if kind is bool else f"a positive {kind.__name__}"
-            raise ValueError(f"size of student {name!r}: {key} must be {wanted}, got {value!r}")
-        if kind is int and value > (most := MOST.get(key, MOST_OF_OTHERS)):
-            raise ValueError(f"size of student {name!r}: {key} must be at most {most}, got {value!r}")
+        if kind is bool:
+            fits, wanted = isinstance(value, bool), "true or false"
+        else:
+            most = MOST.get(key, MOST_OF_OTHERS)
+            fits = type(value) in (int, float) and 0 < value <= most and kind(value) == value
+            wanted = f"a positive {kind.__name__}, at most {most}"
+        if not fits:
+            raise ValueError(f"size of student {name!r}: {key} must be {wanted}, got {repr(value)[:40]}")
     student: Student = module.make(module.Size(**{key: known[key](value) for key, value in size.items()}), support)
     return student

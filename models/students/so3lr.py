@@ -298,6 +298,8 @@ class SO3LR(Student):
 def _refuse(size: Size, support: Support) -> None:
     if size.degrees > LARGEST_DEGREE:
         raise ValueError(f"size of student 'so3lr': degrees is {size.degrees}, at most {LARGEST_DEGREE} are there")
+    if size.features < 4:  # a quarter of them filters directions
+        raise ValueError(f"size of student 'so3lr': features is {size.features}, at least 4 are needed")
     for name in ("heads", "degrees"):
         if size.features % getattr(size, name):
             raise ValueError(

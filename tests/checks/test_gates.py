@@ -143,7 +143,9 @@ def test_more_held_out_molecules_decide_nothing_where_others_are_counted(metric)
         (Metric(0.25, "", 100, 0.20, 0.30), [0.25], None),
         (Metric(None, "", 100), [0.25], None),
         (Metric(0.25, "", 1), [0.30], None),
-        (Metric(0.25, "", 100, 0.20, 0.30), [0.25 + 2e-15], None),  # 6e28 molecules are none
+        (Metric(0.0, "", 1000, -1.0, 1.0), [1.001e-3], 998_002_996),
+        (Metric(0.0, "", 1000, -1.0, 1.0), [0.999e-3], None),  # no data set holds 10⁹ molecules
+        (Metric(0.0, "", 1000, -1.0, 1.0), [0.999e-3, 2.0], None),
         (Metric(1e-320, "", 100, -0.1, 0.1), [0.0], None),  # nor are more than there are numbers
         (Metric(1e200, "", 100, -1e300, 1e300), [0.25], None),
     ],

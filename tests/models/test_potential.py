@@ -45,8 +45,12 @@ def test_names_and_sizes_that_do_not_exist() -> None:
             make_student("painn", {"features": value}, SUPPORT)
 
 
-@pytest.mark.parametrize(("key", "most"), [("features", 1024), ("layers", 32), ("radial", 1024)])
-def test_sizes_that_no_machine_holds_are_refused_before_any_memory_is_taken(key: str, most: int) -> None:
-    for value in (most + 1, 2**70):
-        with pytest.raises(ValueError, match=f"{key} must be at most {most}, got {value}"):
-            make_student("painn", {key: value}, SUPPORT)
+@pytest.mark.parametrize(("key", "most"), [("features", 1024), ("layers", 32), ("radial", 1024), ("cutoff", 100)])
+def test_sizes_beyond_all_students_are_refused_before_any_memory_is_taken(key: str, most: int) -> None:
+    small = {"features": 4, "layers": 1}
+    assert getattr(make_student("painn", small | {key: most}, SUPPORT).size, key) == most
+    for value in (most + 1, 10**400):
+        with pytest.raises(
+            ValueError, match=f"{key} must be a positive (int|float), at most {most}, got {str(value)[:40]}$"
+        ):
+            make_student("painn", small | {key: value}, SUPPORT)

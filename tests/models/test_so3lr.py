@@ -296,7 +296,8 @@ def test_a_batch_without_all_pairs_is_refused() -> None:
         ({"features": 18}, "18 features do not divide among 4 degrees"),
         ({"heads": 3}, "16 features do not divide among 3 heads"),
         ({"dispersion": 1}, "dispersion must be true or false, got 1"),
-        ({"heads": True}, "heads must be a positive int, got True"),
+        ({"features": 2, "heads": 1, "degrees": 1}, "features is 2, at least 4"),
+        ({"heads": True}, "heads must be a positive int, at most 1024, got True"),
     ],
 )
 def test_sizes_that_make_no_student(size: dict[str, float], why: str) -> None:

@@ -299,7 +299,8 @@ def test_files_that_are_no_student(variants: dict[str, Student], tmp_path: Path)
         *((painn.replace("[1]", elements), "expected atomic numbers") for elements in ("[119]", "[-1]", "[1, 1]")),
         (painn.replace("[1]", '"H"'), "student.safetensors: "),
         (painn.replace("{}", '{"features": -1}', 1), "features must be a positive int"),
-        (painn.replace("{}", '{"features": 30000}', 1), "features must be at most 1024"),
+        (painn.replace("{}", '{"features": 30000}', 1), "at most 1024, got 30000"),
+        (painn.replace("{}", '{"cutoff": 1' + "0" * 400 + "}", 1), "cutoff must be a positive float, at most 100"),
     ):
         save_file({"a": torch.ones(1)}, path, metadata={"hydrogate": about})
         with pytest.raises(UnreadableStudent, match=why):

@@ -91,6 +91,29 @@ def test_a_worsening_without_a_baseline_is_an_upper_bound_and_with_one_takes_few
     assert all(need.molecules < unpaired[need.name] for need in paired.regression)
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("force_rmse", "value", 1e-200),
+        ("force_rmse", "high", 1e308),
+        ("oxygen_over_carbon", "low", -1e308),
+        ("n_structures", "value", 1e308),
+    ],
+)
+def test_figures_beyond_all_data_sets_are_planned_with(project, name, key, value):
+    write(project, "validation", GOOD | {name: GOOD[name] | {key: value}})
+    judged = {item.name for item in decide.run(project, lambda _: []).gates}
+    assert {need.name for need in run(project).gates} == judged
+
+
+def test_a_share_of_nothing_is_named(project):
+    text = (project / "params.yaml").read_text(encoding="utf-8")
+    spoiled = text.replace("valid: 0.10, test: 0.20", "valid: 0.30, test: 1.0e-310")
+    (project / "params.yaml").write_text(spoiled, encoding="utf-8")
+    with pytest.raises(ValueError, match="no data set holds enough: hold out more"):
+        run(project)
+
+
 def test_a_value_on_the_edge_is_decided_by_no_number(project):
     write(project, "validation", GOOD | {"force_rmse": GOOD["force_rmse"] | {"value": 0.25}})
     found = run(project)
