@@ -182,6 +182,12 @@ class Report:
         KeyError, TypeError, AttributeError, ValueError
             The content is no report.
         """
+        summary = content["summary"]
+        species = summary.get("species_percent", {}).values()
+        if "structures" in summary and not {"atoms", "species_percent"} <= summary.keys():
+            raise ValueError("summary: structures without atoms or species_percent")
+        if not all(isinstance(share, int | float) for share in species):
+            raise ValueError("summary.species_percent: expected numbers")
         names = [field.name for field in fields(Finding) if field.name not in ("contract", "examples")]
         given = {
             "contract": content["contract"],
@@ -193,7 +199,7 @@ class Report:
                 for item in content["findings"]
             ],
             "switched_off": content["switched_off"].split(),
-            "summary": content["summary"],
+            "summary": summary,
             "holds_under": content.get("holds_under", "").split(),
             "not_judged": content.get("not_judged", "").split(),
             "enforced": content.get("enforced", True),

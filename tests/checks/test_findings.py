@@ -171,3 +171,19 @@ def test_a_report_of_another_form_is_refused_and_says_where() -> None:
     content["findings"][0]["n"] = "many"
     with pytest.raises(ValueError, match=r"^findings\.0\.n: Input should be a valid integer"):
         Report.from_dict(content)
+
+
+@pytest.mark.parametrize(
+    "summary",
+    [
+        {"structures": 12},
+        {"structures": 12, "atoms": 40},
+        {"structures": 12, "atoms": 40, "species_percent": ""},
+        {"structures": 12, "atoms": 40, "species_percent": {"H": "half"}},
+        {"structures": 12, "atoms": 40, "species_percent": {"H": None}},
+        [],
+    ],
+)
+def test_a_summary_that_no_report_can_show_is_refused(summary: object) -> None:
+    with pytest.raises((ValueError, AttributeError)):
+        Report.from_dict(report(SHORT).to_dict() | {"summary": summary})
