@@ -184,5 +184,5 @@ def test_a_report_of_another_form_is_refused_and_says_where() -> None:
     ],
 )
 def test_a_summary_that_no_report_can_show_is_refused(summary: object) -> None:
-    with pytest.raises(ValueError, match="^summary"):
+    with pytest.raises(ValueError, match=r"^summary"):
         Report.from_dict(report(SHORT).to_dict() | {"summary": summary})
