@@ -23,6 +23,7 @@ from hydrogate.checks.bootstrap import LEVEL, Metric
 from hydrogate.checks.declared import BadParams, Section, did_you_mean, explain
 from hydrogate.checks.findings import Verdict
 from hydrogate.checks.metrics import metric_names
+from hydrogate.checks.regression import count_of
 
 # Metrics that need more than predictions, and where they come from.
 MEASURED_ELSEWHERE = {
@@ -39,8 +40,6 @@ MEASURED_ELSEWHERE = {
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 # How much narrower an interval is whose one end alone must hold at the same level, if the figure is normal.
 ONE_SIDED = NormalDist().inv_cdf(LEVEL) / NormalDist().inv_cdf((1 + LEVEL) / 2)
-# No data set has more: a value so near to an edge lies on it.
-MOST_MOLECULES = 10**9
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -305,7 +304,7 @@ def molecules_to_exclude(metric: Metric, edges: Sequence[float], scale: float = 
     Returns
     -------
     int or None
-        None where the value lies on an edge, or nearer to it than `MOST_MOLECULES` would tell, or has no interval.
+        None where the value lies on an edge, or so near to it that no data set would tell, or has no interval.
     """
     if metric.value is None or metric.low is None or metric.high is None:
         return None
@@ -317,8 +316,3 @@ def molecules_to_exclude(metric: Metric, edges: Sequence[float], scale: float = 
         needed.append(count_of(metric.n * wider * wider))  # no power: it raises where a product is infinite
     counts = [count for count in needed if count is not None]
     return max(counts) if len(counts) == len(needed) else None
-
-
-def count_of(molecules: float) -> int | None:
-    """``molecules`` rounded up; None where they are `MOST_MOLECULES` or more, or undefined."""
-    return math.ceil(molecules) if molecules < MOST_MOLECULES else None

@@ -11,10 +11,11 @@ from statistics import NormalDist
 
 from hydrogate.checks.bootstrap import LEVEL, Metric, Ratio, bootstrap
 from hydrogate.checks.comparison import Comparison
-from hydrogate.checks.gates import count_of
 from hydrogate.checks.metrics import Plain, statistics_of
 
 POWER = 0.9
+# No data set has more: what would take them is not to be decided.
+MOST_MOLECULES = 10**9
 
 
 def ratios_to_baseline(
@@ -94,3 +95,8 @@ def molecules_to_see(worsening: float, ratio: Metric, count: int = 1) -> int | N
     wider = standard_errors * relative_error / math.log1p(worsening)
     needed = count_of(ratio.n * wider * wider)
     return None if needed is None else max(2, needed)
+
+
+def count_of(molecules: float) -> int | None:
+    """``molecules`` rounded up; None where they are `MOST_MOLECULES` or more, or undefined."""
+    return math.ceil(molecules) if molecules < MOST_MOLECULES else None
