@@ -98,15 +98,14 @@ def benchmarks(session: nox.Session) -> None:
     (docs/scale.md); `-- compiled` adds the compiled training step.
     """
     _project(session)
-    modules = {name: f"pipeline.bench_{name}" for name in ("student", "contracts", "labelling")}
-    modules["models"] = "models.bench"
-    others = {"profile": "models.profiling", "scale": "pipeline.bench_scale"}
+    modules = {"student": "student", "contracts": "contracts", "labelling": "labelling", "models": "kernels"}
+    others = {"profile": "step_profile", "scale": "scale"}
     asked = [word for word in session.posargs if word in modules | others]
     how = [word for word in session.posargs if word not in asked]
     for name in asked or modules:
         # Asked of all, the compiled step is that of the models; what else a benchmark does not know it refuses.
         own = [word for word in how if asked or name == "models" or word.lstrip("-") != "compiled"]
-        _run(session, "python", "-m", f"hydrogate.{(modules | others)[name]}", *own)
+        _run(session, "python", "-m", f"studies.benchmarks.{(modules | others)[name]}", *own)
 
 
 @nox.session(venv_backend="none")
@@ -117,14 +116,14 @@ def study(session: nox.Session) -> None:
     short look.
     """
     _project(session)
-    _run(session, "python", "-m", "hydrogate.pipeline.study", *session.posargs)
+    _run(session, "python", "-m", "studies.study", *session.posargs)
 
 
 @nox.session(venv_backend="none")
 def sampling(session: nox.Session) -> None:
     """What each sampling of geometries teaches (docs/sampling.md); `-- --molecules 100 --seeds 0` for a short look."""
     _project(session)
-    _run(session, "python", "-m", "hydrogate.pipeline.sampling_study", *session.posargs)
+    _run(session, "python", "-m", "studies.sampling_study", *session.posargs)
 
 
 @nox.session(venv_backend="none")
@@ -134,7 +133,7 @@ def atlas(session: nox.Session) -> None:
     `-- detection` or `-- damage` alone; `-- publish` writes the page from what has been measured.
     """
     _project(session)
-    _run(session, "python", "-m", "hydrogate.pipeline.atlas", *session.posargs)
+    _run(session, "python", "-m", "studies.atlas", *session.posargs)
 
 
 @nox.session(venv_backend="none")
@@ -144,7 +143,7 @@ def benchmarks_peers(session: nox.Session) -> None:
     `-- quick`: inference at batch 8, two rounds; `-- accuracy`: the time to an accuracy alone. After `repro`.
     """
     _project(session)
-    _run(session, "python", "-m", "hydrogate.pipeline.bench_peers", *session.posargs)
+    _run(session, "python", "-m", "studies.benchmarks.peers", *session.posargs)
 
 
 @nox.session(reuse_venv=True)
@@ -170,13 +169,9 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def types(session: nox.Session) -> None:
-    """mypy, strict, on checks and pipeline."""
+    """mypy, strict, on the package and on studies."""
     _project(session)
-    # mypy does not see through an editable install of folders under another name: give it an installed copy.
-    copy = ENVIRONMENT / "typed"
-    _run(session, "python", "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target", str(copy), ".")
-    session.env["MYPYPATH"] = str(copy)
-    _run(session, "python", "-m", "mypy", "-p", "hydrogate.checks", "-p", "hydrogate.pipeline")
+    _run(session, "python", "-m", "mypy", "-p", "hydrogate", "-p", "studies")
 
 
 @nox.session(venv_backend="none")

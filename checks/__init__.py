@@ -6,10 +6,11 @@
 True
 """
 
-from hydrogate.checks.contract import check
-from hydrogate.checks.dataset import Dataset, UnreadableData, concatenate
+from hydrogate.checks.contracts.run import check
+from hydrogate.checks.data.dataset import Dataset, concatenate
+from hydrogate.checks.data.from_atoms import from_atoms
+from hydrogate.checks.errors import UnreadableData
 from hydrogate.checks.findings import ContractViolation, Finding, Report, Severity, Verdict
-from hydrogate.checks.frames import from_atoms
 
 __all__ = [
     "ContractViolation",

@@ -1,7 +1,6 @@
 """The docs as a site: `python -m nox -s docs`, where a warning is an error. A new page under docs/ joins by itself."""
 
 import re
-import shutil
 import tomllib
 from pathlib import Path
 
@@ -10,7 +9,6 @@ from sphinx.errors import ExtensionError
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-SOURCES = ROOT / "reports" / "site-sources"
 # What a browser would fetch by itself: scripts, images, styles, fonts; not what a reader may click on.
 REMOTE = re.compile(
     r"""<(?:script|img|iframe|source|link)\b[^>]*\b(?:src|href)=["'](?:https?:)?//|url\(["']?(?:https?:)?//|@import"""
@@ -27,11 +25,8 @@ python_use_unqualified_type_names = True
 maximum_signature_line_length = 100
 myst_heading_anchors = 4  # the anchors that GitHub gives, down to this level
 
-# The reference is read from the sources, laid out as they are installed; nothing is imported, torch need not be there.
-shutil.rmtree(SOURCES, ignore_errors=True)
-for _package in ("checks", "pipeline", "models"):
-    shutil.copytree(ROOT / _package, SOURCES / "hydrogate" / _package, ignore=shutil.ignore_patterns("__pycache__"))
-autoapi_dirs = [str(SOURCES / "hydrogate")]
+# The reference is read from the sources, and nothing is imported: torch need not be installed.
+autoapi_dirs = [str(ROOT / "hydrogate")]
 autoapi_ignore = ["*/pipeline/cli/*"]  # `hydrogate COMMAND --help` is their reference
 autoapi_python_use_implicit_namespaces = True
 autoapi_options = ["members", "undoc-members", "show-module-summary"]

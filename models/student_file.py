@@ -84,7 +84,7 @@ def load_student(path: Path) -> Student:
     """
     from safetensors.torch import load_file
 
-    from hydrogate.models import UnknownName
+    from hydrogate.models.names import UnknownName
     from hydrogate.models.students import make_student
 
     about = read_about(path)

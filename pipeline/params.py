@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, FiniteFloat, ValidationError, field_validator, model_validator
 
 from hydrogate import models
-from hydrogate.checks.declared import BadParams, Section, explain, load_yaml
-from hydrogate.checks.gates import Gate, read_gates
-from hydrogate.checks.milestones import Band, read_milestones
-from hydrogate.checks.trajectory import MdProtocol
-from hydrogate.models import module_names, refuse_unknown
+from hydrogate.checks.declarations import Section, explain, load_yaml
+from hydrogate.checks.errors import BadParams
+from hydrogate.checks.gates.gates import Gate, read_gates
+from hydrogate.checks.gates.milestones import Band, read_milestones
+from hydrogate.checks.metrics.md_record import MdProtocol
+from hydrogate.models.names import module_names, refuse_unknown
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -11,10 +11,10 @@ import pytest
 from ase import Atoms
 from ase.io import read
 
-from hydrogate.checks.dataset import Dataset, concatenate
-from hydrogate.checks.symmetry import Potential
+from hydrogate.checks.data.dataset import Dataset, concatenate
+from hydrogate.checks.geometry.symmetry import Potential
 from hydrogate.models.teachers import Labels, make_teacher
-from hydrogate.pipeline.check import relabel
+from hydrogate.pipeline.stages.check import relabel
 
 # 36 drug-like fragments with hydrogens, in Å: embedded by RDKit 2026.09 and relaxed by MMFF94, and kept, since each
 # release of RDKit embeds them otherwise. `info` has the SMILES.

@@ -22,15 +22,15 @@ import atheris
 import yaml
 
 with atheris.instrument_imports(include=["hydrogate", "ase.io", "ase.db", "h5py"]):
-    from hydrogate.checks.dataset import UnreadableData
-    from hydrogate.checks.declared import BadParams
-    from hydrogate.checks.render.page import html_page
+    from hydrogate.checks.errors import BadParams, UnreadableData
+    from hydrogate.checks.render.html.page import html_page
     from hydrogate.models.student_file import UnreadableStudent, load_student
-    from hydrogate.pipeline import decide, plan, report
+    from hydrogate.pipeline.decision import decide, plan
     from hydrogate.pipeline.formats import FORMATS, read
-    from hydrogate.pipeline.guard import readable_reports
     from hydrogate.pipeline.params import load_params
-    from hydrogate.pipeline.report_html import gather
+    from hydrogate.pipeline.reports import report
+    from hydrogate.pipeline.reports.report_html import gather
+    from hydrogate.pipeline.stages.guard import readable_reports
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -1,7 +1,6 @@
 """The house against its picture: imports run one way, each heavy library has one home, stages do not meet."""
 
 import ast
-import fnmatch
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -12,43 +11,81 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from hydrogate.pipeline.revision import JUDGES
-from hydrogate.pipeline.train import CODE
+from hydrogate.pipeline.code_graph import code_of_stage, judging_code
+from hydrogate.pipeline.reports.git_base import BESIDE
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("checks", "models", "pipeline")
+PACKAGES = ("checks", "models", "pipeline", "studies")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 GRAPH = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 # The modules that stages run, and the decision outside the graph; those of several stages judge what others made.
-RUN_BY = [stage["cmd"].split()[2].removeprefix("hydrogate.pipeline.") for stage in GRAPH.values()]
+RUN_BY = [stage["cmd"].split()[2].removeprefix("hydrogate.pipeline.stages.") for stage in GRAPH.values()]
 JUDGES_OF_SEVERAL = {module for module in RUN_BY if RUN_BY.count(module) > 1}
-STAGES = [*dict.fromkeys(RUN_BY), "decide"]
+STAGES = {name: f"hydrogate.pipeline.stages.{name}" for name in RUN_BY} | {
+    "decide": "hydrogate.pipeline.decision.decide"
+}
 FORBIDDEN = {
-    "checks": {"torch", "h5py", "dvc", "hydrogate.models", "hydrogate.pipeline"},
-    "models": {"hydrogate.checks", "hydrogate.pipeline", "dvc"},
-    "pipeline": set(),
+    "checks": {"torch", "h5py", "dvc", "hydrogate.models", "hydrogate.pipeline", "studies"},
+    "models": {"hydrogate.checks", "hydrogate.pipeline", "studies", "dvc"},
+    "pipeline": {"studies"},
+    "studies": set(),
 }
 HOMES = {
     "great_expectations": {
-        "checks/distributions.py",
-        "pipeline/bench_contracts.py",
-        "pipeline/validators/great_expectations_ranges.py",
+        "checks/contracts/great_expectations.py",
+        "studies/benchmarks/contracts.py",
+        "studies/validators/great_expectations_ranges.py",
     },
-    "orb_models": {"models/teachers/orb.py", "models/peers/orb.py"},
-    "tblite": {"models/teachers/xtb.py", "pipeline/bench_labelling.py"},
-    "numba": {"checks/kernels.py"},
-    "vesin": {"checks/pairs.py", "models/neighbours.py"},
+    "orb_models": {"models/teachers/orb.py", "studies/peer_models/orb.py"},
+    "tblite": {"models/teachers/xtb.py", "studies/benchmarks/labelling.py"},
+    "numba": {"checks/geometry/compiled_passes.py"},
+    "vesin": {"checks/geometry/distances.py", "models/neighbours.py"},
     "rdkit": {
-        "checks/chemistry.py",
-        "pipeline/hydrogens.py",
-        "pipeline/sdf.py",
-        "pipeline/sample.py",
-        "pipeline/regenerate.py",
-        "pipeline/split.py",
-        "pipeline/validators/openff_submission.py",
-        "pipeline/validators/rdkit_reading.py",
+        "checks/geometry/chemistry.py",
+        "pipeline/molecules/hydrogens.py",
+        "pipeline/molecules/sdf.py",
+        "pipeline/molecules/sample.py",
+        "pipeline/stages/regenerate.py",
+        "pipeline/molecules/split.py",
+        "studies/validators/openff_submission.py",
+        "studies/validators/rdkit_reading.py",
     },
 }
+# The rooms of a package from the ground up: a room imports rooms of earlier lines alone.
+FLOORS = {
+    "checks": (
+        ("errors", "findings"),
+        ("data", "declarations"),
+        ("geometry",),
+        ("engine", "metrics"),
+        ("rules", "gates"),
+        ("contracts", "diff"),
+        ("accidents",),
+        ("render",),
+    ),
+    "models": (
+        ("names", "neighbours", "harmonics", "pair_potentials", "loss", "threads"),
+        ("batch", "kernels", "teachers"),
+        ("potential",),
+        ("students", "compiled", "objective", "calculator", "dynamics"),
+        ("student_file",),
+    ),
+    "pipeline": (
+        ("code_graph", "params", "program"),
+        ("storage", "workers"),
+        ("dynamics", "molecules", "outputs", "training"),
+        ("commands", "formats", "stages"),
+        ("decision",),
+        ("reports",),
+        ("cli",),
+    ),
+    "studies": (
+        ("peer_models", "study", "teacher_study", "validators"),
+        ("atlas", "benchmarks", "results", "sampling_study"),
+        ("render_pages",),
+    ),
+}
+MOST_FILES = 14
 
 
 def imports_of(path: Path) -> set[str]:
@@ -78,84 +115,91 @@ def test_imports_run_one_way_and_heavy_libraries_have_one_home(path: Path) -> No
             assert place in homes, f"{place} imports {library}"
 
 
+def room_of(path: Path) -> str:
+    """The folder of a package that ``path`` lies in, or a file of its own beside the folders."""
+    return path.relative_to(ROOT).with_suffix("").parts[1]
+
+
+def rooms_imported(path: Path) -> set[str]:
+    """The other rooms of the same package that ``path`` imports; a package's own face is none."""
+    package = path.relative_to(ROOT).parts[0]
+    prefix = "studies." if package == "studies" else f"hydrogate.{package}."
+    rooms = {name.removeprefix(prefix).split(".")[0] for name in imports_of(path) if name.startswith(prefix)}
+    known = {room for floor in FLOORS[package] for room in floor}
+    return (rooms & known) - {room_of(path)}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_rooms_stand_on_floors_and_imports_run_down(package: str) -> None:
+    floor_of = {room: level for level, floor in enumerate(FLOORS[package]) for room in floor}
+    files = [path for path in SOURCES if path.is_relative_to(ROOT / package) and room_of(path) != "__init__"]
+    assert {room_of(path) for path in files} == set(floor_of)
+    for path in files:
+        for room in rooms_imported(path):
+            place = path.relative_to(ROOT)
+            assert floor_of[room] < floor_of[room_of(path)], f"{place} imports {package}/{room}, which is not below it"
+
+
+def test_the_picture_of_checks_stays_readable() -> None:
+    files = [path for path in SOURCES if path.is_relative_to(ROOT / "checks") and room_of(path) != "__init__"]
+    arrows = {(room_of(path), room) for path in files for room in rooms_imported(path)}
+    assert len(FLOORS["checks"]) <= 8 and 20 < len(arrows) <= 60
+
+
+def test_no_room_is_crowded() -> None:
+    for folder in {path.parent for path in SOURCES}:
+        files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+        assert len(files) <= MOST_FILES, f"{folder.relative_to(ROOT)} holds {len(files)} files"
+
+
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage not in JUDGES_OF_SEVERAL])
 def test_stages_meet_through_files(stage: str) -> None:
-    others = {f"hydrogate.pipeline.{name}" for name in STAGES if name not in (stage, *JUDGES_OF_SEVERAL)}
-    assert not others & imports_of(ROOT / "pipeline" / f"{stage}.py")
+    others = {module for name, module in STAGES.items() if name not in (stage, *JUDGES_OF_SEVERAL)}
+    path = ROOT.joinpath(*STAGES[stage].split(".")[1:]).with_suffix(".py")
+    assert not others & imports_of(path)
 
 
 def test_the_stages_are_those_of_dvc_yaml() -> None:
     assert {"check", "guard"} == JUDGES_OF_SEVERAL
-    assert {"regenerate", "label", "train", "validate", "md", "decide"} <= set(STAGES)
+    assert {"regenerate", "label", "train", "validate", "dynamics", "decide"} <= set(STAGES)
 
 
-# What a stage says and shows, how it is called, which parameters exist and how a file is put in place changes no result
-# of it; metrics and rules that only a check needs come with `checks` as a whole.
-NO_RESULT = {f"pipeline/{name}.py" for name in ("stage", "params", "artifacts", "whole")}
-NO_RESULT |= {f"checks/{name}.py" for name in ("bounds", "declared", "findings", "rules")}
+def code_deps(stage: str) -> list[str]:
+    """The code among the dependencies of a stage in dvc.yaml: folders, and files."""
+    return [dep for dep in GRAPH[stage]["deps"] if dep.split("/")[0] in PACKAGES]
 
 
-def code_of(path: Path) -> set[str]:
-    """The project's files that ``path`` runs, itself included; another stage's judgement is that stage's own."""
-    seen: set[str] = set()
-    todo = [path]
-    while todo:
-        current = todo.pop()
-        place = current.relative_to(ROOT).as_posix()
-        another = place in ("pipeline/guard.py", "pipeline/check.py") and current != path
-        if place in seen or place in NO_RESULT or another:
-            continue
-        seen.add(place)
-        modules = [ROOT.joinpath(*name.split(".")[1:]) for name in imports_of(current) if name.startswith("hydrogate.")]
-        todo += [file for module in modules if (file := module.with_suffix(".py")).exists()]
-    return seen
+def holds(dep: str, place: str) -> bool:
+    return place == dep or place.startswith(f"{dep}/")
 
 
-@pytest.mark.parametrize(
-    "name", ["regenerate", "label", "train", "validate", "dynamics", "check_labels", "guard_labels"]
-)
+@pytest.mark.parametrize("name", GRAPH)
 def test_dvc_yaml_names_the_code_that_a_stage_runs(name: str) -> None:
-    stage = GRAPH[name]
-    module = ROOT.joinpath(*stage["cmd"].split()[2].split(".")[1:]).with_suffix(".py")
-    assert module.relative_to(ROOT).as_posix() in stage["deps"]
-    for place in code_of(module):
-        if name.startswith("check_") and place.startswith("models/"):
-            continue  # the student and the teacher, which one module loads for three stages
-        assert any(place == dep or place.startswith(f"{dep}/") for dep in stage["deps"]), f"{name} runs {place}"
+    """Each file that the stage runs, and no folder of which it runs nothing."""
+    module = GRAPH[name]["cmd"].split()[2]
+    assert f"{'/'.join(module.split('.')[1:])}.py" in code_deps(name)
+    code = code_of_stage(module.split(".")[-1])
+    for place in code:
+        assert any(holds(dep, place) for dep in code_deps(name)), f"{name} runs {place}"
+    for dep in code_deps(name):
+        assert any(holds(dep, place) for place in code), f"{name} runs nothing of {dep}"
 
 
 def test_training_continues_by_the_code_that_its_stage_depends_on() -> None:
-    """Neither more, which would discard half of a training for nothing, nor less."""
-    deps = [ROOT / dep for dep in GRAPH["train"]["deps"]]
-    code = {
-        file for dep in deps for file in (dep.rglob("*") if dep.is_dir() else [dep]) if file.suffix in (".py", ".cpp")
-    }
-    assert {file for pattern in CODE for file in ROOT.glob(pattern)} == code
-
-
-# What a verdict comes from runs these too; they make or carry what is judged and say nothing of it.
-MAKES_OR_CARRIES = {
-    f"pipeline/{name}.py"
-    for name in (
-        *("compute", "hdf5", "mapped", "plots", "progress", "records"),  # files, processes, pictures
-        *("hydrogens", "sampling", "sdf", "split"),  # data, which contracts judge
-        *("fit", "training", "training_state"),  # a student, which validate measures
-        "plan",  # how many molecules would decide
-    )
-}
+    """Of models/, neither more, which would train again for nothing, nor less."""
+    deps = [ROOT / dep for dep in code_deps("train") if dep.startswith("models")]
+    sources = {file for dep in deps for file in (dep.rglob("*") if dep.is_dir() else [dep])}
+    of_models = {file.relative_to(ROOT).as_posix() for file in sources if file.suffix in (".py", ".cpp")}
+    assert of_models == {place for place in code_of_stage("train") if place.startswith("models")}
 
 
 def test_a_changed_file_that_judges_or_measures_is_called_out() -> None:
-    modules = [
-        *(stage["cmd"].split()[2].split(".")[2] for stage in GRAPH.values() if "metrics" in stage),
-        *("guard", "decide", "report", "bench_student"),  # the last writes metrics/benchmarks.json, outside the graph
-    ]
-    run = {place for module in modules for place in code_of(ROOT / "pipeline" / f"{module}.py")}
-    run = {place for place in run if place.startswith(("checks/", "pipeline/"))}
-    judges = {place for place in run if any(fnmatch.fnmatch(place, pattern) for pattern in JUDGES)}
-    assert {"pipeline/speed.py", "pipeline/measured.py", "pipeline/predict.py"} <= run
-    assert run - judges == MAKES_OR_CARRIES  # a file that neither names belongs in JUDGES or there
-    assert all(list(ROOT.glob(pattern)) for pattern in JUDGES if pattern.startswith(("checks/", "pipeline/")))
+    """What stages and the decision run, derived from the imports; what decides beside them is named, and is there."""
+    judges = set(judging_code())
+    for stage in dict.fromkeys(RUN_BY):
+        assert set(code_of_stage(stage)) <= judges
+    assert {"pipeline/decision/benchmark_identity.py", "pipeline/decision/committed_metrics.py"} <= judges
+    assert all(list(ROOT.glob(pattern)) for pattern in BESIDE if pattern != ".gitlab-ci.yml")
 
 
 def test_dvc_yaml_and_params_agree() -> None:
@@ -186,8 +230,10 @@ def test_what_is_imported_is_declared() -> None:
     declared = {canonicalize_name(Requirement(line).name) for line in (*project["dependencies"], *extras)}
     distributions = packages_distributions()
     # Each peer declares what it imports itself, for an environment of its own.
-    peers = {path for path in (ROOT / "models" / "peers").glob("*.py") if not path.name.startswith("_")}
+    peers = {path for path in (ROOT / "studies" / "peer_models").glob("*.py") if not path.name.startswith("_")}
     for path in set(SOURCES) - peers:
-        for module in {name.split(".")[0] for name in imports_of(path)} - sys.stdlib_module_names - {"hydrogate"}:
+        for module in (
+            {name.split(".")[0] for name in imports_of(path)} - sys.stdlib_module_names - {"hydrogate", "studies"}
+        ):
             names = {canonicalize_name(name) for name in distributions[module]}
             assert names & declared, f"{path.relative_to(ROOT)} imports {module}, declared by none of {names}"

@@ -8,7 +8,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.data.dataset import Dataset
 
 Rows: TypeAlias = NDArray[np.int64]
 Spoil: TypeAlias = Callable[[Dataset, Rows, np.random.Generator], Dataset]

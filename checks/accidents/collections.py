@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from hydrogate.checks.accidents.catalogue import NotApplicable, Rows, accident, changed
-from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.data.dataset import Dataset
 
 
 @accident("structures", source="https://github.com/isayev/ASE_ANI/issues/13", largest_share=0.5)

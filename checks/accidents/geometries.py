@@ -13,8 +13,8 @@ from hydrogate.checks.accidents.catalogue import (
     spin_of_electrons,
     without_atoms,
 )
-from hydrogate.checks.dataset import UNKNOWN_HYDROGENS, Dataset
-from hydrogate.checks.observables import Ints, geometry
+from hydrogate.checks.data.dataset import UNKNOWN_HYDROGENS, Dataset
+from hydrogate.checks.geometry.observables import Ints, geometry
 
 _BOTH = ("structures", "labels")
 TORN_BY = 3.0  # Å

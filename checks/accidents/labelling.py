@@ -15,7 +15,7 @@ from hydrogate.checks.accidents.catalogue import (
     changed,
     labels,
 )
-from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.data.dataset import Dataset
 
 _SPICE_UNITS = "https://github.com/openmm/spice-dataset/issues/83"
 _SPICE_DIGITS = "https://github.com/openmm/spice-dataset/issues/55"

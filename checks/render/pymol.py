@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hydrogate.checks.bootstrap import Floats
+from hydrogate.checks.metrics.bootstrap import Floats
 
 # Red, green, blue from 0 to 1: dark blue inside of orange stays visible where the two agree.
 TEACHER, STUDENT = (0.10, 0.30, 0.75), (0.95, 0.55, 0.10)

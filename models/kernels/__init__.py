@@ -16,7 +16,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from hydrogate.models import module_names, refuse_unknown
+from hydrogate.models.names import module_names, refuse_unknown
 
 # By kernel and device, since the students ask many times a step.
 _CHOSEN: dict[tuple[str, str], str] = {}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
-from hydrogate.models import module_names, refuse_unknown
+from hydrogate.models.names import module_names, refuse_unknown
 from hydrogate.models.potential import Student, Support
 
 # Above what any published student has (features, layers; a cutoff in Å); a file or a slip may ask for all memory.

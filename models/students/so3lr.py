@@ -19,7 +19,13 @@ from torch.nn.functional import softplus
 from hydrogate.models.batch import Batch
 from hydrogate.models.harmonics import LARGEST_DEGREE, spherical_harmonics
 from hydrogate.models.kernels.attention import attention
-from hydrogate.models.pairwise import Repulsion, dispersion, electrostatics, free_atom_table, lattice_electrostatics
+from hydrogate.models.pair_potentials import (
+    Repulsion,
+    dispersion,
+    electrostatics,
+    free_atom_table,
+    lattice_electrostatics,
+)
 from hydrogate.models.potential import CompiledStep, Student, Support
 
 # Neighbours of an atom on average, so that sums over them stay of one size; and the decay of the radial functions in

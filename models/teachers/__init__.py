@@ -14,7 +14,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from hydrogate.models import module_names, refuse_unknown
+from hydrogate.models.names import module_names, refuse_unknown
 
 
 class Labels(NamedTuple):

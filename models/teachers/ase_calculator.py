@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from hydrogate.models import refuse_unknown
+from hydrogate.models.names import refuse_unknown
 from hydrogate.models.teachers import Failure, Labels, charge_and_multiplicity
 from hydrogate.models.teachers._molecule import refuse_no_molecule
 

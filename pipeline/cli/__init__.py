@@ -6,7 +6,7 @@ from io import TextIOWrapper
 # Importing these modules declares their commands, in the order of the help.
 from hydrogate.pipeline.cli import checking, data, students, deciding  # isort: skip
 from hydrogate.pipeline.cli.app import app
-from hydrogate.pipeline.stage import INTERRUPTED, stage_exit_status
+from hydrogate.pipeline.program import INTERRUPTED, stage_exit_status
 
 __all__ = ["app", "main"]
 COMMANDS = (checking, data, students, deciding)

@@ -11,8 +11,9 @@ from typing import Annotated, Any, TypeAlias
 import typer
 from rich.console import Console, RenderableType
 
-from hydrogate.checks.bounds import Override, profile_names
-from hydrogate.checks.declared import BadParams, load_yaml
+from hydrogate.checks.declarations import load_yaml
+from hydrogate.checks.engine.bounds import Override, profile_names
+from hydrogate.checks.errors import BadParams
 from hydrogate.checks.findings import Report
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)

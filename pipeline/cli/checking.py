@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from hydrogate.checks.bounds import CONTRACTS, Override
-from hydrogate.checks.declared import BadParams, did_you_mean
+from hydrogate.checks.engine.bounds import CONTRACTS, Override
+from hydrogate.checks.engine.partition import Whole
+from hydrogate.checks.errors import BadParams, did_you_mean
 from hydrogate.checks.findings import Report
-from hydrogate.checks.parts import Whole
-from hydrogate.pipeline.audit import AUDITING, COMPARING, Audit, asked_again, ready_teacher, sample_of, switched_on
 from hydrogate.pipeline.cli.app import (
     Format,
     InputFormat,
@@ -25,7 +24,16 @@ from hydrogate.pipeline.cli.app import (
     print_as,
     print_report,
 )
-from hydrogate.pipeline.stage import REFUSED, progress_bar
+from hydrogate.pipeline.commands.audit import (
+    AUDITING,
+    COMPARING,
+    Audit,
+    asked_again,
+    ready_teacher,
+    sample_of,
+    switched_on,
+)
+from hydrogate.pipeline.program import REFUSED, progress_bar
 
 if TYPE_CHECKING:
     from hydrogate.pipeline.formats import Declared
@@ -70,7 +78,7 @@ def check(
     """Hold data against a contract: 0 it holds, 1 it does not, 2 the input or the call cannot be used."""
     asked = _audit(contract, audit, method, weights, sample)
     if junit or data_docs:
-        from hydrogate.pipeline.artifacts import refuse_unwritable
+        from hydrogate.pipeline.outputs import refuse_unwritable
 
         for made in ([junit] if junit else []) + ([data_docs / contract / "index.html"] if data_docs else []):
             refuse_unwritable(made, *paths)
@@ -79,7 +87,7 @@ def check(
     )
     print_report(report, output_format, strict)
     if junit or data_docs:
-        from hydrogate.pipeline.artifacts import write_data_docs, write_junit
+        from hydrogate.pipeline.outputs import write_data_docs, write_junit
 
         if junit:
             write_junit(junit, [report], strict=strict)
@@ -104,10 +112,10 @@ def _judge(
 ) -> tuple[Report, list[Override]]:
     """The report, and the bounds over the shipped ones that it was judged with."""
     from hydrogate.checks import check as judge
-    from hydrogate.checks.parts import over_threads
-    from hydrogate.pipeline.cluster import cluster
+    from hydrogate.checks.engine.partition import over_threads
     from hydrogate.pipeline.formats import Declared, parse_keys
-    from hydrogate.pipeline.shards import parts_of
+    from hydrogate.pipeline.formats.shards import parts_of
+    from hydrogate.pipeline.workers.dask_parts import cluster
 
     if contract not in CONTRACTS:
         raise BadParams(f"--contract {contract!r} is unknown{did_you_mean(contract, CONTRACTS)}")
@@ -118,7 +126,7 @@ def _judge(
         raise BadParams(f"--split {split}: the split of a --reference; name one with it")
     overrides = declared_overrides(params, profile)
     if contract == "input":
-        from hydrogate.pipeline.sdf import read_input
+        from hydrogate.pipeline.molecules.sdf import read_input
 
         data, counts = read_input(paths)
         return judge(data, contract, profile=profile, overrides=overrides, counts=counts), overrides
@@ -160,7 +168,7 @@ def _asked_for(
     if reference:
         compared = read(reference, *declared_for((paths, declared), ([reference], declared))[1])
         if split:
-            from hydrogate.pipeline.evaluate import of_split
+            from hydrogate.pipeline.commands.evaluate import of_split
 
             compared = of_split(compared, split)
         inputs["held_out" if contract == "predictions" else "compared_with"] = compared
@@ -193,9 +201,9 @@ def probe(
     output_format: Format = OutputFormat.TEXT,
 ) -> None:
     """Would the contract have caught it? Spoil copies of the data in every known way and say what passes."""
-    from hydrogate.checks.probe import count_trials
-    from hydrogate.checks.probe import probe as spoil
-    from hydrogate.checks.render.probe import probe_markdown, probe_text
+    from hydrogate.checks.accidents.probe import count_trials
+    from hydrogate.checks.accidents.probe import probe as spoil
+    from hydrogate.checks.render.detection_matrix import probe_markdown, probe_text
     from hydrogate.pipeline.formats import Declared, parse_keys, read_all
 
     declared = Declared(input_format, units, parse_keys(keys))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hydrogate.checks.bounds import profile_names
+from hydrogate.checks.engine.bounds import profile_names
 from hydrogate.pipeline.cli.app import (
     Force,
     Format,
@@ -31,8 +31,8 @@ def sample(
     force: Force = False,
 ) -> None:
     """Write drug-like molecules as a generative model does: 3-D heavy atoms, hydrogen implicit, gzipped SDF."""
-    from hydrogate.pipeline.artifacts import refuse_unwritable
-    from hydrogate.pipeline.sample import write_sample
+    from hydrogate.pipeline.molecules.sample import write_sample
+    from hydrogate.pipeline.outputs import refuse_unwritable
 
     path = output or Path("samples") / f"sample-{count}-{seed}.sdf.gz"
     if output is None and not force and path.is_file() and _holds_sample(path, count, seed):
@@ -46,8 +46,8 @@ def sample(
 
 def _holds_sample(path: Path, count: int, seed: int) -> bool:
     """Whether ``path`` holds ``count`` records, each with a name that a sample of ``seed`` gives them."""
-    from hydrogate.pipeline.hdf5 import UnreadableFile
-    from hydrogate.pipeline.records import raw_records
+    from hydrogate.pipeline.molecules.records import raw_records
+    from hydrogate.pipeline.storage.hdf5 import UnreadableFile
 
     try:
         names = [record.partition("\n")[0] for record in raw_records(path)]
@@ -65,7 +65,7 @@ def show(
     output_format: Format = OutputFormat.TEXT,
 ) -> None:
     """Say what a data set holds: structures, species, hydrogen, forces, teacher, units."""
-    from hydrogate.pipeline import show as shown
+    from hydrogate.pipeline.commands import show as shown
     from hydrogate.pipeline.formats import files_of, format_of, parse_keys, read_all, units_of
 
     files = files_of(paths, input_format)
@@ -86,8 +86,8 @@ def diff(
     output_format: Format = OutputFormat.TEXT,
 ) -> None:
     """Compare two data sets: species, sizes, labels, molecules. Exits 0 whatever differs, 2 where one is unusable."""
-    from hydrogate.checks.difference import compare
-    from hydrogate.checks.render.difference import difference_dict, difference_markdown, difference_text
+    from hydrogate.checks.diff.datasets_diff import compare
+    from hydrogate.checks.render.difference_tables import difference_dict, difference_markdown, difference_text
     from hydrogate.pipeline.formats import Declared, declared_for, files_of, parse_keys, read_all, units_of
 
     given = Declared(input_format, units, parse_keys(keys))
@@ -130,9 +130,9 @@ def profile(
     keys: Keys = None,
 ) -> None:
     """Propose bounds from trusted data for `hydrogate check --params`: 0 written, 1 the data break what no data may."""
-    from hydrogate.pipeline.artifacts import refuse_unwritable
+    from hydrogate.pipeline.commands.profile import write_profile
     from hydrogate.pipeline.formats import parse_keys, read_all
-    from hydrogate.pipeline.profile import write_profile
+    from hydrogate.pipeline.outputs import refuse_unwritable
 
     contracts = ("structures", "labels") if contract is Proposed.BOTH else (contract.value,)
     refuse_unwritable(output, *paths, force=force)
@@ -156,11 +156,11 @@ def spoil(
     keys: Keys = None,
 ) -> None:
     """Write a copy of a data set to which an accident has happened: to test a contract, a reader or a training."""
-    from hydrogate.pipeline import predict
-    from hydrogate.pipeline.artifacts import refuse_unwritable
-    from hydrogate.pipeline.evaluate import of_split
+    from hydrogate.pipeline.commands.evaluate import of_split
+    from hydrogate.pipeline.commands.spoil import spoilt
     from hydrogate.pipeline.formats import parse_keys, read
-    from hydrogate.pipeline.spoil import spoilt
+    from hydrogate.pipeline.outputs import refuse_unwritable
+    from hydrogate.pipeline.training import predict
 
     refuse_unwritable(output, path, force=force, suffixes=predict.SUFFIXES)
     found, count = spoilt(of_split(read(path, input_format, units, parse_keys(keys)), split), accident, share, seed)

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from hydrogate.checks.declared import BadParams
+from hydrogate.checks.errors import BadParams
 from hydrogate.pipeline.cli.app import Format, OutputFormat, app, print_as
-from hydrogate.pipeline.stage import REFUSED
+from hydrogate.pipeline.program import REFUSED
 
 
 @app.command(epilog="Example: hydrogate plan")
@@ -18,8 +18,8 @@ def plan(
     output_format: Format = OutputFormat.TEXT,
 ) -> None:
     """How many held-out molecules would decide each gate, from the metrics in git."""
-    from hydrogate.checks.render.plan import plan_dict, plan_markdown, plan_text
-    from hydrogate.pipeline.plan import run
+    from hydrogate.checks.render.plan_tables import plan_dict, plan_markdown, plan_text
+    from hydrogate.pipeline.decision.plan import run
 
     found = run()
     print_as(output_format, lambda: plan_dict(found), lambda: plan_markdown(found), lambda: plan_text(found))
@@ -30,7 +30,7 @@ def decide(
     require: Annotated[str | None, typer.Option(help="Exit 1 unless this milestone is reached.")] = None,
 ) -> None:
     """Judge the gates, name the next milestone, write metrics/decision.json."""
-    from hydrogate.pipeline import decide as stage
+    from hydrogate.pipeline.decision import decide as stage
 
     arguments = [] if require is None else [f"--require={require}"]
     if status := stage.main(arguments):
@@ -48,14 +48,14 @@ def report(
 ) -> None:
     """Say in Markdown what a branch changes, from what is committed; judges no data, and exits 0 whatever it finds."""
     if post is not None:
-        from hydrogate.pipeline.comment import post as post_comment
+        from hydrogate.pipeline.reports.github_comment import post as post_comment
 
         if base or output or annotations:
             raise BadParams("--post FILE posts a report that is there; write one first, without --post")
         print(post_comment(post, os.environ))
         return
-    from hydrogate.pipeline.artifacts import refuse_unwritable, write_text
-    from hydrogate.pipeline.report import run
+    from hydrogate.pipeline.outputs import refuse_unwritable, write_text
+    from hydrogate.pipeline.reports.report import run
 
     if output is not None:
         refuse_unwritable(output)
@@ -75,8 +75,8 @@ def review(
     annotations: Annotated[bool, typer.Option("--annotations", help="Print GitHub annotations too.")] = False,
 ) -> None:
     """Judge the data that are here and write all reports, also `hydrogate report`'s; exits 1 where one refuses."""
-    from hydrogate.checks.render.decision import decision_text
-    from hydrogate.pipeline.review import run
+    from hydrogate.checks.render.decision_text import decision_text
+    from hydrogate.pipeline.reports.review import run
 
     found = run(Path(), output, base)
     for line in found.told:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from hydrogate.checks.declared import BadParams
+from hydrogate.checks.errors import BadParams
 from hydrogate.checks.findings import ContractViolation
 from hydrogate.pipeline.cli.app import (
     Force,
@@ -19,11 +19,11 @@ from hydrogate.pipeline.cli.app import (
     print_as,
     print_report,
 )
-from hydrogate.pipeline.stage import REFUSED
-from hydrogate.pipeline.visualize import Choose
+from hydrogate.pipeline.program import REFUSED
+from hydrogate.pipeline.reports.visualize import Choose
 
 if TYPE_CHECKING:
-    from hydrogate.checks.dataset import Dataset
+    from hydrogate.checks.data.dataset import Dataset
     from hydrogate.pipeline.formats import Declared
 
 Student: TypeAlias = Annotated[Path, typer.Option(help="The trained student.")]
@@ -50,8 +50,8 @@ def evaluate(
     output_format: Format = OutputFormat.TEXT,
 ) -> None:
     """Measure anybody's student: every metric with its interval. Exits 0 whatever they are, 2 for an unusable file."""
-    from hydrogate.checks.render.metrics import metrics_dict, metrics_markdown, metrics_text
-    from hydrogate.pipeline import evaluate as evaluation
+    from hydrogate.checks.render.metric_tables import metrics_dict, metrics_markdown, metrics_text
+    from hydrogate.pipeline.commands import evaluate as evaluation
     from hydrogate.pipeline.formats import Declared, declared_for, parse_keys, read, told_by_suffix
 
     given = Declared(input_format, units, parse_keys(keys))
@@ -82,7 +82,7 @@ def evaluate(
 
 def _learned(path: Path, declared: "Declared") -> "Dataset":
     """The structures of ``path``; their molecules alone are asked for, so no label of theirs need be found."""
-    from hydrogate.checks.keys import NONE
+    from hydrogate.checks.data.label_keys import NONE
     from hydrogate.pipeline.formats import FORMATS, format_of, read
 
     if not FORMATS[format_of(path, declared.input_format)].says_itself:
@@ -131,8 +131,8 @@ def predict(
     """Write energies (eV) and forces (eV/Å) as a trained student predicts them: 0 all finite, 1 not, 2 unusable."""
     import numpy as np
 
-    from hydrogate.pipeline import predict as stage
-    from hydrogate.pipeline.artifacts import refuse_unwritable
+    from hydrogate.pipeline.outputs import refuse_unwritable
+    from hydrogate.pipeline.training import predict as stage
 
     refuse_unwritable(output, path, force=force, suffixes=stage.SUFFIXES)
     predicted = stage.run(_whole_molecules(path, input_format, units, keys), student, batch_size)
@@ -176,11 +176,11 @@ def md(
     from functools import partial
 
     from hydrogate.models.student_file import load_student
-    from hydrogate.pipeline import md as stage
-    from hydrogate.pipeline import trajectories
-    from hydrogate.pipeline.artifacts import refuse_unwritable
-    from hydrogate.pipeline.predict import refuse_crowded, student_identity
-    from hydrogate.pipeline.simulate import student_potential, teacher_potential
+    from hydrogate.pipeline.dynamics import trajectories
+    from hydrogate.pipeline.dynamics.simulate import student_potential, teacher_potential
+    from hydrogate.pipeline.outputs import refuse_unwritable
+    from hydrogate.pipeline.stages import dynamics as stage
+    from hydrogate.pipeline.training.predict import refuse_crowded, student_identity
 
     if judge == (output is not None):
         raise BadParams("name a file for the frames with -o, or have those of a trajectory judged with --judge")
@@ -247,12 +247,12 @@ def visualize(
     keys: Keys = None,
 ) -> None:
     """Show structures in PyMOL: every hydrogen, the forces of teacher and student as arrows, the error as colour."""
-    from hydrogate.checks.comparison import Comparison
-    from hydrogate.pipeline import visualize as show
-    from hydrogate.pipeline.artifacts import refuse_unwritable
-    from hydrogate.pipeline.evaluate import of_split
+    from hydrogate.checks.metrics.comparison import Comparison
+    from hydrogate.pipeline.commands.evaluate import of_split
     from hydrogate.pipeline.formats import Declared, declared_for, parse_keys, read
+    from hydrogate.pipeline.outputs import refuse_unwritable
     from hydrogate.pipeline.params import load_params
+    from hydrogate.pipeline.reports import visualize as show
 
     refuse_unwritable(output / "index.json")
     split = load_params().validate_.split if reference is None and split is None else split
@@ -281,12 +281,12 @@ def dimers(
     """Dissociation curves of 22 dimers (S22x5), hydrogen bonds among them: the student against the teacher. No gate."""
     from functools import partial
 
-    from hydrogate.checks.render.dimers import dimers_markdown, dimers_text
+    from hydrogate.checks.render.dimer_tables import dimers_markdown, dimers_text
     from hydrogate.models.potential import predict
     from hydrogate.models.student_file import load_student
     from hydrogate.models.teachers import make_teacher
-    from hydrogate.pipeline import dimers as curves
-    from hydrogate.pipeline.check import relabel
+    from hydrogate.pipeline.commands import dimers as curves
+    from hydrogate.pipeline.stages.check import relabel
 
     found = curves.run(partial(predict, load_student(student)), partial(relabel, make_teacher(teacher)))
     rows = curves.summary(found)
@@ -313,14 +313,14 @@ def distorted(
     """Distorted geometries of held-out molecules: the student against the teacher. No gate."""
     from functools import partial
 
-    from hydrogate.checks.render.metrics import metrics_dict, metrics_markdown, metrics_text
+    from hydrogate.checks.render.metric_tables import metrics_dict, metrics_markdown, metrics_text
     from hydrogate.models.potential import predict
     from hydrogate.models.student_file import load_student
     from hydrogate.models.teachers import make_teacher
-    from hydrogate.pipeline import distorted as geometries
-    from hydrogate.pipeline.check import relabel
-    from hydrogate.pipeline.evaluate import of_split
+    from hydrogate.pipeline.commands import distorted as geometries
+    from hydrogate.pipeline.commands.evaluate import of_split
     from hydrogate.pipeline.formats import read
+    from hydrogate.pipeline.stages.check import relabel
 
     potentials = partial(predict, load_student(student)), partial(relabel, make_teacher(teacher))
     found = geometries.run(of_split(read(labelled), split), *potentials, sigma, count, seed)

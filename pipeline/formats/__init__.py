@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hydrogate.checks.dataset import Dataset
-from hydrogate.checks.declared import BadParams, did_you_mean
-from hydrogate.checks.keys import ReadOptions
+from hydrogate.checks.data.dataset import Dataset
+from hydrogate.checks.data.label_keys import ReadOptions
+from hydrogate.checks.errors import BadParams, did_you_mean
 
 # Importing these modules declares their readers.
 from hydrogate.pipeline.formats import ase_files, npz, own, spice
@@ -20,8 +20,8 @@ from hydrogate.pipeline.formats.join import join
 from hydrogate.pipeline.formats.options import FORMATS, Declared, Format, Reader, parse_keys, reader
 from hydrogate.pipeline.formats.paths import files_of
 from hydrogate.pipeline.formats.trial import refuse_deadly
-from hydrogate.pipeline.hdf5 import UnreadableFile
-from hydrogate.pipeline.records import source_names
+from hydrogate.pipeline.molecules.records import source_names
+from hydrogate.pipeline.storage.hdf5 import UnreadableFile
 
 __all__ = [
     "FORMATS",
@@ -57,10 +57,11 @@ def read(
     input_format : str, optional
         One of ``FORMATS``; told by the suffix, and for HDF5 by the content, where it is left out.
     unit_system : str, optional
-        One of :data:`hydrogate.checks.units.UNIT_SYSTEMS`: what the file's numbers are in; the format's convention
+        One of :data:`hydrogate.checks.data.units.UNIT_SYSTEMS`: what the file's numbers are in; the format's convention
         where it is left out.
     keys : mapping of str to str, optional
-        What the file calls its energy, forces, charge, spin, …; see :class:`hydrogate.checks.keys.ReadOptions`.
+        What the file calls its energy, forces, charge, spin, …; see
+        :class:`hydrogate.checks.data.label_keys.ReadOptions`.
 
     Raises
     ------

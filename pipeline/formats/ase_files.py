@@ -17,12 +17,12 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from ase.calculators.calculator import all_properties
 
-from hydrogate.checks.dataset import Dataset, UnreadableData
-from hydrogate.checks.declared import BadParams
-from hydrogate.checks.frames import Frame, dataset_of_frames, frame_of
-from hydrogate.checks.keys import NONE, ReadOptions
+from hydrogate.checks.data.dataset import Dataset
+from hydrogate.checks.data.from_atoms import Frame, dataset_of_frames, frame_of
+from hydrogate.checks.data.label_keys import NONE, ReadOptions
+from hydrogate.checks.errors import BadParams, UnreadableData
 from hydrogate.pipeline.formats.options import reader
-from hydrogate.pipeline.hdf5 import LARGEST_EXPANSION, UnreadableFile
+from hydrogate.pipeline.storage.hdf5 import LARGEST_EXPANSION, UnreadableFile
 
 if TYPE_CHECKING:
     from ase import Atoms

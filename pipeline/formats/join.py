@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from hydrogate.checks.columns import ISOLATED_ATOM_TOLERANCE
-from hydrogate.checks.dataset import Dataset
-from hydrogate.pipeline.hdf5 import UnreadableFile
+from hydrogate.checks.data.builder import ISOLATED_ATOM_TOLERANCE
+from hydrogate.checks.data.dataset import Dataset
+from hydrogate.pipeline.storage.hdf5 import UnreadableFile
 
 _CONCATENATED = (
     "numbers",

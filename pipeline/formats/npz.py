@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hydrogate.checks.columns import Columns, charge_of, multiplicity_of
-from hydrogate.checks.dataset import Dataset, UnreadableData
-from hydrogate.checks.declared import BadParams
-from hydrogate.checks.keys import KeyChoice, ReadOptions
-from hydrogate.checks.units import UNIT_SYSTEMS
+from hydrogate.checks.data.builder import Columns, charge_of, multiplicity_of
+from hydrogate.checks.data.dataset import Dataset
+from hydrogate.checks.data.label_keys import KeyChoice, ReadOptions
+from hydrogate.checks.data.units import UNIT_SYSTEMS
+from hydrogate.checks.errors import BadParams, UnreadableData
 from hydrogate.pipeline.formats.options import reader
-from hydrogate.pipeline.hdf5 import LARGEST_EXPANSION, UnreadableFile
+from hydrogate.pipeline.storage.hdf5 import LARGEST_EXPANSION, UnreadableFile
 
 UNITS = "kcal/mol,angstrom"
 # rMD17's names, then those of MD17 and sGDML.

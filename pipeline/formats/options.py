@@ -6,9 +6,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
-from hydrogate.checks.dataset import Dataset
-from hydrogate.checks.declared import BadParams
-from hydrogate.checks.keys import ReadOptions
+from hydrogate.checks.data.dataset import Dataset
+from hydrogate.checks.data.label_keys import ReadOptions
+from hydrogate.checks.errors import BadParams
 
 Reader: TypeAlias = Callable[[Path, ReadOptions], Dataset]
 

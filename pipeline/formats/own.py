@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from hydrogate.checks.dataset import Dataset
-from hydrogate.checks.declared import BadParams
-from hydrogate.checks.keys import ReadOptions
+from hydrogate.checks.data.dataset import Dataset
+from hydrogate.checks.data.label_keys import ReadOptions
+from hydrogate.checks.errors import BadParams
 from hydrogate.pipeline.formats.options import reader
-from hydrogate.pipeline.hdf5 import read_dataset
+from hydrogate.pipeline.storage.hdf5 import read_dataset
 
 UNITS = "eV,angstrom"
 
@@ -21,7 +21,7 @@ def read_hdf5(path: Path, options: ReadOptions) -> Dataset:
 @reader(".sdf", ".sdf.gz", units=UNITS, convention="SDF is in Å", says_itself=True)
 def read_sdf(path: Path, options: ReadOptions) -> Dataset:
     """SDF, also gzipped: the atoms as written down, and the hydrogen count that the valences imply."""
-    from hydrogate.pipeline.sdf import read_records
+    from hydrogate.pipeline.molecules.sdf import read_records
 
     _refuse_options(path, options, "SDF")
     return read_records(path)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
 
-from hydrogate.checks.declared import BadParams
+from hydrogate.checks.errors import BadParams
 from hydrogate.pipeline.formats.options import FORMATS
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hydrogate.checks.columns import Columns, charge_of, multiplicity_of
-from hydrogate.checks.dataset import Dataset, UnreadableData
-from hydrogate.checks.declared import BadParams
-from hydrogate.checks.keys import KeyChoice, ReadOptions
+from hydrogate.checks.data.builder import Columns, charge_of, multiplicity_of
+from hydrogate.checks.data.dataset import Dataset
+from hydrogate.checks.data.label_keys import KeyChoice, ReadOptions
+from hydrogate.checks.errors import BadParams, UnreadableData
 from hydrogate.pipeline.formats.options import reader
-from hydrogate.pipeline.hdf5 import UnreadableFile, refuse_foreign
+from hydrogate.pipeline.storage.hdf5 import UnreadableFile, refuse_foreign
 
 UNITS = "hartree,bohr"
 # Source: downloader/downloader.py of the repository openmm/spice-dataset.

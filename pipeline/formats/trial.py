@@ -61,7 +61,7 @@ def refuse_deadly(path: Path) -> None:
 
 @lru_cache(maxsize=4096)
 def _looked_through(path: Path, *state: int) -> None:
-    from hydrogate.pipeline.mapped import UnreadableFile
+    from hydrogate.pipeline.storage.hdf5_arrays import UnreadableFile
 
     with _asking:
         process, place = _process(os.getpid()), "/"

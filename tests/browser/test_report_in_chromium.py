@@ -12,13 +12,13 @@ from ase.build import molecule
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from hydrogate.checks import Dataset, check, concatenate
-from hydrogate.checks.bounds import resolve_bounds
-from hydrogate.checks.comparison import Comparison
-from hydrogate.checks.distributions import data_docs
-from hydrogate.checks.gates import judge, read_gates
-from hydrogate.checks.metrics import measure
-from hydrogate.checks.milestones import decide, read_milestones
-from hydrogate.checks.render.page import Content, html_page
+from hydrogate.checks.contracts.great_expectations import data_docs
+from hydrogate.checks.engine.bounds import resolve_bounds
+from hydrogate.checks.gates.gates import judge, read_gates
+from hydrogate.checks.gates.milestones import decide, read_milestones
+from hydrogate.checks.metrics.comparison import Comparison
+from hydrogate.checks.metrics.definitions import measure
+from hydrogate.checks.render.html.page import Content, html_page
 
 HOSTILE = "<img src=x onerror=document.title='owned'> [x](javascript:document.title='owned') </script><script>"
 BAND = {"milestone": "m4_cuda_optimization", "status": "on track", "gated": True, "command": "nox", "reason": "why"}

@@ -20,7 +20,7 @@ from hydrogate.models.compiled import compiled_energy_and_forces
 from hydrogate.models.dynamics import StudentPotential
 from hydrogate.models.kernels import in_plain_torch
 from hydrogate.models.neighbours import FARTHEST, neighbour_pairs, periodic_pairs
-from hydrogate.models.pairwise import COULOMB, SMEARING, lattice_electrostatics
+from hydrogate.models.pair_potentials import COULOMB, SMEARING, lattice_electrostatics
 from hydrogate.models.potential import Student, Support, energy_and_forces, predict
 from hydrogate.models.students import make_student, student_names
 

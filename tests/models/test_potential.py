@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.data.dataset import Dataset
 from hydrogate.models.batch import collate, join
 from hydrogate.models.potential import Support
 from hydrogate.models.students import make_student, student_names

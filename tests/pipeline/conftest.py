@@ -20,12 +20,12 @@ from ase.db.row import AtomsRow
 from ase.io import write
 from ase.io.jsonio import encode
 
-from hydrogate.checks.dataset import Dataset
+from hydrogate.checks.data.dataset import Dataset
 from hydrogate.checks.findings import Finding, Report, Severity, Verdict
-from hydrogate.checks.milestones import Decision
-from hydrogate.pipeline import decide
+from hydrogate.checks.gates.milestones import Decision
 from hydrogate.pipeline.cli import main
-from hydrogate.pipeline.hdf5 import write_dataset
+from hydrogate.pipeline.decision import decide
+from hydrogate.pipeline.storage.hdf5 import write_dataset
 
 KCAL = units.kcal / units.mol
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hydrogate.checks.declared import BadParams
+from hydrogate.checks.errors import BadParams
 from hydrogate.pipeline.params import load_params
 
 SHIPPED = (Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8")

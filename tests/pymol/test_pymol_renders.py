@@ -5,9 +5,9 @@ from ase import Atoms
 from ase.build import molecule
 from matplotlib.image import imread
 
-from hydrogate.checks.comparison import Comparison
-from hydrogate.checks.dataset import concatenate
-from hydrogate.pipeline.visualize import pictures, run
+from hydrogate.checks.data.dataset import concatenate
+from hydrogate.checks.metrics.comparison import Comparison
+from hydrogate.pipeline.reports.visualize import pictures, run
 
 
 def picture_of(folder, teacher, student) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Which checks make a contract, which profile fits, which bounds data suggest; Great Expectations."""

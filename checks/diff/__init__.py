@@ -1,0 +1,1 @@
+"""What differs between two declarations or two data sets, and what that loosens."""

@@ -1,0 +1,1 @@
+"""How a check is declared, run on parts, merged, judged and waived; pandera's second opinion."""

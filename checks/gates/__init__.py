@@ -1,0 +1,1 @@
+"""Gates, milestones, and how many molecules would decide a gate."""

@@ -1,0 +1,1 @@
+"""Passes over atoms, pairs and bonds; chemistry and symmetry."""

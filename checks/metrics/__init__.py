@@ -1,0 +1,1 @@
+"""Definitions of metrics, their intervals, and what is measured of dynamics."""

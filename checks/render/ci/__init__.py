@@ -1,0 +1,1 @@
+"""What continuous integration reads: comments on pull requests, annotations, JUnit XML."""

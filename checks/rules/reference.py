@@ -1,0 +1,121 @@
+"""Checks that compare with a reference data set: the one that training went well on, or the branch before."""
+
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+from scipy.spatial.distance import jensenshannon
+
+from hydrogate.checks.data.dataset import Dataset
+from hydrogate.checks.engine.bounds import Bounds
+from hydrogate.checks.engine.mergeable import Histogram, Moments
+from hydrogate.checks.engine.partition import Part, Parts
+from hydrogate.checks.engine.registry import NotRun, Quantities, Rounds, Subject, ask, rule
+from hydrogate.checks.rules.labels import labels_of
+from hydrogate.checks.rules.structures import element_counts
+
+_LOOK = "Compare both with `hydrogate show`: another source, another filter, another teacher or another unit."
+
+
+def _reference(subject: Subject, labelled: bool = False) -> Dataset:
+    reference = subject.reference
+    if reference is None:
+        raise NotRun("no reference data set was given (--reference)")
+    if labelled and not (subject.whole.has_forces and subject.whole.has_energy):
+        raise NotRun("the data set carries no labels")
+    if labelled and (reference.forces is None or reference.energy is None):
+        raise NotRun("the reference data set carries no labels")
+    return reference
+
+
+def element_distance(data: Dataset, other: Dataset) -> float:
+    """Jensen-Shannon distance (base 2: 0 equal, 1 disjoint) of the element distributions; NaN where one is empty."""
+    return _distance(*(np.bincount(one.numbers, minlength=256) for one in (data, other)))
+
+
+def _distance(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
+    return float(jensenshannon(one, other, base=2)) if one.any() and other.any() else float("nan")
+
+
+def kolmogorov_smirnov(values: NDArray[np.float64], others: NDArray[np.float64]) -> float:
+    """Largest difference of the cumulative distributions: 0 equal, 1 disjoint; NaN where one is empty."""
+    if not (len(values) and len(others)):
+        return float("nan")
+    from scipy.stats import ks_2samp
+
+    # The asymptotic p-value, which nobody reads, divides by 0 for one value against one.
+    method = "asymp" if len(values) + len(others) > 2 else "exact"
+    return float(ks_2samp(values, others, method=method).statistic)
+
+
+def energy_per_atom(data: Dataset) -> NDArray[np.float64]:
+    """(M,) energy over atoms of each structure, eV."""
+    assert data.energy is not None
+    return np.asarray(data.energy / np.maximum(data.sizes, 1))
+
+
+@rule("structures", remedy=_LOOK)
+def element_drift(subject: Subject, bounds: Bounds) -> Rounds:
+    """Jensen-Shannon distance (base 2) of the element distribution to the reference's."""
+    reference = _reference(subject)
+    counts: dict[int, int] = yield from ask(element_counts)
+    distance = _distance(_by_number(counts), np.bincount(reference.numbers, minlength=256))
+    return Quantities({"": distance}, subject.whole.atoms, "atoms")
+
+
+def _by_number(counts: Mapping[int, int]) -> NDArray[np.int64]:
+    return np.array([counts.get(z, 0) for z in range(256)])
+
+
+def forces_by_element(part: Part) -> dict[int, Histogram]:
+    """|F| of the atoms of each element, eV/Å."""
+    numbers = labels_of(part).data.numbers
+    return {z: Histogram.of(part.force_norms[numbers == z]) for z in part.elements.tolist()}
+
+
+@rule("labels", remedy=_LOOK)
+def force_scale_by_element(subject: Subject, bounds: Bounds) -> Rounds:
+    """Median |F| of each element over the reference's, for the elements that both have in number."""
+    reference = Parts.of(_reference(subject, labelled=True))
+    theirs = reference.ask(forces_by_element)
+    own: dict[int, Histogram] = yield from ask(forces_by_element)
+    ratios: dict[str, float] = {}
+    for z in sorted(own.keys() & theirs.keys()):
+        if min(own[z].n, theirs[z].n) >= bounds.settings["min_atoms"]:
+            scale = theirs[z].median
+            ratios[chemical_symbols[z]] = own[z].median / scale if scale > 0 else float("nan")
+    return Quantities(ratios, subject.whole.atoms, "atoms")
+
+
+@rule("labels", remedy=_LOOK)
+def distribution_drift(subject: Subject, bounds: Bounds) -> Rounds:
+    """Kolmogorov-Smirnov distance and largest relative shift of a quartile of |F| and of energy per atom."""
+    reference = _reference(subject, labelled=True)
+    wanted = bounds.settings["min_structures"]
+    # Bins are fine about zero: energies are counted from the reference's middle.
+    middle = float(np.median(energy_per_atom(reference))) if len(reference) else 0.0
+    of_labels = partial(_label_histograms, middle=middle)
+    theirs = Parts.of(reference).ask(of_labels)
+    own = yield from ask(of_labels)
+    values: dict[str, float] = {}
+    for name in ("force", "energy"):
+        (one, _), (other, moments) = own[name], theirs[name]
+        if not (one.n and other.n):
+            return Quantities({}, 0)
+        values[f"{name}_ks"] = one.distance(other)
+        shift = max(abs(one.quantile(share) - other.quantile(share)) for share in (0.25, 0.5, 0.75))
+        values[f"{name}_quartile_shift"] = shift / moments.deviation if moments.deviation > 0 else float("nan")
+    few = min(subject.whole.structures, len(reference)) < wanted
+    too_few = f"at least {wanted} structures needed in both" if few else ""
+    return Quantities(values, subject.whole.structures, undecided=too_few)
+
+
+def _label_histograms(part: Part, middle: float) -> dict[str, tuple[Histogram, Moments]]:
+    """Of |F| (eV/Å), and of energy per atom less ``middle`` (eV)."""
+    energy = energy_per_atom(labels_of(part).data) - middle
+    return {
+        name: (Histogram.of(values), Moments.of(values))
+        for name, values in (("force", part.force_norms), ("energy", energy))
+    }

@@ -1,0 +1,1 @@
+"""What the commands of ``hydrogate`` run that are no DVC stage."""

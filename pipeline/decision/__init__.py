@@ -1,0 +1,1 @@
+"""The decision: committed metrics and staleness in, the next milestone out."""

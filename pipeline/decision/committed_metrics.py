@@ -1,0 +1,143 @@
+"""What ``metrics/*.json`` hold, for those who judge it, `hydrogate decide` and `hydrogate plan`; all are in git."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydrogate.checks.gates.gates import Gate, Judgement, judge
+from hydrogate.checks.gates.milestones import Blocker
+from hydrogate.checks.metrics.bootstrap import LEVEL, Metric
+from hydrogate.checks.metrics.definitions import error_names
+from hydrogate.checks.metrics.regression import worst
+from hydrogate.pipeline.decision.benchmark_identity import MEASURE, NO_CUDA, SPEEDS, stale
+from hydrogate.pipeline.params import Params
+
+REPRO = "python3 -m nox -s repro"
+
+Metrics = Mapping[str, Mapping[str, Any]]
+"""The content of ``metrics/<name>.json`` by name, of the files that are there."""
+
+
+def read_metrics(root: Path) -> tuple[dict[str, dict[str, Any]], list[Blocker]]:
+    """The metrics files under ``root``, and what is wrong with the others."""
+    contents: dict[str, dict[str, Any]] = {}
+    blockers = []
+    for name in ("structures", "labels", "training", "validation", "predictions", "md", "benchmarks"):
+        path = root / "metrics" / f"{name}.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            if name in ("training", "validation"):  # the contracts' own files are asked for by their contracts
+                blockers.append(Blocker(f"missing metrics: {path}", REPRO))
+            continue
+        except (OSError, ValueError, RecursionError) as error:
+            blockers.append(Blocker(f"unreadable metrics: {path}: {error}", REPRO))
+            continue
+        if isinstance(content, dict):
+            contents[name] = content
+        else:
+            blockers.append(Blocker(f"unreadable metrics: {path}: holds no mapping", REPRO))
+    return contents, blockers
+
+
+def measured(metrics: Metrics) -> tuple[dict[str, Metric], list[Blocker]]:
+    """The metrics of the held-out split, how the training converged, and what dynamics showed."""
+    training = {key: block for key, block in metrics.get("training", {}).items() if key == "convergence"}
+    validation = {key: block for key, block in metrics.get("validation", {}).items() if key != "regression"}
+    found, unreadable = _read(validation, "validation.json")
+    converged, more = _read(training, "training.json")
+    dynamics = {key: block for key, block in metrics.get("md", {}).items() if key.startswith("md_")}
+    moved, still_more = _read(dynamics, "md.json")
+    return found | converged | moved, unreadable + more + still_more
+
+
+def ratios(metrics: Metrics) -> tuple[dict[str, Metric], list[Blocker]]:
+    """The ratio of each error to the baseline's; empty where nothing was compared."""
+    block = metrics.get("validation", {}).get("regression", {})
+    if not isinstance(block, Mapping):
+        return {}, [Blocker("unreadable metrics: metrics/validation.json: regression holds no mapping", REPRO)]
+    return _read(block, "validation.json: regression")
+
+
+def speeds(params: Params, metrics: Metrics) -> tuple[dict[str, Metric], dict[str, str], list[Blocker]]:
+    """The speeds that gates judge, what belongs to each or why it was not measured, and what is unreadable.
+
+    Those of another student, teacher or code are not measured.
+    """
+    content = metrics.get("benchmarks")
+    if content is None:
+        return {}, dict.fromkeys(SPEEDS, f"{MEASURE} measures it"), []
+    reason = stale(params, content, metrics.get("training", {}).get("student_fingerprint"))
+    if reason:
+        return {}, dict.fromkeys(SPEEDS, reason), []
+    device, held, notes = str(content.get("device")), {}, {}
+    for name in SPEEDS:
+        figure = content.get(name, f"metrics/benchmarks.json does not hold it; {MEASURE} measures it")
+        if not isinstance(figure, Mapping):
+            notes[name] = str(figure).removeprefix("not_run: ")
+        elif name == "kernel_speedup" and not device.startswith("cuda"):
+            notes[name] = NO_CUDA
+        else:
+            held[name] = figure
+            notes[name] = f"{content.get('student')} on {device}, batch {content.get('batch')}"
+    found, blockers = _read(held, "benchmarks.json")
+    return found, notes, blockers
+
+
+def _read(content: Mapping[str, Any], where: str) -> tuple[dict[str, Metric], list[Blocker]]:
+    found, blockers = {}, []
+    for name, block in content.items():
+        if not isinstance(block, Mapping):
+            continue
+        try:
+            found[name] = Metric.from_dict(block)
+        except (KeyError, TypeError, ValueError) as error:
+            blockers.append(Blocker(f"unreadable metrics: metrics/{where}: {name}: {error!r}", REPRO))
+    return found, blockers
+
+
+def judged(params: Params, metrics: Metrics) -> tuple[dict[str, Metric], list[Judgement], list[Blocker]]:
+    """What was measured, what each gate says of it, and what is unreadable."""
+    found, blockers = measured(metrics)
+    to_baseline, more = ratios(metrics)
+    regression, note = _regression(params, metrics, to_baseline)
+    figures = found | ({"regression": regression} if regression else {})
+    fast, notes, still_more = speeds(params, metrics)
+    figures |= fast
+    notes |= {"regression": note, "md_stability": str(metrics.get("md", {}).get("note", ""))}
+    count = found.get("n_structures")
+    held_out = count.n if count else 0
+    judgements = [
+        judge(name, gate, figures.get(gate.metric), notes.get(gate.metric, ""), held_out)
+        for name, gate in params.gates.items()
+    ]
+    return found, judgements, blockers + more + still_more
+
+
+def regression_names(gates: Mapping[str, Gate]) -> list[str]:
+    """The errors that a student must not worsen: the metrics of the required gates that judge an interval."""
+    known = error_names()
+    names = [gate.metric for gate in gates.values() if gate.required and gate.confidence == LEVEL]
+    return [name for name in dict.fromkeys(names) if name in known]
+
+
+def _regression(params: Params, metrics: Metrics, to_baseline: Mapping[str, Metric]) -> tuple[Metric | None, str]:
+    """The worst ratio of the required errors, and of which; or why there is none."""
+    baseline = params.validate_.baseline
+    if baseline is None:
+        return None, "validate.baseline names no predictions to compare with"
+    block = metrics.get("validation", {}).get("regression", {})
+    if isinstance(block, Mapping) and "not_run" in block:
+        return None, str(block["not_run"])
+    names = regression_names(params.gates)
+    missing = [name for name in names if name not in to_baseline]
+    if missing or not names:
+        return None, f"metrics/validation.json holds no ratio of {', '.join(missing) or 'any required metric'} to it"
+    metric = worst([to_baseline[name] for name in names])
+    each = ", ".join(f"{name} {_ratio(to_baseline[name])}" for name in names)
+    return metric, f"against {baseline}: {each}"
+
+
+def _ratio(metric: Metric) -> str:
+    return "undefined" if metric.value is None else f"{metric.value:.3f}"

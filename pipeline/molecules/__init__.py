@@ -1,0 +1,1 @@
+"""From records of SDF files to molecules, hydrogens, geometries and splits."""

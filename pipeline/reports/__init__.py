@@ -1,0 +1,1 @@
+"""Reports for people: Markdown, HTML, pull requests, PyMOL."""

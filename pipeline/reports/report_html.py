@@ -1,0 +1,110 @@
+"""The HTML report of what is here: metrics and parameters from git, data and plots where a run has left them.
+
+On a fresh clone the committed findings and metrics stand, and the report says what it could not show.
+"""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydrogate.checks.data.dataset import Dataset
+from hydrogate.checks.errors import BadParams
+from hydrogate.checks.findings import Report
+from hydrogate.checks.gates.milestones import Decision
+from hydrogate.checks.metrics.bootstrap import Metric
+from hydrogate.checks.render.html.page import Content, html_page
+from hydrogate.pipeline.decision import decide
+from hydrogate.pipeline.outputs import write_text
+from hydrogate.pipeline.params import Params, load_params
+from hydrogate.pipeline.stages.check import held_out
+from hydrogate.pipeline.stages.guard import readable_reports
+from hydrogate.pipeline.storage.hdf5 import UnreadableFile, read_dataset
+
+CURVES = Path("plots/training/plots/metrics")
+
+
+def write_html(
+    root: Path, path: Path, decision: Decision | None = None, reports: Sequence[Report] | None = None
+) -> None:
+    """Write the report of the project at ``root`` to ``path``: one file, to be opened anywhere.
+
+    Parameters
+    ----------
+    root, path : Path
+    decision : Decision, optional
+        Made anew where it is not given.
+    reports : sequence of Report, optional
+        The contracts' findings; the committed ones where they are not given.
+    """
+    findings = tuple(readable_reports(root)) if reports is None else reports
+    page = html_page(gather(root, decision or decide.run(root), findings))
+    write_text(path, page, errors="replace")  # JSON can hold half a surrogate pair, which no file can
+
+
+def gather(root: Path, decision: Decision, reports: Sequence[Report]) -> Content:
+    """What there is to show; a file that is damaged is named, not skipped in silence."""
+    absent: list[str] = []
+    params = _params(root, absent)
+    labelled = _data(root / "data/labelled.h5", absent)
+    predicted = _data(root / "data/predictions.h5", absent)
+    split = params.validate_.split if params else "test"
+    comparable = labelled is not None and predicted is not None
+    reference = held_out(labelled, split) if labelled is not None and comparable else None
+    if reference is not None and predicted is not None and len(reference) != len(predicted):
+        absent.append(f"data/predictions.h5 is not of the {split} split of data/labelled.h5: predict again")
+        reference = predicted = None
+    return Content(
+        decision=decision,
+        bands=params.milestones if params else (),
+        reports=reports,
+        metrics={k: m for name in ("validation", "md") for k, m in _metrics(root / f"metrics/{name}.json")},
+        curves=dict(_curves(root / CURVES, absent)),
+        data=labelled if labelled is not None else _data(root / "data/structures.h5", absent),
+        held_out=reference,
+        predicted=predicted,
+        absent=absent,
+    )
+
+
+def _params(root: Path, absent: list[str]) -> Params | None:
+    try:
+        return load_params(root / "params.yaml")
+    except BadParams as error:
+        absent.append(str(error))
+        return None
+
+
+def _data(path: Path, absent: list[str]) -> Dataset | None:
+    name = f"data/{path.name}"
+    if not path.exists():
+        absent.append(f"not here: {name}; the committed findings stand")
+        return None
+    try:
+        return read_dataset(path)
+    except UnreadableFile as error:
+        absent.append(str(error))
+        return None
+
+
+def _metrics(path: Path) -> Iterator[tuple[str, Metric]]:
+    try:
+        content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return  # the decision is blocked and names it
+    for name, block in content.items() if isinstance(content, Mapping) else ():
+        if isinstance(block, Mapping):
+            try:
+                yield name, Metric.from_dict(block)
+            except (KeyError, TypeError, ValueError):
+                continue  # the same
+
+
+def _curves(folder: Path, absent: list[str]) -> Iterator[tuple[str, list[float]]]:
+    for path in sorted(folder.glob("*.tsv")):
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                yield path.stem, [float(row[path.stem]) for row in csv.DictReader(file, delimiter="\t")]
+        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+            absent.append(f"{CURVES / path.name}: no curve ({error!r}); train again")

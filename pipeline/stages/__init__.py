@@ -1,0 +1,1 @@
+"""One module a DVC stage: ``run`` computes, ``main`` reads and writes the files."""

@@ -1,0 +1,1 @@
+"""HDF5 files, atomic writes, outputs of commands, and resumption after a killed process."""

@@ -1,0 +1,1 @@
+"""Training of a student, its state between epochs, and its predictions."""

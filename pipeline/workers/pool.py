@@ -1,0 +1,268 @@
+"""Who does the work: processes of this machine, a Dask scheduler that somebody started, or jobs of a batch system.
+
+``python -m hydrogate.pipeline.workers.pool`` prints the script of the jobs that ``compute`` in params.yaml asks for.
+"""
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from inspect import signature
+from itertools import islice
+from multiprocessing import resource_tracker
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hydrogate.checks.errors import BadParams, did_you_mean
+from hydrogate.pipeline.params import Compute, load_params
+from hydrogate.pipeline.program import stage_exit_status
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+PATIENCE = 30  # seconds until a scheduler, or its first worker, is taken for absent
+# Chunks that the scheduler holds at once, finished or not: enough that no worker waits for the next one, few enough
+# that its memory does not grow with their number.
+CHUNKS_PER_THREAD = 4
+LEAST_CHUNKS = 64
+RECOUNT = 5.0  # seconds between two looks at how many workers there are
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+SETTINGS = {
+    # What goes wrong in a task comes back with its result; a worker's own log is about its connections.
+    "logging.distributed": "critical",
+    # For processes here: they read their settings before they are told any.
+    "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
+    # A connection that breaks is tried again.
+    "distributed.comm.retry.count": 5,
+    # What each process looks after while it waits, up to a hundred times a second: 5 % of a core together, and so 1 %.
+    "distributed.worker.profile.enabled": False,
+    "distributed.worker.memory.monitor-interval": "1s",
+    "distributed.scheduler.work-stealing-interval": "1s",
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "5s",
+}
+
+
+@contextmanager
+def connected(compute: Compute, workers: int, *, tasks: int) -> Iterator["Client"]:
+    """A client of the workers that ``compute`` names.
+
+    Where it names none, of ``workers`` processes here (0 is one a core), no more than there are ``tasks``.
+
+    Raises
+    ------
+    BadParams
+        No scheduler answers or it has no worker; the cluster is unknown, or its arguments are not what it takes.
+    """
+    import dask
+    from dask.system import CPU_COUNT
+    from distributed import Client, LocalCluster  # its defaults would go with the block below, were it imported there
+    from distributed.utils import silence_logging_cmgr
+
+    with dask.config.set(SETTINGS):
+        if compute.scheduler:
+            with at(compute.scheduler) as client:
+                yield client
+            return
+        stack = ExitStack()
+        try:
+            with _ctrl_c_held_back():
+                if compute.cluster:
+                    cluster = stack.enter_context(_jobs(compute))
+                    # The batch system starts them again where one ends before the work does.
+                    cluster.adapt(minimum_jobs=compute.jobs, maximum_jobs=compute.jobs)
+                else:
+                    cluster = stack.enter_context(
+                        LocalCluster(
+                            n_workers=min(workers or CPU_COUNT, tasks),
+                            threads_per_worker=1,
+                            processes=True,
+                            host="127.0.0.1",
+                            dashboard_address="127.0.0.1:0",
+                        )
+                    )
+                client = stack.enter_context(Client(cluster, set_as_default=False))
+            yield client
+        finally:
+            # Of workers that are busy, or not up yet, it would say that they are ended.
+            with _ctrl_c_held_back(), silence_logging_cmgr("critical"):
+                stack.close()
+
+
+@contextmanager
+def _ctrl_c_held_back() -> Iterator[None]:
+    """Until the block ends, which takes seconds and cannot be left half-way.
+
+    A terminal sends Ctrl-C to every process. What starts in the block never hears of it: this process ends the workers,
+    and a worker that dies is replaced by a thread that started here.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
+        yield  # no other thread hears of Ctrl-C, nor can Windows hold it back
+        return
+    resource_tracker.ensure_running()  # which would let Ctrl-C through again when it starts
+    came: list[int] = []
+    # Another thread than this may take it, such as that of a progress bar.
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
+
+
+@contextmanager
+def at(address: str, option: str = "compute.scheduler") -> Iterator["Client"]:
+    """A client of the Dask scheduler at ``address``, which has a worker; ``option`` is where the address was given.
+
+    Raises
+    ------
+    BadParams
+        No scheduler answers, or it has no worker.
+    """
+    import dask
+    from distributed import Client
+
+    with dask.config.set({**SETTINGS, "distributed.comm.timeouts.connect": PATIENCE}):
+        try:
+            client = Client(address, set_as_default=False)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise BadParams(f"{option} {address}: no Dask scheduler answers there ({error})") from error
+        with client:
+            try:
+                client.wait_for_workers(1, timeout=PATIENCE)
+            except TimeoutError as error:
+                raise BadParams(f"{option} {address}: it has no worker; start one with `dask worker`") from error
+            yield client
+
+
+def _jobs(compute: Compute) -> Any:
+    """The cluster ``compute.cluster`` of dask-jobqueue, without jobs yet."""
+    import dask_jobqueue
+
+    known = {name: kind for name, kind in vars(dask_jobqueue).items() if name.endswith("Cluster")}
+    if compute.cluster not in known or compute.cluster == "JobQueueCluster":
+        known.pop("JobQueueCluster")
+        near = [name for name in known if name.lower() == str(compute.cluster).lower()] or known
+        raise BadParams(f"compute.cluster {compute.cluster!r} is unknown{did_you_mean(compute.cluster, near)}")
+    kind = known[compute.cluster]
+    takes = {name for of in (*kind.__mro__, *kind.job_cls.__mro__) for name in signature(of.__init__).parameters}
+    for name in compute.arguments:
+        if name not in takes - {"self", "args", "kwargs", "job_kwargs", "base_class_kwargs"}:
+            raise BadParams(f"compute.arguments: {compute.cluster} takes no {name!r}{did_you_mean(name, takes)}")
+    options = {"dashboard_address": ":0", **compute.arguments.get("scheduler_options", {})}
+    try:
+        return kind(**{**compute.arguments, "scheduler_options": options})
+    except (TypeError, ValueError) as error:
+        raise BadParams(f"compute.arguments of {compute.cluster}: {error}") from error
+
+
+def over_workers(
+    client: "Client",
+    function: Callable[[Sequence[Item]], Result],
+    chunks: Iterable[Sequence[Item]],
+    *,
+    lost: Callable[[Item], Result] | None = None,
+) -> Iterator[list[tuple[int, Result]]]:
+    """``function`` of each chunk: the chunk's index and its result, those together that ended together.
+
+    A chunk is taken from ``chunks`` when there is room for it. One whose workers died is done again, at the end and
+    item by item, so that one bad item costs neither its neighbours nor the rest.
+
+    Parameters
+    ----------
+    function : callable
+        Importable by name in a worker process.
+    lost : callable, optional
+        The result for an item whose worker died while it had nothing else to do.
+
+    Raises
+    ------
+    RuntimeError
+        The scheduler went away, or without ``lost`` the workers died.
+    Exception
+        Whatever ``function`` raised.
+    """
+    from distributed import CancelledError, as_completed
+    from distributed.comm.core import CommClosedError
+    from distributed.scheduler import KilledWorker
+
+    waiting = enumerate(chunks)
+    held: dict[Any, tuple[int, Sequence[Item]]] = {}
+    suspects: list[tuple[int, Sequence[Item]]] = []
+    alone: Any = None
+    ended = as_completed(loop=client.loop)
+    room, counted = 0, -RECOUNT
+
+    def submit(some: Sequence[tuple[int, Sequence[Item]]]) -> None:
+        futures = client.map(function, [chunk for _, chunk in some], pure=False) if some else []
+        held.update(zip((future.key for future in futures), some, strict=True))
+        ended.update(futures)
+
+    while True:
+        if time.monotonic() - counted > RECOUNT:
+            room = max(LEAST_CHUNKS, CHUNKS_PER_THREAD * sum(client.nthreads().values()))
+            counted = time.monotonic()
+        submit(list(islice(waiting, max(0, room - len(held)))))
+        if not held and not suspects:
+            return
+        if not held:
+            index, (item, *others) = suspects.pop()
+            suspects += [(index, others)] if others else []
+            submit([(index, [item])])
+            (alone,) = held
+        results = []
+        for future in ended.next_batch():
+            index, chunk = held.pop(future.key)
+            try:
+                # Computed again, where the worker that held it has died since.
+                results.append((index, future.result()))
+            except KilledWorker as error:
+                if lost is None:
+                    raise RuntimeError(f"the worker processes died: {error}") from error
+                if future.key == alone:
+                    results.append((index, lost(chunk[0])))
+                else:
+                    suspects.append((index, chunk))
+            except (CancelledError, CommClosedError) as error:
+                raise RuntimeError(
+                    "the Dask scheduler went away; what was computed is kept, run the same command again"
+                ) from error
+            future.release()
+        yield results
+
+
+def over_processes(
+    function: Callable[[Sequence[Item]], Result], chunks: Sequence[Sequence[Item]], *, workers: int = 0
+) -> Iterator[tuple[int, Result]]:
+    """:func:`over_workers` of this machine: ``workers`` processes of one thread each, 0 is one a core.
+
+    Raises
+    ------
+    Exception
+        Whatever ``function`` raised.
+    """
+    if not chunks:
+        return
+    with connected(Compute(), workers, tasks=len(chunks)) as client:
+        for results in over_workers(client, function, chunks):
+            yield from results
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the job script; 2 where ``compute`` in params.yaml names no cluster."""
+    compute = load_params().compute
+    if not compute.cluster:
+        raise BadParams("compute.cluster: null; name a class of dask-jobqueue there, such as SLURMCluster")
+    with _jobs(compute) as cluster:
+        print(cluster.job_script())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(stage_exit_status(main))

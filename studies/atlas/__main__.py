@@ -1,0 +1,75 @@
+"""``nox -s atlas``: which data accidents cost how much, and who would have seen them.
+
+In:  ``data/labelled.h5`` and ``params.yaml``.
+Out: ``reports/studies/atlas.json``, what was found so far; with ``publish`` the page: ``docs/atlas.{json,svg,md}``.
+
+Each accident at each strength is done to a sample of the data: every validator looks at it (``detection``), and a
+student is trained on it and asked about molecules that the sample does not hold (``damage``). An accident that strikes
+before the labels are made is followed by the teacher, who labels what it changed. All is kept as it comes, in the
+report and in ``.studies/atlas/``: a study that was interrupted goes on where it was, and what has not changed is not
+computed again.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from hydrogate.checks.errors import BadParams, did_you_mean
+from hydrogate.pipeline.params import load_params
+from hydrogate.pipeline.program import stage_exit_status
+from hydrogate.pipeline.storage.hdf5 import read_dataset
+from studies.atlas import page
+from studies.atlas.cases import STRENGTHS, WORK, Budget
+from studies.atlas.study import Atlas
+from studies.atlas.table import table_of
+from studies.validators import validator_names
+
+REPORT = Path("reports/studies/atlas.json")
+QUICK = Path("reports/studies/atlas-quick.json")
+WHAT = ("detection", "damage", "publish")
+SMALL = Budget(molecules=40, held_out=20, epochs=1, md_molecules=2, md_ps=0.02, clean_sets=2)  # of `quick`
+
+
+def _known(names: Sequence[str], known: Mapping[str, Any] | Sequence[str], what: str) -> list[str]:
+    for name in names:
+        if name not in known:
+            raise BadParams(f"{what} {name!r} is unknown{did_you_mean(name, known)}")
+    return list(names) or list(known)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the study, or parts of it; 0 when done, 2 where the data or the parameters cannot be used."""
+    parser = argparse.ArgumentParser(prog="nox -s atlas --", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("what", nargs="*", metavar="WHAT", help=f"{', '.join(WHAT)}, quick; default: all")
+    parser.add_argument("--accidents", nargs="+", default=[])
+    parser.add_argument("--strengths", nargs="+", default=[], help=", ".join(STRENGTHS).replace("%", "%%"))
+    parser.add_argument("--validators", nargs="+", default=[])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--workers", type=int, default=0, help="processes that train; 0 is one a core")
+    for name, default in asdict(Budget()).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default))
+    options = parser.parse_args(argv)
+    quick = "quick" in options.what
+    what = _known([word for word in options.what if word != "quick"], WHAT[:2] if quick else WHAT, "part")
+    given = {name: value for name in asdict(Budget()) if (value := getattr(options, name)) is not None}
+    budget = replace(SMALL if quick else Budget(), **given)
+    atlas = Atlas(load_params(), read_dataset(Path("data/labelled.h5")), budget, QUICK if quick else REPORT)
+    few = ("energies_shifted", "gradients_for_forces", "hydrogens_stripped") if quick else ()
+    names = _known(options.accidents or few, atlas.cases.accidents(), "accident")
+    strengths = _known(options.strengths or (("20 %", "100 %") if quick else ()), STRENGTHS, "strength")
+    if "detection" in what:
+        atlas.detection(names, strengths, _known(options.validators, validator_names(), "validator"))
+    if "damage" in what:
+        atlas.damage(names, strengths, options.seeds, options.workers)
+    table = table_of(atlas.report, WORK)
+    if "publish" in what:
+        page.publish(table)
+    print("\n".join(page.lines(table)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(stage_exit_status(main))

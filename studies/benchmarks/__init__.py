@@ -1,0 +1,1 @@
+"""Benchmarks, each run as a module; speed is a ratio of contestants measured side by side."""

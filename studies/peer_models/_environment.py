@@ -1,0 +1,73 @@
+"""The peers that there are, and the virtual environment that each lives in."""
+
+import hashlib
+import re
+import subprocess
+import sys
+import tomllib
+import venv
+from pathlib import Path
+from typing import NamedTuple
+
+from hydrogate.models.names import module_names
+
+# Source: PEP 723, the regular expression of its reference implementation, for the type ``script``.
+METADATA = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
+
+
+class Peer(NamedTuple):
+    """A file of this folder: its requirements, in the order in which they are installed, and its models.
+
+    ``not_trained`` is the reason why these are not trained here; None where they are.
+    """
+
+    name: str
+    script: Path
+    requirements: tuple[str, ...]
+    contestants: tuple[str, ...]
+    not_trained: str | None
+
+
+class NotInstalled(RuntimeError):
+    """The peer's environment cannot be made here; the message is the reason."""
+
+
+def peers(folder: Path = Path(__file__).parent) -> list[Peer]:
+    """The peers in ``folder``, by what their inline metadata say; nothing of theirs is imported."""
+    return [_read(folder / f"{name}.py") for name in module_names(folder)]
+
+
+def _read(script: Path) -> Peer:
+    found = METADATA.search(script.read_text(encoding="utf-8"))
+    if found is None:
+        raise ValueError(f"{script}: no inline metadata (a comment `# /// script`) that say what it requires")
+    content = tomllib.loads(re.sub(r"(?m)^# ?", "", found["content"]))
+    about = content["tool"]["hydrogate"]
+    contestants, reason = tuple(about["contestants"]), about.get("not_trained")
+    return Peer(script.stem, script, tuple(content["dependencies"]), contestants, reason)
+
+
+def interpreter(peer: Peer, root: Path) -> Path:
+    """The Python of the peer's environment ``root/<name>``, which is made where it is not there or not up to date.
+
+    Raises
+    ------
+    NotInstalled
+        With the last that the installer said; all that it said is in ``root/<name>.log``.
+    """
+    folder, log = root / peer.name, root / f"{peer.name}.log"
+    python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+    stamp, wanted = folder / "installed", hashlib.sha256("\n".join(peer.requirements).encode()).hexdigest()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return python
+    root.mkdir(parents=True, exist_ok=True)
+    venv.create(folder, clear=True, with_pip=True, symlinks=sys.platform != "win32")
+    with log.open("w") as output:
+        # One after the other: torch first, so that the build this machine offers is kept.
+        for requirement in peer.requirements:
+            command = [str(python), "-m", "pip", "install", "--quiet", requirement]
+            if subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode:
+                lines = log.read_text(errors="replace").strip().splitlines() or ["pip said nothing"]
+                raise NotInstalled(f"{requirement} does not install: {lines[-1]}")
+    stamp.write_text(wanted)
+    return python

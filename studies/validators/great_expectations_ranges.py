@@ -1,0 +1,34 @@
+"""Great Expectations: values between bounds and not null, column by column, as its first tutorial does it."""
+
+import os
+
+from hydrogate.checks.data.dataset import Dataset
+from studies.validators._tables import RANGES, tables
+
+SOURCE = "https://docs.greatexpectations.io/en/latest/tutorials/getting_started.html"
+
+
+def complaints(data: Dataset) -> list[str]:
+    """The expectations that are not met."""
+    # Read by Great Expectations when it is imported: no telemetry.
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    import great_expectations as gx
+    from great_expectations import expectations as gxe
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]  # a plain dict is what it takes
+    source = context.data_sources.add_pandas("data_set")
+    found = []
+    for table, columns in tables(data).items():
+        batch = source.add_dataframe_asset(table).add_batch_definition_whole_dataframe("all")
+        suite = context.suites.add(gx.ExpectationSuite(name=table))
+        for name in columns:
+            low, high = RANGES[name]
+            suite.add_expectation(gxe.ExpectColumnValuesToNotBeNull(column=name))
+            suite.add_expectation(gxe.ExpectColumnValuesToBeBetween(column=name, min_value=low, max_value=high))
+        definition = context.validation_definitions.add(gx.ValidationDefinition(name=table, data=batch, suite=suite))
+        for item in definition.run(batch_parameters={"dataframe": columns}).results:
+            config = item.expectation_config
+            if not item.success and config is not None:
+                found.append(f"{table}: {config.kwargs['column']}: {config.type}")
+    return found

@@ -1,0 +1,20 @@
+"""pandera: a column each of the atoms and of the structures, with generous ranges, as its page on checks begins."""
+
+from hydrogate.checks.data.dataset import Dataset
+from studies.validators._tables import RANGES, tables
+
+SOURCE = "https://pandera.readthedocs.io/en/latest/checks.html"
+
+
+def complaints(data: Dataset) -> list[str]:
+    """The columns that hold a value out of its range, or none."""
+    import pandera.pandas as pa
+
+    found = []
+    for table, columns in tables(data).items():
+        schema = pa.DataFrameSchema({name: pa.Column(checks=pa.Check.in_range(*RANGES[name])) for name in columns})
+        try:
+            schema.validate(columns, lazy=True)
+        except pa.errors.SchemaErrors as errors:
+            found += sorted({f"{table}: {error.schema.name}: {error.reason_code}" for error in errors.schema_errors})
+    return found

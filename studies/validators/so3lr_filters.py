@@ -1,0 +1,24 @@
+"""SO3LR's filters of fine-tuning data: atoms nearer than 0.25 Å, a force component beyond 25 eV/Å."""
+
+import numpy as np
+
+from hydrogate.checks.data.dataset import Dataset
+from hydrogate.checks.geometry.observables import geometry, per_structure
+from studies.validators import of_rows
+
+SOURCE = "https://doi.org/10.1021/jacs.5c09558"
+# Source: general-molecular-simulations/so3lr, configuration of its fine-tuning.
+MIN_DISTANCE = 0.25  # Å
+MAX_COMPONENT = 25.0  # eV/Å
+
+
+def complaints(data: Dataset) -> list[str]:
+    """The structures that would be left out."""
+    # Written so that what is no number is left out.
+    near = np.flatnonzero(~(geometry(data).min_distance >= MIN_DISTANCE))
+    found = of_rows(data, near.tolist(), f"atoms nearer than {MIN_DISTANCE} Å")
+    if data.forces is not None:
+        largest = per_structure(np.abs(data.forces).max(axis=1), data, np.maximum)
+        beyond = np.flatnonzero(~(largest <= MAX_COMPONENT))
+        found += of_rows(data, beyond.tolist(), f"a force component beyond {MAX_COMPONENT:g} eV/Å")
+    return found
