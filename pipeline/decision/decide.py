@@ -1,41 +1,38 @@
 """``hydrogate decide``: the gates' verdicts and the next milestone. Outside the DVC graph, so that it always runs.
 
 In:  ``metrics/{input,structures,labels,predictions}.json`` (findings), ``metrics/{training,validation,md}.json``,
-     ``gates`` and ``milestones`` in ``params.yaml``, and DVC's own account of what has changed.
+     ``gates`` and ``milestones`` in ``params.yaml``, and DVC's account of what has changed.
 Out: ``metrics/decision.json``, plain numbers and strings.
 
-After a failed contract the metrics of the last good run are still there; they say nothing of the present data, so the
-decision is then ``blocked``, and names what blocks.
+After a failed contract the metrics of the last good run are still there. They do not describe the present data, so the
+decision is then ``blocked`` and names the cause.
 """
 
 import argparse
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hydrogate.checks.errors import BadParams, did_you_mean
 from hydrogate.checks.findings import Report
 from hydrogate.checks.gates.gates import Judgement
-from hydrogate.checks.gates.milestones import MORE_DATA_COMMAND, SHOW_PARAMS, Band, Blocker, Decision, decide
-from hydrogate.checks.metrics.bootstrap import Metric
+from hydrogate.checks.gates.milestones import MORE_DATA_COMMAND, SHOW_PARAMS, Blocker, Decision, decide
 from hydrogate.checks.render.decision_text import decision_text
-from hydrogate.pipeline.decision.committed_metrics import REPRO, Metrics, judged, read_metrics
+from hydrogate.pipeline.decision.committed_metrics import REPRO, Metrics, judged
 from hydrogate.pipeline.decision.plan import plan_of
-from hydrogate.pipeline.molecules.records import digest_of, resolve_input
+from hydrogate.pipeline.decision.record import DATA_OF, Record, read_record
+from hydrogate.pipeline.decision.staleness import Stale, stale_stages
 from hydrogate.pipeline.outputs import write_json
 from hydrogate.pipeline.params import Params, load_params
 from hydrogate.pipeline.program import REFUSED, stage_exit_status
-from hydrogate.pipeline.stages.guard import read_report
-from hydrogate.pipeline.storage.hdf5 import UnreadableFile, read_dataset
 
 COMPARE_AGAIN = f"{REPRO} -- --force --single-item validate"
 ALL_AGAIN = f"{REPRO} -- --force"
-DATA_OF = {"structures": "structures.h5", "labels": "labelled.h5", "predictions": "predictions.h5"}
-# Fingerprints that must agree: what was judged, what was learned from and what was measured are one thing.
+# Fingerprints that must agree, so that what was judged, trained on and measured is one data set and one student.
 _CHAIN = (
     (
         ("labels", "fingerprint"),
@@ -46,131 +43,93 @@ _CHAIN = (
     (("training", "student_fingerprint"), ("validation", "student_fingerprint"), ("md", "student_fingerprint")),
     (("validation", "predictions_fingerprint"), ("predictions", "fingerprint")),
 )
-_ABSENT = ("deleted", "not in cache")
-
-
-class Stale(NamedTuple):
-    """A stage of which something has changed since it ran; no name where DVC could not tell."""
-
-    stage: str
-    changes: str
 
 
 def run(root: Path = Path(), stale: Callable[[Path], list[Stale]] | None = None) -> Decision:
-    """Decide; nothing is written.
+    """Decide on the project at ``root``; nothing is written.
 
     Parameters
     ----------
     root : Path
         The project's root.
     stale : callable, optional
-        Says, for a root, what has changed since the metrics were made; DVC by default.
+        Returns, for a root, what has changed since the metrics were made; DVC by default.
     """
-    params, blockers = _params(root / "params.yaml")
-    blockers += _contract_blockers(root)
-    metrics, unreadable = read_metrics(root)
-    blockers += unreadable
-    blockers += [Blocker(f"stale metrics: {what}", REPRO) for what in _disagreements(metrics)]
-    blockers += _stale_blockers((stale or stale_stages)(root))
-    found: dict[str, Metric] = {}
-    judgements: list[Judgement] = []
-    bands: tuple[Band, ...] = ()
-    if params is not None:
-        blockers += _input_blockers(root, params) + _baseline_blockers(root, params, metrics)
-        found, judgements, malformed = judged(params, metrics)
-        blockers, bands = blockers + malformed, params.milestones
+    return decide_from(read_record(root, (stale or stale_stages)(root)))
+
+
+def decide_from(record: Record) -> Decision:
+    """Decide on what was read: a pure function of the record."""
+    blockers = [*_state_blockers(record)]
+    caveats = tuple(report.caveat for report in record.reports.values() if isinstance(report, Report) and report.caveat)
+    if isinstance(record.params, str):
+        # The last good decision must not stand beside parameters that cannot be read.
+        return replace(decide(None, [], (), [Blocker(record.params, SHOW_PARAMS), *blockers]), caveats=caveats)
+    found, judgements, malformed = judged(record.params, record.metrics)
+    blockers += [*_input_blockers(record, record.params), *_baseline_blockers(record, record.params), *malformed]
     more_data = MORE_DATA_COMMAND
-    if params is not None and not blockers:
-        with suppress(ValueError):  # what no plan can say is decided all the same
-            more_data = plan_of(params, metrics, found, judgements).command or more_data
-    decision = decide(found.get("force_rmse"), judgements, bands, blockers, more_data)
-    return replace(decision, caveats=tuple(_caveats(root)))
+    if not blockers:
+        with suppress(ValueError):  # no plan can be made; the decision is made all the same
+            more_data = plan_of(record.params, record.metrics, found, judgements).command or more_data
+    decision = decide(found.get("force_rmse"), judgements, record.params.milestones, blockers, more_data)
+    return replace(decision, caveats=caveats)
 
 
-def write_decision(decision: Decision, root: Path = Path()) -> None:
-    """Write ``metrics/decision.json``."""
-    metrics, _ = read_metrics(root)
+def write_decision(decision: Decision, metrics: Metrics, root: Path = Path()) -> None:
+    """Write ``metrics/decision.json``, with the fingerprints of the metrics that were decided on."""
     write_json(root / "metrics/decision.json", to_json(decision, metrics))
 
 
-def _params(path: Path) -> tuple[Params | None, list[Blocker]]:
-    try:
-        return load_params(path), []
-    except (BadParams, OSError) as error:
-        # Decided all the same: the last good decision must not stand beside parameters that cannot be read.
-        return None, [Blocker(str(error), SHOW_PARAMS)]
+def _state_blockers(record: Record) -> Iterator[Blocker]:
+    """What blocks whatever the parameters are."""
+    yield from _contract_blockers(record)
+    yield from record.unreadable
+    yield from (Blocker(f"stale metrics: {what}", REPRO) for what in _disagreements(record.metrics))
+    yield from _stale_blockers(record.stale)
 
 
-def _contract_blockers(root: Path) -> list[Blocker]:
-    blockers = []
-    absent = [name for name in ("input", *DATA_OF) if not (root / "metrics" / f"{name}.json").exists()]
+def _contract_blockers(record: Record) -> Iterator[Blocker]:
+    absent = [name for name in ("input", *DATA_OF) if name not in record.reports]
     if absent:
-        blockers.append(Blocker(f"not judged, no metrics/<contract>.json: contract {', '.join(absent)}", REPRO))
-    for contract in ("input", *DATA_OF):
-        if contract in absent:
-            continue
-        try:
-            report = read_report(contract, root / "metrics")
-        except UnreadableFile as error:
-            blockers.append(Blocker(f"contract {contract} was not judged: {error}", REPRO))
-            continue
-        if not report.holds(strict=True) and report.enforced:
-            blockers.append(Blocker(_why_refused(report), _command_for(root, contract)))
-    return blockers
+        yield Blocker(f"not judged, no metrics/<contract>.json: contract {', '.join(absent)}", REPRO)
+    for contract, report in record.reports.items():
+        if isinstance(report, str):
+            yield Blocker(f"contract {contract} was not judged: {report}", REPRO)
+        elif not report.holds(strict=True) and report.enforced:
+            # In a fresh clone there are findings, and no data to look at.
+            here = DATA_OF.get(contract) in record.data
+            yield Blocker(_why_failed(report), check_command(contract) if here else REPRO)
 
 
-def _caveats(root: Path) -> Iterator[str]:
-    """Of the contracts that do not hold and are not enforced; one that cannot be read blocks."""
-    for contract in ("input", *DATA_OF):
-        try:
-            caveat = read_report(contract, root / "metrics").caveat
-        except UnreadableFile:
-            continue
-        if caveat:
-            yield caveat
+def _input_blockers(record: Record, params: Params) -> Iterator[Blocker]:
+    """Input files that are not those the data were made of. Files that are not here do not count as a change."""
+    report = record.reports.get("input")
+    made_of = report.summary.get("input_digest") if isinstance(report, Report) else None
+    if None not in (made_of, record.input_digest) and made_of != record.input_digest:
+        spec = params.regenerate.input
+        why = f"stale metrics: the files that regenerate.input names ({spec}) are not those that the data were made of"
+        yield Blocker(why, ALL_AGAIN)
 
 
-def _input_blockers(root: Path, params: Params) -> list[Blocker]:
-    """DVC watches `samples/` alone; the input may lie anywhere. Files that are not here are no change."""
-    spec = params.regenerate.input
-    try:
-        made_of = read_report("input", root / "metrics").summary.get("input_digest")
-        entries = [spec] if isinstance(spec, str) else spec
-        present = digest_of(resolve_input([str(root / entry) for entry in entries]).paths)
-    except UnreadableFile:
-        return []
-    if made_of in (None, present):
-        return []
-    why = f"stale metrics: the files that regenerate.input names ({spec}) are not those that the data were made of"
-    return [Blocker(why, ALL_AGAIN)]
+def _baseline_blockers(record: Record, params: Params) -> Iterator[Blocker]:
+    """A baseline that cannot be read, or is not the one that the metrics compare with."""
+    baseline = str(params.validate_.baseline)
+    if record.unreadable_baseline:
+        yield Blocker(record.unreadable_baseline, show_command(baseline))
+    elif record.baseline and record.metrics["validation"]["regression"].get("baseline_fingerprint") != record.baseline:
+        yield Blocker(f"stale metrics: {baseline} is not what metrics/validation.json compares with", COMPARE_AGAIN)
 
 
-def _baseline_blockers(root: Path, params: Params, metrics: Metrics) -> list[Blocker]:
-    """DVC does not watch the baseline either. That it is not here is no change."""
-    baseline = params.validate_.baseline
-    block = metrics.get("validation", {}).get("regression")
-    if baseline is None or not isinstance(block, Mapping) or not (root / baseline).exists():
-        return []
-    try:
-        present = read_dataset(root / baseline).fingerprint()
-    except UnreadableFile as error:
-        return [Blocker(str(error), show_command(baseline))]
-    if block.get("baseline_fingerprint") == present:
-        return []
-    return [Blocker(f"stale metrics: {baseline} is not what metrics/validation.json compares with", COMPARE_AGAIN)]
+def _stale_blockers(stale: Sequence[Stale]) -> Iterator[Blocker]:
+    """The first stale stage with its changes, which mostly make the later ones stale."""
+    if stale:
+        stage, changes = stale[0]
+        first = f"stage {stage}: {changes}" if stage else changes
+        others = f" (and of stage {', '.join(item.stage for item in stale[1:])})" if stale[1:] else ""
+        yield Blocker(f"stale metrics: {first}{others}", REPRO)
 
 
-def _stale_blockers(stale: Sequence[Stale]) -> list[Blocker]:
-    """The first in full: what has changed there makes the later ones stale, mostly."""
-    if not stale:
-        return []
-    stage, changes = stale[0]
-    first = f"stage {stage}: {changes}" if stage else changes
-    others = f" (and of stage {', '.join(item.stage for item in stale[1:])})" if stale[1:] else ""
-    return [Blocker(f"stale metrics: {first}{others}", REPRO)]
-
-
-def _why_refused(report: Report) -> str:
+def _why_failed(report: Report) -> str:
     refusals = report.refusals(strict=True)
     if not refusals:
         return f"contract {report.contract}: no check ran"
@@ -178,20 +137,13 @@ def _why_refused(report: Report) -> str:
     return f"{refusals[0]}{others}"
 
 
-def _command_for(root: Path, contract: str) -> str:
-    """On a fresh clone there are findings, and no data to look at."""
-    if contract not in DATA_OF or not (root / "data" / DATA_OF[contract]).exists():
-        return REPRO
-    return check_command(contract)
-
-
 def check_command(contract: str) -> str:
-    """What shows the findings of a contract."""
+    """Command that shows the findings of a contract."""
     return f"python3 -m nox -s hydrogate -- check data/{DATA_OF[contract]} --contract {contract}"
 
 
 def show_command(path: str) -> str:
-    """What shows a data file, or why it cannot be read."""
+    """Command that shows a data file, or why it cannot be read."""
     return f"python3 -m nox -s hydrogate -- show {shlex.quote(path)}"
 
 
@@ -207,46 +159,8 @@ def _disagreements(metrics: Metrics) -> Iterator[str]:
                 yield f"metrics/{known[0][0]}.json and metrics/{file}.json are of different files ({key})"
 
 
-def stale_stages(root: Path) -> list[Stale]:
-    """What has changed since ``dvc.lock`` was written, stage by stage.
-
-    Data and pictures that are absent, as on a fresh clone, are not a change: their metrics are in git.
-    """
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    try:
-        with Repo(str(root)) as repo:
-            status = repo.status()
-            made = {str(out) for out in repo.index.outs if not out.metric}
-            staged = bool(repo.index.stages)
-    except DvcException as error:
-        return [Stale("", f"DVC cannot tell what has changed: {error}")]
-    if not staged:
-        return [Stale("", "DVC cannot tell what has changed: it finds no stage, no dvc.yaml")]
-    found = []
-    for stage, entries in status.items():
-        changes = [change for entry in entries for change in _changes(entry, made)]
-        if changes:
-            more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
-            found.append(Stale(stage, f"{', '.join(changes[:3])}{more}"))
-    return found
-
-
-def _changes(entry: Any, made: set[str]) -> Iterator[str]:
-    if not isinstance(entry, Mapping):
-        yield str(entry)
-        return
-    for paths in entry.values():
-        for path, state in paths.items():
-            if isinstance(state, Mapping):
-                yield from (f"{path} {key} {change}" for key, change in state.items())
-            elif not (path in made and state in _ABSENT):
-                yield f"{path} {state}"
-
-
 def to_json(decision: Decision, metrics: Metrics) -> dict[str, Any]:
-    """Plain finite numbers and strings: the form of ``metrics/decision.json``."""
+    """Convert to plain finite numbers and strings: the form of ``metrics/decision.json``."""
     head = {"next_milestone": decision.milestone, "rule": decision.rule, "status": decision.status}
     head |= {"because": decision.because, "advice": decision.advice, "command": decision.command}
     head = {"caveats": "; ".join(decision.caveats)} | head
@@ -275,23 +189,26 @@ def _judgement_to_json(judgement: Judgement) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Decide and say so; 0 for a decision, 1 where it is blocked or ``--require`` is not met."""
+    """Decide and print the decision; 0 for a decision, 1 where it is blocked or ``--require`` is not met."""
     from rich.console import Console
 
     parser = argparse.ArgumentParser(prog="hydrogate decide", description="Judge the gates, name the next milestone.")
     parser.add_argument("--require", metavar="MILESTONE", help="exit 1 unless this milestone is reached")
     required = parser.parse_args(argv).require
+    root = Path()
     if required is not None:
-        _refuse_unknown(required)
-    decision = run()
-    write_decision(decision)
+        _reject_unknown(required, root / "params.yaml")
+    record = read_record(root, stale_stages(root))
+    decision = decide_from(record)
+    write_decision(decision, record.metrics)
     Console(soft_wrap=False).print(decision_text(decision))
     return REFUSED if decision.blocked or required not in (None, decision.milestone) else 0
 
 
-def _refuse_unknown(milestone: str) -> None:
-    params, _ = _params(Path("params.yaml"))
-    known = {band.milestone for band in params.milestones} if params else {milestone}
+def _reject_unknown(milestone: str, path: Path) -> None:
+    known = {milestone}
+    with suppress(BadParams, OSError):  # parameters that cannot be read block the decision, which names them
+        known = {band.milestone for band in load_params(path).milestones}
     if milestone not in known:
         raise BadParams(f"--require {milestone!r}: no such milestone in params.yaml{did_you_mean(milestone, known)}")
 
