@@ -58,9 +58,9 @@ def hydrogate(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
-    """The tests; arguments go to pytest."""
+    """The tests, on all cores; arguments go to pytest: `-- -m "not slow"`, `-- tests/checks -n 0`."""
     _project(session)
-    _run(session, "python", "-m", "pytest", *session.posargs)
+    _run(session, "python", "-m", "pytest", "-n", "auto", "--dist", "loadfile", *session.posargs)
 
 
 @nox.session(venv_backend="none")
@@ -159,12 +159,13 @@ def docs(session: nox.Session) -> None:
     session.run("python", "-m", "sphinx", "-W", "--keep-going", "-q", "docs", str(site), *session.posargs)
 
 
-@nox.session(reuse_venv=True)
+@nox.session(venv_backend="none")
 def lint(session: nox.Session) -> None:
-    """ruff, as linter and as formatter."""
-    session.install("ruff>=0.14")
-    session.run("ruff", "check", ".")
-    session.run("ruff", "format", "--check", ".")
+    """ruff, as linter and as formatter; pyright, by which editors resolve imports."""
+    _project(session)
+    _run(session, "ruff", "check", ".")
+    _run(session, "ruff", "format", "--check", ".")
+    _run(session, "pyright", "--pythonpath", str(BIN / "python"))
 
 
 @nox.session(venv_backend="none")

@@ -5,9 +5,9 @@ imports it in the module's place and runs the module's tests until one fails; no
 is kept in ``reports/mutation`` by the content of the mutant, so that a run goes on where the last one ended; survivors
 are tested again. `tests/mutation_survivors.yaml` says of survivors why they change nothing that matters.
 
-Left out: ``kernels`` (its machine code is cached by file; test_kernels holds it to the formulas), ``render`` (text),
-modules that no test of ``checks/`` names unless ``--tests`` says which do, and what the tests run in a process of their
-own, which has the module as it is.
+Left out: ``geometry/compiled_passes``, whose machine code is cached by file (its own test compares it with formulas);
+``render``, which is text; modules that no test of ``checks/`` names unless ``--tests`` says which do; and what the
+tests run in a process of their own, which has the module as it is.
 """
 
 import argparse
@@ -46,7 +46,7 @@ from mutmut.mutation.mutators import mutation_operators
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests" / "checks"
 REASONS = ROOT / "tests" / "mutation_survivors.yaml"
-LEFT_OUT = {"__init__", "kernels"}
+LEFT_OUT = {"__init__", "compiled_passes"}
 KEPT = {"structures", "labelled"}  # fixtures of the whole session: seconds to make, the same for every mutant
 MOST_NAMED = 3  # test files that name most of a module's functions run beside its own and those that import it
 SLOWER, START = 10, 20  # times the CPU time of the tests, and s: what loops longer is killed,
@@ -147,13 +147,13 @@ def _difference(source: bytes, content: bytes) -> dict[str, Any]:
 
 def tests_of(module: str, own: bool) -> list[Path]:
     """The module's own test file first, then those that import it, then those that name most of its functions."""
-    named_after = TESTS / f"test_{Path(module).name}.py"
+    named_after = (TESTS / module).with_name(f"test_{Path(module).name}.py")
     if own and named_after.exists():
         return [named_after]
     defined = [n.name for n in ast.parse(source_of(module)).body if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
     names = re.compile(r"\b(?:" + "|".join([name for name in defined if "_" in name.strip("_")] or ["$^"]) + r")\b")
     imports = re.compile(rf"hydrogate\.checks\.{module.replace('/', '.')}\b")
-    texts = {path: path.read_text(encoding="utf-8") for path in sorted(TESTS.glob("test_*.py"))}
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted(TESTS.rglob("test_*.py"))}
     named = sorted((path for path in texts if names.search(texts[path])), key=lambda p: -len(names.findall(texts[p])))
     chosen = [named_after, *(path for path in texts if imports.search(texts[path])), *named[:MOST_NAMED]]
     return [path for path in dict.fromkeys(chosen) if path in texts]
@@ -285,18 +285,23 @@ def test(mutant: Mutant, files: Sequence[Path], kept: dict[str, bytes], cpu: flo
 def main() -> None:
     """Test the mutants that were not tested before, and say which survive."""
     parser = argparse.ArgumentParser(prog="nox -s mutation --", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("modules", nargs="*", help="of checks/, e.g. gates, accidents/catalogue; all, if none is named")
+    parser.add_argument("modules", nargs="*", help="of checks/, e.g. gates, rules/splits; all, if none is named")
     parser.add_argument("--sample", type=int, help="as many mutants, drawn by chance from the modules")
     parser.add_argument("--own", action="store_true", help="only test_MODULE.py, where there is one: quick")
     parser.add_argument("--tests", nargs="+", type=Path, help="test files, where others than those found test a module")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--results", type=Path, default=ROOT / "reports" / "mutation", help="folder of what was tested")
     chosen = parser.parse_args()
-    paths = [*(ROOT / "checks").glob("*.py"), *(ROOT / "checks" / "accidents").glob("*.py")]
-    known = sorted(str(p.relative_to(ROOT / "checks").with_suffix("")) for p in paths if p.stem not in LEFT_OUT)
-    if unknown := set(chosen.modules) - set(known):
-        parser.error(f"{', '.join(sorted(unknown))}: no module to mutate; there are {', '.join(known)}")
-    mutants = {module: list(mutants_of(module)) for module in chosen.modules or known}
+    paths = (path.relative_to(ROOT / "checks") for path in (ROOT / "checks").rglob("*.py"))
+    known = sorted(
+        str(path.with_suffix("")) for path in paths if path.stem not in LEFT_OUT and path.parts[0] != "render"
+    )
+    asked = {word: [name for name in known if word in (name, Path(name).name)] for word in chosen.modules}
+    if unknown := sorted(word for word, names in asked.items() if not names):
+        parser.error(f"{', '.join(unknown)}: no module to mutate; there are {', '.join(known)}")
+    mutants = {
+        module: list(mutants_of(module)) for module in [name for names in asked.values() for name in names] or known
+    }
     if chosen.sample is not None:
         every = [mutant for of_module in mutants.values() for mutant in of_module]
         drawn = random.Random(chosen.seed).sample(every, min(chosen.sample, len(every)))

@@ -54,7 +54,7 @@ def commands(text: str) -> Iterator[str]:
 def known(words: list[str]) -> bool:
     """Whether these words call something of this project; the call is asserted to be a right one."""
     for index, word in enumerate(words[:-1]):
-        if word == "-m" and words[index + 1].startswith("hydrogate."):
+        if word == "-m" and words[index + 1].startswith(("hydrogate.", "studies.")):
             assert importlib.util.find_spec(words[index + 1]), words
     match words:
         case ["hydrogate", *arguments]:
@@ -63,7 +63,9 @@ def known(words: list[str]) -> bool:
             check_nox(arguments)
         case ["dvc", "exp", "run", *arguments]:
             check_parameters(arguments)
-        case ["python" | "python3" | "torchrun", *options] if any(word.startswith("hydrogate.") for word in options):
+        case ["python" | "python3" | "torchrun", *options] if any(
+            word.startswith(("hydrogate.", "studies.")) for word in options
+        ):
             check_parameters(options)
         case _:
             return False
@@ -113,7 +115,7 @@ def test_the_commands_of_a_page_exist(page: Path) -> None:
 # What a page shows on lines of their own is counted again, without a look at its fences: where those are misread, the
 # test above has nothing to say.
 STARTS = re.compile(
-    r"^ *(?:\$ )?(?:hydrogate [a-z]|python3? -m (?:nox|hydrogate)|nox -s|torchrun|dvc exp run)", re.MULTILINE
+    r"^ *(?:\$ )?(?:hydrogate [a-z]|python3? -m (?:nox|hydrogate|studies)|nox -s|torchrun|dvc exp run)", re.MULTILINE
 )
 
 

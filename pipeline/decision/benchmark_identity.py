@@ -1,4 +1,4 @@
-"""Of what the speeds in ``metrics/benchmarks.json`` are, so that none of another student is taken for this one's."""
+"""Identity of the student, teacher and code that ``metrics/benchmarks.json`` was measured with."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ _OTHER = {
 
 
 def identity(params: Params, student_fingerprint: str | None) -> dict[str, str | None]:
-    """What must agree for a speed to be this student's: its weights, the teacher, the code that both ways run."""
+    """Return what must agree for a speed to be this student's: its weights, the teacher, and the code."""
     teacher = params.label.model_dump(include={"teacher", "method", "weights", "settings"})
     return {
         "student_fingerprint": student_fingerprint,
@@ -39,7 +39,7 @@ def code_fingerprint(package: Path = PACKAGE) -> str:
 
 
 def stale(params: Params, content: Mapping[str, Any], student_fingerprint: str | None) -> str:
-    """Why the speeds in ``content`` are not this student's; empty where they are."""
+    """Explain why the speeds in ``content`` are not this student's; empty where they are."""
     expected = identity(params, student_fingerprint)
     changed = [words for key, words in _OTHER.items() if content.get(key) is None or content[key] != expected[key]]
     return f"metrics/benchmarks.json is of {' and '.join(changed)}; {MEASURE} measures it again" if changed else ""

@@ -1,4 +1,4 @@
-"""What ``metrics/*.json`` hold, for those who judge it, `hydrogate decide` and `hydrogate plan`; all are in git."""
+"""Metrics in ``metrics/*.json``, all in git, and the gates' verdicts on them, for `hydrogate decide` and `hydrogate plan`."""
 
 import json
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ Metrics = Mapping[str, Mapping[str, Any]]
 
 
 def read_metrics(root: Path) -> tuple[dict[str, dict[str, Any]], list[Blocker]]:
-    """The metrics files under ``root``, and what is wrong with the others."""
+    """Read the metrics files under ``root``; those that are missing or damaged become blockers."""
     contents: dict[str, dict[str, Any]] = {}
     blockers = []
     for name in ("structures", "labels", "training", "validation", "predictions", "md", "benchmarks"):
@@ -42,7 +42,7 @@ def read_metrics(root: Path) -> tuple[dict[str, dict[str, Any]], list[Blocker]]:
 
 
 def measured(metrics: Metrics) -> tuple[dict[str, Metric], list[Blocker]]:
-    """The metrics of the held-out split, how the training converged, and what dynamics showed."""
+    """Return the metrics of the held-out split, the convergence of training and the metrics of MD, with blockers."""
     training = {key: block for key, block in metrics.get("training", {}).items() if key == "convergence"}
     validation = {key: block for key, block in metrics.get("validation", {}).items() if key != "regression"}
     found, unreadable = _read(validation, "validation.json")
@@ -53,7 +53,7 @@ def measured(metrics: Metrics) -> tuple[dict[str, Metric], list[Blocker]]:
 
 
 def ratios(metrics: Metrics) -> tuple[dict[str, Metric], list[Blocker]]:
-    """The ratio of each error to the baseline's; empty where nothing was compared."""
+    """Return the ratio of each error to the baseline's; empty without a comparison."""
     block = metrics.get("validation", {}).get("regression", {})
     if not isinstance(block, Mapping):
         return {}, [Blocker("unreadable metrics: metrics/validation.json: regression holds no mapping", REPRO)]
@@ -61,9 +61,9 @@ def ratios(metrics: Metrics) -> tuple[dict[str, Metric], list[Blocker]]:
 
 
 def speeds(params: Params, metrics: Metrics) -> tuple[dict[str, Metric], dict[str, str], list[Blocker]]:
-    """The speeds that gates judge, what belongs to each or why it was not measured, and what is unreadable.
+    """Return the speeds that gates judge, a note on each, and blockers for what cannot be read.
 
-    Those of another student, teacher or code are not measured.
+    The note says what was measured, or why not. Speeds of another student, teacher or code do not count.
     """
     content = metrics.get("benchmarks")
     if content is None:
@@ -98,7 +98,7 @@ def _read(content: Mapping[str, Any], where: str) -> tuple[dict[str, Metric], li
 
 
 def judged(params: Params, metrics: Metrics) -> tuple[dict[str, Metric], list[Judgement], list[Blocker]]:
-    """What was measured, what each gate says of it, and what is unreadable."""
+    """Return the metrics, the judgement of each gate, and blockers for what cannot be read."""
     found, blockers = measured(metrics)
     to_baseline, more = ratios(metrics)
     regression, note = _regression(params, metrics, to_baseline)
@@ -116,14 +116,14 @@ def judged(params: Params, metrics: Metrics) -> tuple[dict[str, Metric], list[Ju
 
 
 def regression_names(gates: Mapping[str, Gate]) -> list[str]:
-    """The errors that a student must not worsen: the metrics of the required gates that judge an interval."""
+    """Names of the errors that a student must not worsen: those that a required gate judges by their interval."""
     known = error_names()
     names = [gate.metric for gate in gates.values() if gate.required and gate.confidence == LEVEL]
     return [name for name in dict.fromkeys(names) if name in known]
 
 
 def _regression(params: Params, metrics: Metrics, to_baseline: Mapping[str, Metric]) -> tuple[Metric | None, str]:
-    """The worst ratio of the required errors, and of which; or why there is none."""
+    """Return the worst ratio of the required errors with a note on each; or why there is none."""
     baseline = params.validate_.baseline
     if baseline is None:
         return None, "validate.baseline names no predictions to compare with"

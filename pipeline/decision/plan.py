@@ -1,4 +1,4 @@
-"""``hydrogate plan``: how many held-out molecules would decide each gate. From what is in git; needs no data.
+"""``hydrogate plan``: how many held-out molecules would decide each gate. Reads files in git alone, no data.
 
 In:  ``metrics/{training,validation,md}.json``; ``gates``, ``milestones`` and ``regenerate.split`` in ``params.yaml``.
 """
@@ -14,7 +14,7 @@ from hydrogate.pipeline.params import Params, load_params
 
 
 def run(root: Path = Path()) -> Plan:
-    """The plan of the project at ``root``.
+    """Plan for the project at ``root``.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def run(root: Path = Path()) -> Plan:
 
 
 def plan_of(params: Params, metrics: Metrics, found: Mapping[str, Metric], judgements: Sequence[Judgement]) -> Plan:
-    """The plan by what :func:`hydrogate.pipeline.decision.committed_metrics.judged` found in ``metrics``.
+    """Plan from what :func:`hydrogate.pipeline.decision.committed_metrics.judged` found in ``metrics``.
 
     Raises
     ------

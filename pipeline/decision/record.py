@@ -1,4 +1,4 @@
-"""Everything that the decision is made from, read once: parameters, findings, metrics and what has changed since."""
+"""The input of the decision, read once: parameters, findings, metrics, and what has changed since."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Record:
     Parameters
     ----------
     params : Params or str
-        ``params.yaml``, or why it cannot be used.
+        ``params.yaml``, or the reason why it is invalid.
     reports : mapping of str to Report or str
         The findings of each contract, or why they cannot be read; no entry where no check has written any.
     metrics : Metrics

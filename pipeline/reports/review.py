@@ -94,8 +94,9 @@ def run(root: Path, folder: Path, base: str | None = None) -> Review:
         except UnreadableFile as error:
             told.append(f"contract {contract}: {what}not judged: {error}")
     stale = decide.stale_stages(root)
-    decision = decide.run(root, lambda _: stale)
-    decide.write_decision(decision, root)
+    record = decide.read_record(root, stale)
+    decision = decide.decide_from(record)
+    decide.write_decision(decision, record.metrics, root)
     for findings in reports:
         write_data_docs(folder / "data-docs", findings, overrides)
     written = json.loads((root / "metrics/decision.json").read_text(encoding="utf-8"))

@@ -25,6 +25,7 @@ from hydrogate.checks.findings import Finding, Report, Severity, Verdict
 from hydrogate.checks.gates.milestones import Decision
 from hydrogate.pipeline.cli import main
 from hydrogate.pipeline.decision import decide
+from hydrogate.pipeline.decision.record import read_record
 from hydrogate.pipeline.storage.hdf5 import write_dataset
 
 KCAL = units.kcal / units.mol
@@ -197,8 +198,9 @@ class Project:
 
     def decided(self, stale: Callable[[Path], list[decide.Stale]] = lambda root: []) -> tuple[Decision, Any]:
         """The decision, and what was written of it."""
-        decision = decide.run(self.root, stale)
-        decide.write_decision(decision, self.root)
+        record = read_record(self.root, stale(self.root))
+        decision = decide.decide_from(record)
+        decide.write_decision(decision, record.metrics, self.root)
         written = json.loads((self.root / "metrics/decision.json").read_text(encoding="utf-8"))
         assert written["next_milestone"] == decision.milestone
         return decision, written
