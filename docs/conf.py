@@ -27,6 +27,7 @@ myst_heading_anchors = 4  # the anchors that GitHub gives, down to this level
 
 # The reference is read from the sources, and nothing is imported: torch need not be installed.
 autoapi_dirs = [str(ROOT / "hydrogate")]
+autoapi_follow_symlinks = True  # hydrogate/ holds links
 autoapi_ignore = ["*/pipeline/cli/*"]  # `hydrogate COMMAND --help` is their reference
 autoapi_python_use_implicit_namespaces = True
 autoapi_options = ["members", "undoc-members", "show-module-summary"]

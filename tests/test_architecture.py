@@ -78,6 +78,7 @@ FLOORS = {
         ("decision",),
         ("reports",),
         ("cli",),
+        ("entry",),
     ),
     "studies": (
         ("peer_models", "study", "teacher_study", "validators"),

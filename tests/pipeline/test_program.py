@@ -73,14 +73,14 @@ import signal, sys
 sys.addaudithook(
     lambda event, of: signal.raise_signal(signal.SIGINT) if event == "import" and of[0] == {module!r} else None
 )
-from hydrogate.pipeline.cli.entry import main
+from hydrogate.pipeline.entry import main
 main()
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (130, "interrupted before anything was done\n")
 
 
-@pytest.mark.parametrize(("stage", "module"), [("train", "torch"), ("guard", "h5py"), ("atlas", "hydrogate.checks")])
+@pytest.mark.parametrize(("stage", "module"), [("stages.train", "torch"), ("stages.guard", "h5py"), ("stages.check", "hydrogate.checks")])
 def test_ctrl_c_while_a_stage_is_imported_is_one_line(stage: str, module: str, tmp_path: Path) -> None:
     hook = f"""
 import signal, sys

@@ -49,15 +49,13 @@ BEHIND = {
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project with the page's blocks in it."""
     root = tmp_path_factory.mktemp("project")
-    for name in ("checks", "pipeline", "models", "tests", "docs", "metrics", "pyproject.toml", "params.yaml"):
+    folders = ("hydrogate", "checks", "pipeline", "models", "studies", "tests", "docs", "metrics")
+    for name in (*folders, "pyproject.toml", "params.yaml"):
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, root / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, root / name)
-    (root / "path" / "hydrogate").mkdir(parents=True)
-    for package in ("checks", "pipeline", "models"):
-        (root / "path" / "hydrogate" / package).symlink_to(root / package, target_is_directory=True)
     for (place, where), body in BLOCKS.items():
         path = root / place
         if where == "a new file":
@@ -75,7 +73,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def called(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """``python …`` in the copy, with the copy's packages."""
-    environment = {**os.environ, "PYTHONPATH": str(copy / "path"), "COLUMNS": "200"}
+    environment = {**os.environ, "PYTHONPATH": str(copy), "COLUMNS": "200"}
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=copy,

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 XTB = """
 from pathlib import Path
-from hydrogate.pipeline import label
+from hydrogate.pipeline.stages import label
 from hydrogate.pipeline.storage.hdf5 import read_dataset, write_dataset
 from hydrogate.pipeline.params import Label, load_params
 if __name__ == "__main__":

@@ -36,7 +36,8 @@ import os, signal, time
 from pathlib import Path
 import numpy as np
 from hydrogate.models.teachers import Labels
-from hydrogate.pipeline import compute, label
+from hydrogate.pipeline.stages import label
+from hydrogate.pipeline.workers import pool as compute
 
 class Fake:
     dipoles, batch = False, 1
@@ -69,7 +70,7 @@ compute.PATIENCE = 300  # a worker that died takes a busy machine long to replac
 DRIVER = """
 import json, os, resource, sys
 import fake, distributed, h5py
-from hydrogate.pipeline import label
+from hydrogate.pipeline.stages import label
 from hydrogate.pipeline.program import stage_exit_status
 
 for line in sys.stdin:
