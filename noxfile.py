@@ -1,4 +1,4 @@
-"""What can be run here; `nox -l` lists it."""
+"""Sessions of this project; `nox -l` lists them."""
 
 import hashlib
 import os
@@ -17,18 +17,18 @@ BIN = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
 
 
 def _project(session: nox.Session) -> None:
-    """The project with all of its extras, in one environment for all sessions: they need the same 2 GB of packages."""
+    """Install the project with all extras in one environment for all sessions: they need the same 2 GB of packages."""
     session.env["PATH"] = f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"
     session.env["DVC_NO_ANALYTICS"] = "1"
     session.env["GX_ANALYTICS_ENABLED"] = "false"
-    # On a busy machine spinning OpenMP threads turn microseconds into milliseconds.
+    # On a busy machine, spinning OpenMP threads turn microseconds into milliseconds.
     session.env["OMP_WAIT_POLICY"] = "PASSIVE"
     stamp, wanted = ENVIRONMENT / "installed", hashlib.sha256(Path("pyproject.toml").read_bytes()).hexdigest()
     if stamp.exists() and stamp.read_text() == wanted:
         return
     if not ENVIRONMENT.exists():
         session.run("python", "-m", "venv", str(ENVIRONMENT), external=True)
-    # torch first, so that the build this machine offers is kept.
+    # torch first, so that the build that this machine offers is kept.
     _run(session, "python", "-m", "pip", "install", "--quiet", TORCH)
     _run(session, "python", "-m", "pip", "install", "--quiet", "-e", ".[all,dev]")
     stamp.write_text(wanted)
@@ -41,38 +41,38 @@ def _run(session: nox.Session, program: str, *arguments: str, may_fail: bool = F
 
 @nox.session(venv_backend="none")
 def repro(session: nox.Session) -> None:
-    """`dvc repro` on the input that params.yaml names (`-- -S KEY=VALUE`: as `dvc exp run`), then the decision."""
+    """Run `dvc repro` on the input that params.yaml names (`-- -S KEY=VALUE`: `dvc exp run`), then decide."""
     _project(session)
     command = ["exp", "run", *session.posargs] if session.posargs else ["repro"]
     _run(session, "dvc", *command, may_fail=True)
-    # Always, also after a failure: else a broken branch would show the last good milestone. It fails when blocked.
+    # Always decide, also after a failure: a broken branch must not show the last good milestone. Blocked fails.
     _run(session, "hydrogate", "decide")
 
 
 @nox.session(venv_backend="none")
 def hydrogate(session: nox.Session) -> None:
-    """The command `hydrogate` in the project's environment: `-- plan`, `-- sample --count 100`."""
+    """Run the command `hydrogate` in the project's environment: `-- plan`, `-- sample --count 100`."""
     _project(session)
     _run(session, "hydrogate", *session.posargs)
 
 
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
-    """The tests, on all cores; arguments go to pytest: `-- -m "not slow"`, `-- tests/checks -n 0`."""
+    """Run the tests on all cores; arguments go to pytest: `-- -m "not slow"`, `-- tests/checks -n 0`."""
     _project(session)
     _run(session, "python", "-m", "pytest", "-n", "auto", "--dist", "loadfile", *session.posargs)
 
 
 @nox.session(venv_backend="none")
 def checks(session: nox.Session) -> None:
-    """Every contract and gate on what is here, no training; writes reports/; arguments go to `hydrogate review`."""
+    """Run all contracts and gates on local data, no training; writes reports/; arguments go to `hydrogate review`."""
     _project(session)
     _run(session, "hydrogate", "review", *session.posargs)
 
 
 @nox.session(venv_backend="none")
 def browser(session: nox.Session) -> None:
-    """The HTML report in headless Chromium, which must be there (Debian: `apt-get install chromium`)."""
+    """Test the HTML report in headless Chromium, which must be installed (Debian: `apt-get install chromium`)."""
     _project(session)
     _run(session, "python", "-m", "pip", "install", "--quiet", "-e", ".[browser]")
     _run(session, "python", "-m", "pytest", "tests/browser", *session.posargs)
@@ -80,7 +80,7 @@ def browser(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def pymol(session: nox.Session) -> None:
-    """The scripts of `hydrogate visualize` in PyMOL; installs Debian's `pymol` where none is, which takes root."""
+    """Test the scripts of `hydrogate visualize` in PyMOL; installs Debian's `pymol` if missing (needs root)."""
     _project(session)
     if shutil.which("pymol") is None:
         session.run("apt-get", "install", "--yes", "pymol", external=True)
@@ -91,11 +91,11 @@ def pymol(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def benchmarks(session: nox.Session) -> None:
-    """Speed as ratios, side by side: `-- student` (the trained one beside its teacher, for two gates), `-- models`,
-    `-- contracts` or `-- labelling` alone, `-- quick` for a short look.
+    """Measure speed as ratios, side by side: `-- student` (the trained one beside its teacher, for two gates),
+    `-- models`, `-- contracts` or `-- labelling` alone, `-- quick` for a short run.
 
-    `-- profile` says where the time of a student's step goes instead, `-- scale` what data sets of any size need
-    (docs/scale.md); `-- compiled` adds the compiled training step.
+    `-- profile` shows the time of a student's step by operation instead, `-- scale` the memory and time of data sets
+    of any size (docs/scale.md); `-- compiled` adds the compiled training step.
     """
     _project(session)
     modules = {"student": "student", "contracts": "contracts", "labelling": "labelling", "models": "kernels"}
@@ -103,17 +103,17 @@ def benchmarks(session: nox.Session) -> None:
     asked = [word for word in session.posargs if word in modules | others]
     how = [word for word in session.posargs if word not in asked]
     for name in asked or modules:
-        # Asked of all, the compiled step is that of the models; what else a benchmark does not know it refuses.
+        # `compiled` belongs to the models, also where all benchmarks run; each one rejects unknown arguments itself.
         own = [word for word in how if asked or name == "models" or word.lstrip("-") != "compiled"]
         _run(session, "python", "-m", f"studies.benchmarks.{(modules | others)[name]}", *own)
 
 
 @nox.session(venv_backend="none")
 def study(session: nox.Session) -> None:
-    """Settings of the pipeline compared, as DVC experiments in a clone: `-- milestone`; resumable.
+    """Compare settings of the pipeline as DVC experiments in a clone: `-- milestone`; resumable.
 
-    `-- angular` is that of the angular loss (docs/angular-loss.md); `-- angular --seeds 0 -S train.epochs=1` for a
-    short look.
+    `-- angular` compares the angular loss (docs/angular-loss.md); `-- angular --seeds 0 -S train.epochs=1` for a
+    short run.
     """
     _project(session)
     _run(session, "python", "-m", "studies.study", *session.posargs)
@@ -121,16 +121,16 @@ def study(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def sampling(session: nox.Session) -> None:
-    """What each sampling of geometries teaches (docs/sampling.md); `-- --molecules 100 --seeds 0` for a short look."""
+    """Compare samplings of geometries (docs/sampling.md); `-- --molecules 100 --seeds 0` for a short run."""
     _project(session)
     _run(session, "python", "-m", "studies.sampling_study", *session.posargs)
 
 
 @nox.session(venv_backend="none")
 def atlas(session: nox.Session) -> None:
-    """Which data accidents cost how much, and who sees them (docs/atlas.md); resumable; `-- quick` for a short look.
+    """Measure what data corruptions cost and who finds them (docs/atlas.md); resumable; `-- quick` for a short run.
 
-    `-- detection` or `-- damage` alone; `-- publish` writes the page from what has been measured.
+    `-- detection` or `-- damage` alone; `-- publish` writes the page from the measurements.
     """
     _project(session)
     _run(session, "python", "-m", "studies.atlas", *session.posargs)
@@ -138,7 +138,7 @@ def atlas(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def benchmarks_peers(session: nox.Session) -> None:
-    """Other people's models beside the students, each in an environment of its own: speed, and time to an accuracy.
+    """Compare other people's models with the students, each in its own environment: speed, and time to an accuracy.
 
     `-- quick`: inference at batch 8, two rounds; `-- accuracy`: the time to an accuracy alone. After `repro`.
     """
@@ -148,10 +148,10 @@ def benchmarks_peers(session: nox.Session) -> None:
 
 @nox.session(reuse_venv=True)
 def docs(session: nox.Session) -> None:
-    """The docs as a site, with a reference from the docstrings: reports/site/index.html; a warning is an error.
+    """Build the docs as a site with an API reference: reports/site/index.html; a warning is an error.
 
-    A page that is in no list, a dead link or anchor, something that a browser would fetch from elsewhere: none passes.
-    Once installed, it needs no network.
+    A page outside of every table of contents, a dead link or anchor, and anything that a browser would fetch from
+    elsewhere fail the build. Once installed, it needs no network.
     """
     session.install(*nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]["docs"])
     site = Path("reports/site")
@@ -161,7 +161,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def lint(session: nox.Session) -> None:
-    """ruff, as linter and as formatter; pyright, by which editors resolve imports."""
+    """Run ruff as linter and formatter, and pyright, by which editors resolve imports."""
     _project(session)
     _run(session, "ruff", "check", ".")
     _run(session, "ruff", "format", "--check", ".")
@@ -170,14 +170,14 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def types(session: nox.Session) -> None:
-    """mypy, strict, on the package and on studies."""
+    """Run mypy, strict, on the package and on studies."""
     _project(session)
     _run(session, "python", "-m", "mypy", "-p", "hydrogate", "-p", "studies")
 
 
 @nox.session(venv_backend="none")
 def fuzz(session: nox.Session) -> None:
-    """Coverage-guided fuzzing of a reader: `-- sdf 20m`, `-- hdf5`, `-- params`, `-- student`, …; needs Linux."""
+    """Fuzz a reader, guided by coverage: `-- sdf 20m`, `-- hdf5`, `-- params`, `-- student`, …; needs Linux."""
     _project(session)
     _run(session, "python", "-m", "pip", "install", "--quiet", "-e", ".[fuzz]")
     _run(session, "python", "tests/fuzz_readers.py", *session.posargs)
@@ -185,7 +185,7 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def mutation(session: nox.Session) -> None:
-    """Mutation testing of checks/: `-- gates judge`, `-- --sample 200 --seed 1`; resumable; needs Linux."""
+    """Test checks/ by mutation: `-- gates judge`, `-- --sample 200 --seed 1`; resumable; needs Linux."""
     _project(session)
     _run(session, "python", "-m", "pip", "install", "--quiet", "-e", ".[mutation]")
     _run(session, "python", "tests/mutate_checks.py", *session.posargs)
@@ -193,8 +193,8 @@ def mutation(session: nox.Session) -> None:
 
 @nox.session(reuse_venv=True)
 def lowest(session: nox.Session) -> None:
-    """The tests with the lowest versions that pyproject.toml allows; arguments go to pytest."""
-    # Not `create_tmp`: it lays the tests' folders into this repository, and some are to lie outside of git and DVC.
+    """Run the tests with the lowest versions that pyproject.toml allows; arguments go to pytest."""
+    # Not `create_tmp`: it puts the tests' folders into this repository, and some must lie outside of git and DVC.
     pins = session.cache_dir / "lowest.txt"
     session.install("uv")
     extras = ("--extra", "all", "--extra", "dev")
@@ -207,13 +207,13 @@ def lowest(session: nox.Session) -> None:
     session.install(*(line for line in lines if line.startswith("torch==")))
     session.install("-r", str(pins))
     session.install("--no-deps", "-e", ".")
-    # Old libraries warn of what is newer beneath them; `tests` takes every warning for an error.
+    # Old libraries warn about newer ones beneath them; session `tests` turns every warning into an error.
     session.run("python", "-m", "pytest", "-W", "default", *session.posargs)
 
 
 @nox.session(venv_backend="none")
 def audit(session: nox.Session) -> None:
-    """Known vulnerabilities of what is installed, asked of PyPI's advisories; arguments go to pip-audit."""
+    """Look up known vulnerabilities of the installed packages in PyPI's advisories; arguments go to pip-audit."""
     _project(session)
     tool = ENVIRONMENT / "audit"
     _run(session, "python", "-m", "pip", "install", "--quiet", "--upgrade", "--target", str(tool), "pip-audit")

@@ -1,8 +1,8 @@
-"""Which files of the project a module runs, read from the imports in their sources.
+"""Import graph: source files of the project that a module depends on, read from the import statements.
 
-One answer to three questions: what a DVC stage depends on (the test of ``dvc.yaml``), by which code half a training may
-be continued (:mod:`hydrogate.pipeline.stages.train`), and which changed files can change a verdict
-(:mod:`hydrogate.pipeline.reports.git_base`). Nothing is imported.
+It answers three questions: what a DVC stage depends on (the test of ``dvc.yaml``), whether an interrupted training may
+be resumed with the present code (:mod:`hydrogate.pipeline.stages.train`), and which changed files can change a verdict
+(:mod:`hydrogate.pipeline.reports.git_base`). The modules are parsed, not imported.
 """
 
 import ast
@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
-# How a module is called, which parameters exist, and what is declared or printed change no result of a stage.
+# These files start a module, define parameters, or print; they change no result of a stage.
 NO_RESULT = (
     "checks/declarations.py",
     "checks/engine/bounds.py",
@@ -28,24 +28,25 @@ _STAGES = "hydrogate.pipeline.stages."
 
 
 def code_of(*modules: str, apart: Collection[str] = (), package: Path = PACKAGE) -> list[str]:
-    """Source files that ``modules`` run: their own and all that these import, directly or not, also inside functions.
+    """Return the source files of ``modules`` and of everything they import, also indirectly or inside functions.
 
-    A package whose ``__init__`` imports by name (students, kernels, checks) brings all of its files with it; kernels
-    bring their C++.
+    A package whose ``__init__`` imports its modules by name (students, kernels, checks) contributes all of its files;
+    kernels also contribute their C++ sources.
 
     Parameters
     ----------
     modules : str
-        Such as "hydrogate.pipeline.stages.train"; modules of ``studies`` are known in a checkout alone.
+        For example "hydrogate.pipeline.stages.train"; modules of ``studies`` exist only in a checkout.
     apart : collection of str
-        Files that are not followed, as this function names files.
+        Files that are left out and not followed, written as in the result.
     package : pathlib.Path
-        The folder of package ``hydrogate``.
+        Folder of the package ``hydrogate``.
 
     Returns
     -------
     list of str
-        Sorted, relative to the package: "checks/data/dataset.py"; those of ``studies`` begin with "studies/".
+        Sorted, relative to the package, for example "checks/data/dataset.py"; files of ``studies`` begin with
+        "studies/".
     """
     seen: set[str] = set()
     todo = [path for module in modules for path in _files(module, package)]
@@ -60,26 +61,31 @@ def code_of(*modules: str, apart: Collection[str] = (), package: Path = PACKAGE)
 
 
 def code_of_stage(stage: str) -> list[str]:
-    """Source files that the result of ``stage`` depends on; another stage's findings and token are that stage's own.
+    """Return the source files that the result of ``stage`` depends on.
+
+    The modules that write another stage's findings and tokens are left out.
 
     Parameters
     ----------
     stage : str
-        Its module in ``pipeline/stages``.
+        Name of its module in ``pipeline/stages``.
     """
     others = [f"pipeline/stages/{name}.py" for name in ("check", "guard") if name != stage]
     return code_of(f"{_STAGES}{stage}", apart=(*NO_RESULT, *others))
 
 
 def judging_code() -> list[str]:
-    """Source files that a verdict, a metric or the decision comes from: all that makes, labels, learns or measures."""
+    """Return the source files that can change a verdict, a metric or the decision.
+
+    They regenerate, label, train, validate, judge or report.
+    """
     stages = (f"{_STAGES}{path.stem}" for path in (PACKAGE / "pipeline/stages").glob("[!_]*.py"))
     reports = ("hydrogate.pipeline.reports.report", "hydrogate.pipeline.reports.review")
     return code_of(*stages, "hydrogate.pipeline.decision.decide", *reports, "studies.benchmarks.student")
 
 
 def _files(module: str, package: Path) -> tuple[Path, ...]:
-    """The files that an import of ``module`` runs; none where it is not of this project, or no module."""
+    """Return the files that an import of ``module`` executes; empty if it is no module of this project."""
     first, *rest = module.split(".")
     if first not in ("hydrogate", "studies") or not rest:
         return ()

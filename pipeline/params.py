@@ -1,4 +1,7 @@
-"""``params.yaml``, read safely into frozen models; an unknown key is refused with the nearest known one."""
+"""Schema of ``params.yaml``: safe loading into frozen pydantic models.
+
+An unknown key is rejected, and the message names the nearest known key.
+"""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -20,15 +23,16 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Sampling(Section):
-    """Further geometries per molecule. ``sigma`` and ``step`` in Å, ``temperature`` in K.
+    """Sampling of additional geometries per molecule. ``sigma`` and ``step`` in Å, ``temperature`` in K.
 
-    ``2 * pairs`` of the ``per_structure`` geometries are displacement pairs, ``step`` the RMS displacement of an end.
+    ``2 * pairs`` of the ``per_structure`` geometries are the ends of displacement pairs. ``step`` is the RMS
+    displacement of each end from the centre of its pair.
     """
 
     method: Literal["none", "rattle", "rattle_relax", "md"]
     per_structure: PositiveInt
     sigma: Positive
-    # eV/Å, of a bond by its force field; None is any.
+    # eV/Å: largest allowed force-field pull of a bond; None means no limit.
     hardest_pull: Positive | None = None
     temperature: Positive
     relax_steps: PositiveInt
@@ -39,14 +43,14 @@ class Sampling(Section):
     def _room_for_the_pairs(self) -> Self:
         if self.pairs and (self.method == "none" or 2 * self.pairs > self.per_structure):
             raise ValueError(
-                f"{self.pairs} pairs take {2 * self.pairs} further geometries, and method {self.method!r} makes "
-                f"{0 if self.method == 'none' else self.per_structure} of each molecule"
+                f"{self.pairs} pairs need {2 * self.pairs} additional geometries, but method {self.method!r} makes "
+                f"{0 if self.method == 'none' else self.per_structure} per molecule"
             )
         return self
 
 
 class Split(Section):
-    """Shares of the molecules; they sum to one."""
+    """Fractions of the molecules in each split; they sum to 1."""
 
     train: Share
     valid: Share
@@ -55,7 +59,7 @@ class Split(Section):
 
 
 class Regenerate(Section):
-    """SDF files to ``data/structures.h5``."""
+    """Parameters of stage ``regenerate``: SDF files to ``data/structures.h5``."""
 
     input: str | tuple[str, ...]
     add_hydrogens: bool
@@ -67,15 +71,16 @@ class Regenerate(Section):
 
 
 def _known(kind: str, name: str) -> str:
-    # Read from the folder's names, since students and teachers themselves need torch.
+    # The names come from the folder listing, because importing students and teachers needs torch.
     refuse_unknown(kind, name, module_names(Path(models.__file__).parent / f"{kind}s"))
     return name
 
 
 class Label(Section):
-    """Labels by the teacher. ``method: null`` is its default, ``workers: 0`` one a core, ``weights`` a file (Orb).
+    """Parameters of stage ``label``.
 
-    ``settings`` are the teacher's own; what is not declared has the teacher's default.
+    ``method: null`` selects the teacher's default method, ``workers: 0`` one worker per core. ``weights`` is a file
+    (Orb). ``settings`` are specific to the teacher; a setting that is not declared has the teacher's default.
     """
 
     teacher: str
@@ -92,7 +97,10 @@ class Label(Section):
 
 
 class Compute(Section):
-    """Who labels: this machine, the scheduler at an address, or ``jobs`` jobs of a cluster class of dask-jobqueue."""
+    """Compute resources for labelling: this machine, a Dask scheduler, or ``jobs`` jobs of a dask-jobqueue cluster.
+
+    ``scheduler`` is the address of a running scheduler, ``cluster`` the name of a dask-jobqueue class.
+    """
 
     scheduler: str | None = None
     cluster: str | None = None
@@ -102,30 +110,30 @@ class Compute(Section):
     @model_validator(mode="after")
     def _one_of_them(self) -> Self:
         if self.scheduler and self.cluster:
-            raise ValueError("scheduler and cluster are both given; one of them must be null")
+            raise ValueError("scheduler and cluster are both set; one of them must be null")
         if self.arguments and not self.cluster:
-            raise ValueError("arguments are those of a cluster, and cluster is null")
+            raise ValueError("arguments are passed to the cluster, but cluster is null")
         return self
 
 
 class Loss(Section):
-    """``energy_weight·E + force_weight·F + angular_weight·(1 − cos θ)``; none is dropped silently."""
+    """Training loss: ``energy_weight·E + force_weight·F + angular_weight·(1 − cos θ)``; no term is dropped silently."""
 
     force: Literal["norm", "mse"]
     energy_weight: NonNegative
     force_weight: NonNegative
     angular_weight: NonNegative
     angular_mean: Literal["atoms", "forces"]
-    # None is the student's own weight, and zero for one that predicts no dipole.
+    # None selects the student's own weight: 0 for a student that predicts no dipole.
     dipole_weight: NonNegative | None
-    # Exponent: atoms of an element weigh (its share of the atoms) ** -element_balance in the force term.
+    # Exponent: in the force term an atom has the weight (fraction of atoms of its element) ** -element_balance.
     element_balance: Annotated[float, Field(ge=0, le=1)] = 0.0
-    # Of the Hessian-vector products of the displacement pairs, per eV/Å².
+    # Weight of the error of the Hessian-vector products over displacement pairs, per eV/Å².
     hessian_weight: NonNegative = 0.0
 
 
 class Train(Section):
-    """The student and its training. ``sizes`` of each student, by its name; ``learning_rate`` per step."""
+    """Parameters of stage ``train``. ``sizes`` maps a student's name to its size; ``learning_rate`` is per step."""
 
     student: str
     sizes: dict[str, dict[str, bool | int | FiniteFloat]] = Field(alias="size")
@@ -155,12 +163,15 @@ class Train(Section):
 
     @property
     def size(self) -> dict[str, bool | int | float]:
-        """The sizes of ``student``; what is not declared has its own default."""
+        """Size of ``student``; a value that is not declared has the student's default."""
         return self.sizes.get(self.student, {})
 
 
 class Validate(Section):
-    """Predictions for the held-out split. ``angular_floor`` in eV/Å; ``baseline`` the predictions to compare with."""
+    """Parameters of stage ``validate``: predictions for the held-out split.
+
+    ``angular_floor`` in eV/Å; ``baseline`` is the file of earlier predictions to compare with.
+    """
 
     split: Literal["valid", "test"]
     batch_size: PositiveInt
@@ -171,13 +182,13 @@ class Validate(Section):
 
 
 class Params(Section):
-    """All of ``params.yaml``. ``contracts`` is read by ``hydrogate.checks``."""
+    """Content of ``params.yaml``. ``hydrogate.checks`` reads the section ``contracts``."""
 
     regenerate: Regenerate
     label: Label
     compute: Compute = Compute()
     train: Train
-    # "validate" is a name of pydantic's own.
+    # pydantic reserves the name "validate".
     validate_: Validate = Field(alias="validate")
     dynamics: MdProtocol
     contracts: dict[str, Any]
@@ -191,18 +202,18 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     Raises
     ------
     BadParams
-        Missing, unreadable, or a key is unknown, absent or of the wrong type or range.
+        The file is missing or unreadable, or a key is unknown, missing, or has the wrong type or range.
     """
     return params_of(load_yaml(path), str(path))
 
 
 def params_of(content: dict[str, Any], source: str) -> Params:
-    """``content``, which is that of ``source``, validated.
+    """Validate ``content``, which was read from ``source``.
 
     Raises
     ------
     BadParams
-        A key is unknown, absent or of the wrong type or range.
+        A key is unknown, missing, or has the wrong type or range.
     """
     content = dict(content)
     for name, read in (("gates", read_gates), ("milestones", read_milestones)):

@@ -1,7 +1,7 @@
-"""Accidents that have really happened to data sets, each one small function that does it to a copy; found by name.
+"""Known data corruptions: each is one small function that applies it to a copy of a data set, registered by name.
 
-A new accident is one function under :func:`hydrogate.checks.accidents.catalogue.accident` in any module of this
-package: every module is imported here.
+All of them have occurred in published data sets. A new one is a function decorated with
+:func:`hydrogate.checks.accidents.catalogue.accident` in any module of this package; every module is imported here.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""What an accident is: a function that spoils the named structures of a copy and leaves every other as it is."""
+"""Registry of data corruptions: functions that corrupt given structures of a copy and leave all others unchanged."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,27 +15,27 @@ Spoil: TypeAlias = Callable[[Dataset, Rows, np.random.Generator], Dataset]
 
 
 class NotApplicable(Exception):
-    """The accident cannot happen to this data set; the message says what it lacks."""
+    """Raised if a corruption does not apply to a data set; the message names what the data set lacks."""
 
 
 @dataclass(frozen=True)
 class Accident:
-    """Something that has happened to a data set.
+    """A data corruption that has occurred in practice.
 
     Parameters
     ----------
     name : str
     contracts : tuple of str
-        The contracts whose data it can happen to.
+        The contracts whose data can have it.
     source : str
-        Where it happened or is described: a link.
+        A link to a case or a description of it.
     largest_share : float
-        The share of the structures that it strikes at its worst; below 1 where striking all is no accident.
+        The largest share of the structures that is corrupted; below 1 if changing all of them would be no corruption.
     before_labelling : bool
-        Whether it strikes the structures that are then labelled: the labels are right for what they are of. The atlas
-        labels again what it changed.
+        Whether it occurs before labelling, so that the labels are correct for the corrupted structures. The atlas
+        relabels the structures that it changes.
     spoil : callable
-        ``(data, rows, rng)`` to a data set in which the structures ``rows`` are spoiled.
+        Maps ``(data, rows, rng)`` to a data set in which the structures ``rows`` are corrupted.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Accident:
 
     @property
     def says(self) -> str:
-        """What happened, in one sentence."""
+        """The description of the corruption, in one sentence."""
         return " ".join((self.spoil.__doc__ or "").split("\n\n")[0].split())
 
 
@@ -57,7 +57,7 @@ ACCIDENTS: dict[str, Accident] = {}
 def accident(
     *contracts: str, source: str, largest_share: float = 1.0, before_labelling: bool = False
 ) -> Callable[[Spoil], Spoil]:
-    """Declare the decorated function as the accident of its name."""
+    """Register the decorated function as a data corruption under the function's name."""
 
     def declare(spoil: Spoil) -> Spoil:
         name = spoil.__name__
@@ -68,38 +68,38 @@ def accident(
 
 
 def hurt(accident: Accident, data: Dataset, rows: Rows, seed: int = 0) -> Dataset:
-    """``data`` after ``accident`` struck the structures ``rows``; equal arguments, equal result.
+    """Return a copy of ``data`` with the structures ``rows`` corrupted; equal arguments give an equal result.
 
     Raises
     ------
     NotApplicable
-        ``data`` lacks what the accident needs.
+        ``data`` lacks what the corruption needs.
     """
     rng = np.random.default_rng([seed, crc32(accident.name.encode())])
     return accident.spoil(data, np.asarray(rows, dtype=np.int64), rng)
 
 
 def struck(accident: Accident, data: Dataset, seed: int = 0) -> Rows:
-    """The structures that ``accident`` would change, in the order in which it strikes them.
+    """Return the structures that ``accident`` would change, in the order in which they are corrupted.
 
     Raises
     ------
     NotApplicable
-        ``data`` lacks what the accident needs.
+        ``data`` lacks what the corruption needs.
     """
     changed = changed_structures(data, hurt(accident, data, np.arange(len(data)), seed))
     return np.random.default_rng(seed).permutation(changed)
 
 
 def changed(array: NDArray[Any], where: Any, values: Any) -> NDArray[Any]:
-    """A copy of ``array`` with other values in some places, of the same type."""
+    """Return a copy of ``array``, of the same type, with ``values`` at the positions ``where``."""
     copy = array.copy()
     copy[where] = values
     return copy
 
 
 def atoms_of(data: Dataset, rows: Rows) -> NDArray[np.int64]:
-    """The atoms of the structures ``rows``, structure by structure."""
+    """Return the atom indices of the structures ``rows``, structure by structure."""
     sizes = data.sizes[rows]
     ends = np.cumsum(sizes)
     within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - sizes, sizes)
@@ -108,21 +108,21 @@ def atoms_of(data: Dataset, rows: Rows) -> NDArray[np.int64]:
 
 
 def labels(data: Dataset) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Energies (M,) in eV and forces (N, 3) in eV/Å, where the data set has them."""
+    """Return energies (M,) in eV and forces (N, 3) in eV/Å, or raise NotApplicable if either is missing."""
     if data.energy is None or data.forces is None:
-        raise NotApplicable("the data set carries no energies and forces")
+        raise NotApplicable("the data set has no energies and forces")
     return data.energy, data.forces
 
 
 def spin_of_electrons(data: Dataset, rows: Rows) -> NDArray[np.int16]:
-    """2S + 1 of the structures ``rows`` as a reader takes it where nothing is said: 1, or 2 for an odd electron."""
+    """Return 2S + 1 of the structures ``rows`` as a reader defaults it: 1, or 2 for an odd number of electrons."""
     protons = np.bincount(data.structure_of_atom, weights=data.numbers, minlength=len(data))[rows].astype(np.int64)
     spin: NDArray[np.int16] = (1 + (protons - data.charge[rows]) % 2).astype(np.int16)
     return spin
 
 
 def without_atoms(data: Dataset, lost: NDArray[np.int64]) -> Dataset:
-    """``data`` without the atoms ``lost``; what is said of each structure stays."""
+    """Return ``data`` without the atoms ``lost``; values stored per structure stay."""
     kept = np.ones(len(data.numbers), dtype=bool)
     kept[lost] = False
     sizes = np.bincount(data.structure_of_atom[kept], minlength=len(data))
@@ -137,7 +137,7 @@ def without_atoms(data: Dataset, lost: NDArray[np.int64]) -> Dataset:
 
 
 def changed_structures(before: Dataset, after: Dataset) -> NDArray[np.int64]:
-    """The structures of ``before`` that ``after`` holds otherwise; all of them where structures were added."""
+    """Return the structures of ``before`` that differ in ``after``; all of them if the number of structures differs."""
     count = len(before)
     if len(after) != count:
         return np.arange(count)
@@ -158,6 +158,6 @@ def changed_structures(before: Dataset, after: Dataset) -> NDArray[np.int64]:
 
 
 def _unequal(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.bool_]:
-    """Where two arrays differ; a NaN equals a NaN."""
+    """Return a mask of the elements that differ; NaN equals NaN."""
     unequal: NDArray[np.bool_] = first != second
     return unequal if first.dtype == object else unequal & ~(np.isnan(first) & np.isnan(second))

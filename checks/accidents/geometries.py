@@ -1,4 +1,4 @@
-"""Accidents to atoms and their places: hydrogen lost or misplaced, wrong units, wrong elements."""
+"""Corruptions of elements and positions: missing or misplaced hydrogens, wrong units, wrong elements."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ DECIMALS = 2
 
 
 def _hydrogens(data: Dataset, rows: Rows) -> tuple[Ints, Ints]:
-    """Each hydrogen of ``rows`` and the atom that it is bonded to, as atoms of the data set."""
+    """Return the hydrogens of ``rows`` and the atom bonded to each, as atom indices of the data set."""
     own = atoms_of(data, rows)
     shape = geometry(data.subset(rows))
     return own[shape.hydrogen], own[shape.partner]
@@ -31,9 +31,9 @@ def _hydrogens(data: Dataset, rows: Rows) -> tuple[Ints, Ints]:
 
 @accident(*_BOTH, source="https://github.com/grimme-lab/xtb/issues/26", before_labelling=True)
 def hydrogens_stripped(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
-    """Hydrogen is missing, and its labels with it: implicit in the file, and the reader took the atoms written down.
+    """Hydrogens and their labels are missing: implicit in the file, and the reader kept only the atoms written out.
 
-    A molecule that is hydrogen alone keeps it: it is written down.
+    A molecule of hydrogen alone keeps its atoms, because they are written out.
     """
     hydrogen, partner = _hydrogens(data, rows)
     return without_atoms(data, hydrogen[data.numbers[partner] != 1])
@@ -41,20 +41,20 @@ def hydrogens_stripped(data: Dataset, rows: Rows, rng: np.random.Generator) -> D
 
 @accident(*_BOTH, source="https://github.com/michellab/BioSimSpace/issues/419", before_labelling=True)
 def polar_hydrogens_only(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
-    """Hydrogens on carbon are missing: a file from docking, which keeps those on N and O alone."""
+    """Hydrogens on carbon are missing, as in files from docking, which keep only those on N and O."""
     hydrogen, partner = _hydrogens(data, rows)
     return without_atoms(data, hydrogen[data.numbers[partner] == 6])
 
 
 @accident(*_BOTH, source="https://github.com/keiserlab/e3fp/issues/59", before_labelling=True)
 def hydrogens_at_origin(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
-    """Every hydrogen lies at the origin: RDKit's AddHs without addCoords."""
+    """Every hydrogen lies at the origin, as after RDKit's AddHs without addCoords."""
     return replace(data, positions=changed(data.positions, _hydrogens(data, rows)[0], 0.0))
 
 
 @accident(*_BOTH, source="https://github.com/openmm/spice-dataset/issues/105")
 def hydrogen_torn_off(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
-    """One hydrogen of each structure is 3 Å farther out than it was labelled."""
+    """One hydrogen of each structure is 3 Å farther from its bonded atom than when it was labelled."""
     hydrogen, partner = _hydrogens(data, rows)
     _, first = np.unique(data.structure_of_atom[hydrogen], return_index=True)
     hydrogen, partner = hydrogen[first], partner[first]
@@ -67,20 +67,20 @@ def hydrogen_torn_off(data: Dataset, rows: Rows, rng: np.random.Generator) -> Da
 
 @accident(*_BOTH, source="https://github.com/valence-labs/OpenQDC/pull/18")
 def positions_in_bohr(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
-    """Positions in bohr are taken for Å."""
+    """Positions are in bohr but read as Å."""
     own = atoms_of(data, rows)
     return replace(data, positions=changed(data.positions, own, data.positions[own] / Bohr))
 
 
 @accident(*_BOTH, source="https://github.com/MehmetAzizYirik/MAYGEN/issues/82", before_labelling=True)
 def flattened(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
-    """The third coordinate is 0: a drawing taken for a geometry."""
+    """The third coordinate is 0: a 2-D drawing is read as a 3-D geometry."""
     return replace(data, positions=changed(data.positions, (atoms_of(data, rows), 2), 0.0))
 
 
 @accident(*_BOTH, source="https://github.com/deepmodeling/dpdata/issues/778")
 def elements_exchanged(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
-    """Carbon and nitrogen change names: the species of one file in the order of another."""
+    """Carbon and nitrogen are swapped: the species of one file are read in the order of another."""
     own = atoms_of(data, rows)
     other = np.arange(256, dtype=np.uint8)
     other[[6, 7]] = 7, 6
@@ -89,7 +89,7 @@ def elements_exchanged(data: Dataset, rows: Rows, rng: np.random.Generator) -> D
 
 @accident(*_BOTH, source="https://github.com/rdkit/rdkit/issues/3854")
 def nan_in_one_atom(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
-    """One atom of each structure has a force that is NaN, or a place where nothing is labelled."""
+    """One atom of each structure has a NaN force, or a NaN position if the data set has no forces."""
     struck = data.offset[:-1][rows] + rng.integers(0, np.maximum(data.sizes[rows], 1))
     struck = struck[data.sizes[rows] > 0]
     if data.forces is None:
@@ -99,10 +99,10 @@ def nan_in_one_atom(data: Dataset, rows: Rows, rng: np.random.Generator) -> Data
 
 @accident(*_BOTH, source="https://github.com/MobleyLab/benchmarksets/issues/68", before_labelling=True)
 def charges_lost(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
-    """Ions are taken for neutral: their file does not write the charge.
+    """Ions are read as neutral, because their file does not store the charge.
 
-    A structure that is no ion and has hydrogen on N, O or S is made one first, without that proton. What is read is
-    atoms alone, as of an XYZ file: no SMILES, no count of hydrogens, the spin multiplicity of the electrons.
+    A neutral structure with hydrogen on N, O or S is first made an ion by removing that proton. Only atoms are read, as
+    from an XYZ file: no SMILES, no hydrogen count, and the spin multiplicity follows from the electron count.
     """
     hydrogen, partner = _hydrogens(data, rows)
     hydrogen = hydrogen[np.isin(data.numbers[partner], (7, 8, 16))]
@@ -122,21 +122,21 @@ def charges_lost(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset
 
 @accident(*_BOTH, source="https://github.com/Acellera/htmd/issues/240", before_labelling=True)
 def wrapped_into_a_box(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
-    """Atoms beyond the wall of a simulation box of 10 Å are on its other side, and the box is forgotten."""
+    """Atoms outside a simulation box of 10 Å are wrapped to its other side, and the cell is lost."""
     own = atoms_of(data, rows)
     return replace(data, positions=changed(data.positions, own, data.positions[own] % np.float32(BOX)))
 
 
 @accident(*_BOTH, source="https://github.com/deepmodeling/dpdata/pull/325")
 def positions_rounded(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
-    """Positions keep two decimals in Å: a text format that writes no more."""
+    """Positions are rounded to two decimals in Å, as by a text format that writes no more."""
     own = atoms_of(data, rows)
     return replace(data, positions=changed(data.positions, own, data.positions[own].round(DECIMALS)))
 
 
 @accident(*_BOTH, source="https://github.com/openforcefield/openff-toolkit/pull/1400")
 def elements_in_another_order(data: Dataset, rows: Rows, rng: np.random.Generator) -> Dataset:
-    """The elements of each structure are in another order of its atoms than its positions."""
+    """The elements of each structure are in a different atom order than its positions."""
     numbers = data.numbers.copy()
     for row in rows.tolist():
         numbers[data.atoms_of(row)] = rng.permutation(numbers[data.atoms_of(row)])

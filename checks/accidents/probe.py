@@ -1,4 +1,4 @@
-"""Would this contract have caught it? Every known accident, done to copies of one's own data at several strengths."""
+"""Detection matrix: apply every known data corruption to copies of a data set and check each copy."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,15 +19,16 @@ from hydrogate.checks.geometry.symmetry import Potential
 
 PROBED = tuple(sorted({contract for accident in ACCIDENTS.values() for contract in accident.contracts}))
 STRENGTHS: Mapping[str, float] = {"all": 1.0, "5 %": 0.05, "1 %": 0.01, "one": 0.0}
-# A bound helps where the accident moved what it judges by this part of the way there; below, it is noise.
+# A bound is suggested if the corruption moved its quantity by at least this fraction of the distance to the bound;
+# smaller moves are noise.
 MOVED = 0.1
 
 
 class Outcome(StrEnum):
-    """What became of one spoiled copy.
+    """Result for one corrupted copy.
 
-    ``warned``: a warning that the clean data does not give, and no refusal; ``absent``: the accident cannot happen to
-    this data.
+    ``warned``: a warning that the clean data do not give, and no failure; ``absent``: the corruption does not apply to
+    these data.
     """
 
     CAUGHT = "caught"
@@ -38,14 +39,14 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Nearest:
-    """The bound that came nearest to firing.
+    """The bound that came nearest to failing.
 
     Parameters
     ----------
     clean, spoiled : float
-        What the check observed on the clean and on the spoiled data.
+        The values that the check observed on the clean and on the corrupted data.
     way : float
-        The part of the way from ``clean`` to the bound that the accident moved it, 0 to 1.
+        The fraction of the distance from ``clean`` to the bound by which the corruption moved the value, 0 to 1.
     """
 
     check: str
@@ -58,7 +59,7 @@ class Nearest:
 
 @dataclass(frozen=True)
 class Trial:
-    """One accident at one strength: ``structures`` of them spoiled, the checks that newly refuse and newly warn."""
+    """One corruption at one strength: number of corrupted structures, checks that newly fail and newly warn."""
 
     strength: str
     structures: int
@@ -70,7 +71,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Line:
-    """One accident over all strengths; ``absent`` says why it cannot happen to this data."""
+    """One corruption at all strengths; ``absent`` is the reason why it does not apply to these data."""
 
     accident: str
     says: str
@@ -85,7 +86,7 @@ class Line:
 
     @property
     def strongest_missed(self) -> Trial | None:
-        """The trial with the most structures that was not refused."""
+        """The trial with the most structures that did not fail the contract."""
         return next((trial for trial in self.trials if trial.outcome in (Outcome.PASSES, Outcome.WARNED)), None)
 
 
@@ -96,9 +97,9 @@ class Probe:
     Parameters
     ----------
     clean : Report
-        Of the sample before anything was spoiled. Where it does not hold, its refusing checks say nothing here.
+        The report on the sample before any corruption. If it fails, its failing checks cannot be assessed here.
     of : int
-        Structures that the sample was taken from.
+        Number of structures from which the sample was drawn.
     """
 
     contract: str
@@ -110,21 +111,21 @@ class Probe:
 
     @property
     def structures(self) -> int:
-        """Structures in the sample."""
+        """The number of structures in the sample."""
         return int(self.clean.summary["structures"])
 
     @property
     def blind(self) -> tuple[str, ...]:
-        """Checks that refuse the clean data already."""
+        """Checks that already fail on the clean data."""
         return tuple(finding.check for finding in self.clean.refusals())
 
     @property
     def not_run(self) -> tuple[Finding, ...]:
-        """Checks that had no part in this, each with what it lacks."""
+        """Findings of the checks that could not run, each with the input that it lacks."""
         return tuple(finding for finding in self.clean.findings if finding.verdict is Verdict.NOT_RUN)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain numbers and strings."""
+        """Return the matrix as plain numbers and strings."""
         return {
             "contract": self.contract,
             "profile": self.profile,
@@ -162,16 +163,16 @@ def probe(
     compared_with: Dataset | None = None,
     on_trial: Callable[[int], None] | None = None,
 ) -> Probe:
-    """Spoil copies of ``data`` with every accident and hold each against ``contract``.
+    """Apply every data corruption to copies of ``data`` and check each copy against ``contract``.
 
     Parameters
     ----------
     data : Dataset
         Å, eV, eV/Å; never changed.
     sample : int
-        At most so many structures, families of one parent together: what bounds time and memory.
+        Maximum number of structures, which bounds time and memory; structures of one parent stay together.
     seed : int
-        Of the sample, of the structures that are struck, of what befalls them.
+        Random seed of the sample, of the structures that are corrupted, and of the corruption itself.
     profile, overrides, relabel, compared_with
         As for :func:`hydrogate.checks.check`.
     on_trial : callable, optional
@@ -180,14 +181,14 @@ def probe(
     Raises
     ------
     BadParams
-        A contract that cannot be probed, no structures, or no labels where the contract is of labels.
+        The contract cannot be probed, there are no structures, or ``labels`` is probed on data without labels.
     """
     if contract not in PROBED:
         raise BadParams(f"contract {contract!r} cannot be probed{did_you_mean(contract, PROBED)}")
     if not len(data) or sample < 1:
-        raise BadParams(f"nothing to probe: {len(data)} structures, a sample of at most {sample}")
+        raise BadParams(f"nothing to probe: {len(data)} structures, sample size {sample}")
     if contract == "labels" and (data.energy is None or data.forces is None):
-        raise BadParams("the data set carries no energies and forces: label it, name its --keys, or probe structures")
+        raise BadParams("the data set has no energies and forces: label it, name its --keys, or probe structures")
     chosen, declared = resolve_bounds(contract, profile=profile, overrides=overrides)
     taken = sampled(data, sample, seed)
 
@@ -208,12 +209,12 @@ def _accidents(contract: str) -> list[Accident]:
 
 
 def count_trials(contract: str) -> int:
-    """How many spoiled copies a probe of ``contract`` judges at most."""
+    """Return the maximum number of corrupted copies that a probe of ``contract`` checks."""
     return len(_accidents(contract)) * len(STRENGTHS)
 
 
 def sampled(data: Dataset, sample: int, seed: int) -> Dataset:
-    """At most ``sample`` structures at random, in their order, families of one parent together where they fit."""
+    """Draw at most ``sample`` structures at random, in order; families of one parent stay together if they fit."""
     if len(data) <= sample:
         return data
     rng = np.random.default_rng(seed)
@@ -227,7 +228,7 @@ def sampled(data: Dataset, sample: int, seed: int) -> Dataset:
         if not left:
             break
     chosen = np.flatnonzero(kept[family])
-    if not len(chosen):  # every family alone is larger: a part of one, with the geometry that the others came from
+    if not len(chosen):  # every family is too large: take a part of one, with its parent geometry
         members = np.flatnonzero(family == order[0])
         others = members[members != data.parent[members[0]]]
         chosen = np.append(rng.permutation(others)[: sample - 1], data.parent[members[0]])
@@ -245,7 +246,7 @@ def _line(
 ) -> Line:
     try:
         order = struck(accident, data, seed)
-        absent = "" if len(order) else "it would change nothing"
+        absent = "" if len(order) else "it would change no structure"
     except NotApplicable as error:
         absent, order = str(error), np.empty(0, dtype=np.int64)
     trials: list[Trial] = []
@@ -281,7 +282,7 @@ def _warns(finding: Finding) -> bool:
 
 
 def _nearest(clean: Report, report: Report, declared: Mapping[str, Bounds]) -> Nearest | None:
-    """Of all quantities within their bounds, the one that was moved farthest from where it was towards one of them."""
+    """Return the passing quantity that moved the largest fraction of the distance to one of its bounds."""
     before = {finding.check: finding for finding in clean.findings}
     found: list[Nearest] = []
     for finding in report.findings:
@@ -297,6 +298,6 @@ def _nearest(clean: Report, report: Report, declared: Mapping[str, Bounds]) -> N
 
 
 def _way(clean: float, spoiled: float, limits: Limits) -> float:
-    """The part of the way from ``clean`` to the bound on the side that the value moved to; 0 where none is there."""
+    """Return the fraction of the distance from ``clean`` to the bound ahead of the value; 0 without such a bound."""
     bound = limits.max if spoiled > clean else limits.min
     return 0.0 if bound is None or bound == clean or spoiled == clean else (spoiled - clean) / (bound - clean)

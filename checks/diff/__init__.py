@@ -1,1 +1,1 @@
-"""What differs between two declarations or two data sets, and what that loosens."""
+"""Differences between two declarations or two data sets, and the checks that they loosen."""

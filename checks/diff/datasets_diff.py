@@ -1,4 +1,4 @@
-"""Two data sets compared: what each holds, how far apart their distributions are, which molecules came and went."""
+"""Comparison of two data sets: contents, distances between distributions, molecules added and removed."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ QUANTILES = {"min": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "max": 1.0}
 
 @dataclass(frozen=True)
 class Spread:
-    """Quantiles of the finite ones of ``n`` values; ``not_finite`` counts the others. No quantile of nothing."""
+    """Quantiles of the finite values among ``n``; ``not_finite`` counts the others. No quantiles if none is finite."""
 
     n: int
     not_finite: int
@@ -26,21 +26,21 @@ class Spread:
 
 @dataclass(frozen=True)
 class Side:
-    """What one of the two data sets holds.
+    """Contents of one of the two data sets.
 
     Parameters
     ----------
     name : str
     units : str
-        What the numbers of its file were taken in; those here are in eV, Å and eV/Å.
+        Units in which the numbers of its file were read; those here are in eV, Å and eV/Å.
     hydrogen_fraction : float, optional
-        None where there are no atoms.
+        None if there are no atoms.
     sizes : Spread
-        Atoms a structure.
+        Atoms per structure.
     force : Spread, optional
-        |F| of each atom, eV/Å; None where the data set has no forces.
+        |F| of each atom, eV/Å; None if the data set has no forces.
     energy_per_atom : Spread, optional
-        eV; None where the data set has no energies.
+        eV; None if the data set has no energies.
     """
 
     name: str
@@ -59,19 +59,19 @@ class Side:
 
 @dataclass(frozen=True)
 class Difference:
-    """How ``other`` differs from ``one``.
+    """Difference between ``one`` and ``other``.
 
     Parameters
     ----------
     told_by : str
-        What tells molecules apart: ``molecule_key`` of SMILES where both data sets have one for every structure, else
-        ``formula``, which isomers share.
+        The key that identifies molecules: ``molecule_key`` of SMILES if both data sets have one for every structure,
+        else ``formula``, which isomers share.
     new, lost : mapping of str to int
-        Molecules of ``other`` alone and of ``one`` alone, with their structures.
+        Molecules that are only in ``other`` and only in ``one``, with their numbers of structures.
     changed : mapping of str to (int, int)
-        Molecules of both that have another number of structures.
+        Molecules in both whose number of structures differs.
     unreadable_smiles : int
-        SMILES that name no molecule to RDKit; each stands for itself.
+        SMILES that RDKit cannot read; each counts as its own molecule.
     element_distance : float, optional
         Jensen-Shannon distance of the elements, base 2.
     force_distance, energy_distance : float, optional
@@ -91,7 +91,7 @@ class Difference:
 
     @property
     def same(self) -> bool:
-        """Whether the content is the same to the last bit, the files' names apart."""
+        """True if the contents are bit-for-bit identical; file names are not compared."""
         return self.one.fingerprint == self.other.fingerprint
 
 
@@ -102,7 +102,7 @@ def compare(
     names: tuple[str, str] = ("one", "other"),
     units: tuple[str, str] = ("eV,angstrom", "eV,angstrom"),
 ) -> Difference:
-    """``other`` beside ``one``; ``units`` says what the files were taken in, the data sets are in eV and Å."""
+    """Compare ``other`` with ``one``; ``units`` are those of the files, the data sets are in eV and Å."""
     told_by, counts, unreadable = _molecules(one, other)
     forces = [_force(data) for data in (one, other)]
     energies = [_energy(data) for data in (one, other)]
@@ -140,7 +140,7 @@ def compare(
 
 
 def teacher_name(data: Dataset) -> str:
-    """The teacher's name, method and version, as far as the data set says; ``none`` where it says nothing."""
+    """Return the teacher's name, method and version, as far as the data set stores them, else ``none``."""
     teacher = data.teacher or {}
     return " ".join(str(teacher[key]) for key in ("name", "method", "version") if key in teacher) or "none"
 
@@ -174,7 +174,7 @@ def _defined(value: float) -> float | None:
 
 
 def _molecules(one: Dataset, other: Dataset) -> tuple[str, list[Counter[str]], int]:
-    """What tells molecules apart, the structures of each molecule in both data sets, SMILES that cannot be read."""
+    """Return the identifying key, the structures per molecule of both data sets, the number of unreadable SMILES."""
     both = (one, other)
     if not all((data.smiles != "").all() for data in both):
         return "formula", [Counter(data.formula(row) for row in range(len(data))) for data in both], 0

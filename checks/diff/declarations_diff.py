@@ -1,8 +1,8 @@
-"""What a branch changed in the declarations, told by its effect: a bound that lets more through stands out.
+"""Comparison of the declarations of two revisions: each change with its effect, loosened bounds first.
 
-Bounds are compared as they resolve, shipped defaults first and ``params.yaml`` over them, so that a looser default and
-a stricter override taken out are seen too. The comparison is lenient: a declaration that a reader would refuse is
-compared all the same, since the report on a broken branch must still say what the branch loosened.
+Bounds are compared as resolved, shipped defaults first and ``params.yaml`` over them, so that a looser default and a
+removed stricter override are found too. The comparison is lenient: a declaration that its reader would reject is
+compared anyway, because the report on a broken branch must still list what the branch loosened.
 """
 
 import math
@@ -17,7 +17,7 @@ from hydrogate.checks.engine.bounds import CONTRACTS
 
 WAIVERS_NAMED = 20
 _DEFAULT_PROFILE = "druglike"
-# Sections of params.yaml: what the contracts and gates are measured on.
+# Sections of params.yaml that determine the data and the settings that contracts and gates are measured with.
 _MEASURING = (
     ("validate",),
     ("dynamics",),
@@ -26,12 +26,12 @@ _MEASURING = (
     ("regenerate", "elements"),
     ("regenerate", "split"),
 )
-# Of a stage: nothing that a verdict depends on.
+# Keys of a stage that are compared separately, or that no verdict depends on.
 _TOLD_ELSEWHERE = ("deps", "params", "cmd", "frozen", "plots", "desc", "meta")
 
 
 class Declaration(NamedTuple):
-    """All that is declared at one revision: ``checks/defaults.yaml``, ``params.yaml`` and ``dvc.yaml`` as read."""
+    """Declarations at one revision: the content of ``checks/defaults.yaml``, ``params.yaml`` and ``dvc.yaml``."""
 
     defaults: Mapping[str, Any]
     params: Mapping[str, Any]
@@ -39,12 +39,12 @@ class Declaration(NamedTuple):
 
 
 def compare_declarations(before: Declaration, after: Declaration) -> tuple[Change, ...]:
-    """Every change of contracts, waivers, gates, milestones, measurement and stages; the loosening ones first.
+    """List every change of contracts, waivers, gates, milestones, measurement and stages; loosening ones first.
 
     Parameters
     ----------
     before, after : Declaration
-        Of the base and of the branch.
+        Declarations of the base and of the branch.
     """
     found = [
         *_of_contracts(before, after),
@@ -77,12 +77,12 @@ def _of_contracts(before: Declaration, after: Declaration) -> Iterator[Change]:
 def _of_enforcement(before: object, after: object, contract: str) -> Iterator[Change]:
     if before != after:
         effect = Effect.NOT_LOOSER if after == "refuse" else Effect.LOOSER
-        what = "the contract refuses again" if after == "refuse" else "what the contract refuses is let through"
+        what = "contract failures block again" if after == "refuse" else "contract failures no longer block"
         yield Change(effect, what, f"contracts.{contract}.enforce", text_of(before), text_of(after))
 
 
 def _of_shipped(old: Mapping[str, Any], new: Mapping[str, Any], told: set[str]) -> Iterator[Change]:
-    """Shipped bounds that this project overrides or does not use, and others do; those in force are ``told``."""
+    """Yield changed shipped bounds that are not in force in this project; those in force are already in ``told``."""
     sides = [_mapping(side, "profiles") for side in (old, new)]
     for profile in _keys(*sides):
         for change in _of_contracts(
@@ -110,7 +110,7 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 
 
 def _of_block(old: Mapping[str, Any], new: Mapping[str, Any], where: str, noun: str) -> Iterator[Change]:
-    """One check or gate that came, went, or changed in its keys."""
+    """Yield the changes of one check or gate: added, removed, or changed keys."""
     if not new or not old:
         gone = Effect.NOT_LOOSER if new else Effect.LOOSER
         yield Change(gone, f"{noun} {'added' if new else 'removed'}", where, reason=text_of(new.get("reason", "")))
@@ -125,7 +125,7 @@ def _of_block(old: Mapping[str, Any], new: Mapping[str, Any], where: str, noun: 
 
 
 def _value(leaves: Mapping[tuple[str, ...], Any], path: tuple[str, ...]) -> Any:
-    """What stands at ``path``, or what holds without it: ``other`` is of each element that has no band of its own."""
+    """Return the value at ``path`` or its default; ``other`` applies to each element without an entry of its own."""
     of_others = leaves.get((*path[:-2], "other", path[-1])) if len(path) > 1 else None
     return leaves.get(path, ABSENT.get(path[-1], of_others))
 
@@ -166,7 +166,7 @@ def _waiver(waiver: Any) -> str:
     if not isinstance(waiver, Mapping):
         return text_of(waiver)
     what = ", ".join(text_of(waiver[key]) for key in ("pattern", "fingerprint", "structures") if waiver.get(key))
-    signed = f"{waiver.get('author', 'nobody')} until {waiver.get('expires', 'for ever')}"
+    signed = f"{waiver.get('author', 'no author')} until {waiver.get('expires', 'no date')}"
     return f"{_waived(waiver)}, {signed}: {waiver.get('reason', 'no reason')}; for {what}"
 
 
@@ -186,7 +186,7 @@ Region = tuple[tuple[float, int], tuple[float, int]]
 
 
 def _region(gate: Mapping[str, Any]) -> Region | None:
-    """The ends of what passes, each with 0, or with 1 or -1 where the end itself does not pass."""
+    """Return the ends of the passing interval, each with 0, or with 1 or -1 if the end itself does not pass."""
     try:
         edge = [float(gate[key]) for key in (("low", "high") if gate["comparison"] == "between" else ("threshold",))]
         passes: dict[str, Region] = {
@@ -231,7 +231,7 @@ def _of_milestones(old: Any, new: Any) -> Iterator[Change]:
 
 
 def _of_measurement(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
-    """What the student is held against: another split, angular floor or teacher is another figure."""
+    """Yield changes of the measurement: another split, angular floor or teacher gives another value."""
     was, now = (
         {path: value for path, value in _leaves(side) if path[:1] in _MEASURING or path[:2] in _MEASURING}
         for side in (old, new)
@@ -244,7 +244,7 @@ def _of_measurement(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[
 
 
 def _of_stages(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
-    """Stages of ``dvc.yaml`` that went, or that watch less than before."""
+    """Yield changes of the stages of ``dvc.yaml``: removed stages, dependencies no longer tracked, changed commands."""
     for name in _keys(old, new):
         where = f"dvc.yaml stages.{name}"
         if name not in new or name not in old:
@@ -254,7 +254,7 @@ def _of_stages(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Chang
         one, two = _mapping(old, name), _mapping(new, name)
         for key in ("deps", "params"):
             for item in sorted(set(map(text_of, _list(one.get(key)))) - set(map(text_of, _list(two.get(key))))):
-                yield Change(Effect.LOOSER, f"{key} watched no longer", where, before=item)
+                yield Change(Effect.LOOSER, f"{key} no longer tracked", where, before=item)
         if one.get("cmd") != two.get("cmd"):
             yield Change(Effect.UNCLEAR, "command changed", where, text_of(one.get("cmd")), text_of(two.get("cmd")))
         frozen = [bool(side.get("frozen", False)) for side in (one, two)]
@@ -268,7 +268,7 @@ def _of_stages(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Chang
 
 
 def _of_templates(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
-    """Values that ``dvc.yaml`` puts into its stages from elsewhere."""
+    """Yield a change of ``vars``, the values that ``dvc.yaml`` templates into its stages."""
     if old.get("vars") != new.get("vars"):
         yield Change(
             Effect.UNCLEAR, "vars changed", "dvc.yaml vars", text_of(old.get("vars", "")), text_of(new.get("vars", ""))

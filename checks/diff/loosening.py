@@ -1,4 +1,4 @@
-"""What one changed value of a declaration does to the protection: loosened, tightened, or not to be told."""
+"""Effect of one changed value of a declaration: the check is loosened or tightened, or the effect is unclear."""
 
 import json
 import math
@@ -38,16 +38,16 @@ _WORDS = {
     "required": ("gate no longer required", "gate now required"),
     "confidence": ("confidence lowered", "confidence raised"),
     "min_n": ("min_n lowered", "min_n raised"),
-    "one_sided": ("gate judged by one end alone", "gate judged by both ends"),
-    "gated": ("band decides without the gates", "band asks the gates"),
-    "frozen": ("stage frozen", "stage thawed"),
+    "one_sided": ("gate judged by one interval end", "gate judged by both interval ends"),
+    "gated": ("band no longer requires the gates", "band now requires the gates"),
+    "frozen": ("stage frozen", "stage unfrozen"),
     "reason": ("reason emptied", "reason given"),
     "origin": ("origin emptied", "origin given"),
 }
 
 
 class Effect(StrEnum):
-    """What a change does to the protection; ``unclear`` may have loosened it."""
+    """Effect of a change on the checks; ``unclear`` may have loosened them."""
 
     LOOSER = "looser"
     UNCLEAR = "unclear"
@@ -61,13 +61,13 @@ class Change:
     Parameters
     ----------
     what : str
-        In words: bound loosened, check switched off.
+        A description: bound loosened, check switched off.
     where : str
-        The key in ``params.yaml``, dotted; the shipped default counts where ``params.yaml`` does not have it.
+        The dotted key in ``params.yaml``; the shipped default is used if ``params.yaml`` does not have it.
     before, after : str
-        Empty where there is none.
+        The values; empty if there is none.
     reason : str
-        The reason declared beside it now.
+        The reason now declared with it.
     """
 
     effect: Effect
@@ -79,7 +79,7 @@ class Change:
 
 
 def effect_of(key: str, old: Any, new: Any) -> tuple[Effect, str]:
-    """The effect of one value changed, and what to call it."""
+    """Return the effect of one changed value and its description."""
     looser = _looser(key, old, new)
     if key in ("reason", "origin") and looser is None:
         return Effect.NOT_LOOSER, f"{key} reworded"
@@ -93,7 +93,7 @@ def effect_of(key: str, old: Any, new: Any) -> tuple[Effect, str]:
 
 
 def _looser(key: str, old: Any, new: Any) -> bool | None:
-    """Whether ``new`` lets more through; None where that cannot be told."""
+    """Return True if ``new`` is looser, False if it is stricter, None if the direction is unknown."""
     if key in _LIMITS and None in (old, new):
         return new is None  # no bound at all
     if key in ("reason", "origin"):
@@ -116,5 +116,5 @@ def _number(value: Any) -> bool:
 
 
 def text_of(value: Any) -> str:
-    """The value in one line: a text as it is, anything else as JSON."""
+    """Return the value in one line: a string unchanged, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)

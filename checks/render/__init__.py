@@ -1,1 +1,1 @@
-"""Reports for people: the terminal, Markdown. Names from molecule files are untrusted and are escaped."""
+"""Human-readable reports: terminal, Markdown, HTML, CI. Names from molecule files are untrusted and are escaped."""

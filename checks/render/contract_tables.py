@@ -1,4 +1,4 @@
-"""Every check of every contract as Markdown tables, for docs/contracts.md: rule, bounds by profile, why, remedy."""
+"""Markdown tables of every check of every contract, for docs/contracts.md: rule, bounds by profile, reason, remedy."""
 
 from hydrogate.checks.engine.bounds import CONTRACTS, Bounds, Limits, profile_names, resolve_bounds
 from hydrogate.checks.engine.registry import RULES, Rule
@@ -8,24 +8,24 @@ from hydrogate.checks.render.markdown import between
 BEGIN = "<!-- Rendered from the code, `python -m studies.render_pages` -->"
 END = "<!-- End of what is rendered -->"
 HEADER = (
-    "| check | rule; what to do | allowed | why; where the number comes from |",
+    "| check | rule; remedy | allowed | reason; source of the number |",
     "| --- | --- | --- | --- |",
 )
 
 
 def with_tables(page: str) -> str:
-    """``page`` with what stands between the two markers rendered anew.
+    """Return ``page`` with the text between the two markers rendered again.
 
     Raises
     ------
     ValueError
-        The markers are not there, each once and in order.
+        The page does not have both markers, each once and in order.
     """
     return between(page, BEGIN, END, contract_tables())
 
 
 def contract_tables() -> str:
-    """A heading and a table a contract, a row a check."""
+    """Return a heading and a table per contract, with one row per check."""
     return "\n".join(_table(contract) for contract in CONTRACTS)
 
 
@@ -55,7 +55,7 @@ def _name(rule: Rule, bounds: Bounds) -> str:
 
 
 def _plain(text: str) -> str:
-    """``text`` as one cell: nothing in it ends the cell, begins a tag or turns italic."""
+    """Return ``text`` escaped for one table cell: it cannot end the cell, begin a tag or switch to italics."""
     line = " ".join(text.split()).replace("`" * 2, "`")
     for char, written in (("|", r"\|"), ("<", "&lt;"), ("*", r"\*")):
         line = line.replace(char, written)
@@ -69,8 +69,15 @@ def _allowed(bounds: Bounds) -> str:
 
 
 def _limits(name: str, limits: Limits) -> str:
-    warning = f", a warning unless {limits.as_warning()}" if limits.warns else ""
-    return f"{name} {limits}{warning}".strip()
+    if not limits.warns:
+        return f"{name} {limits}".strip()
+    outside = {"fails": _outside(limits.min, limits.max), "warns": _outside(limits.warn_min, limits.warn_max)}
+    return f"{name} {', '.join(f'{verb} {ends}' for verb, ends in outside.items() if ends)}".strip()
+
+
+def _outside(low: float | None, high: float | None) -> str:
+    ends = {"below": low, "above": high}
+    return " or ".join(f"{side} {end:g}" for side, end in ends.items() if end is not None)
 
 
 def _value(value: object) -> str:
@@ -80,7 +87,7 @@ def _value(value: object) -> str:
 
 
 def _change(base: Bounds, other: Bounds) -> str:
-    """What another profile declares otherwise; empty where nothing."""
+    """Return the differences of another profile; empty if there are none."""
     if not other.enabled:
         return "off" if base.enabled else ""
     parts = ["warns"] if other.severity is not base.severity else []

@@ -1,4 +1,4 @@
-"""A milestone decision on a terminal, through Rich."""
+"""Terminal output of a milestone decision, with Rich."""
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
@@ -13,9 +13,9 @@ from hydrogate.checks.render.text import VERDICT_STYLES
 
 
 def decision_text(decision: Decision) -> RenderableType:
-    """Each gate's verdict, then the milestone, why, and the command that starts it.
+    """Render each gate's verdict, then the milestone, the reason, and the command that starts it.
 
-    What blocks comes first: the figures in the table may then be of other data.
+    Caveats come first. If the decision is blocked, the values in the table may belong to other data.
     """
     parts: list[RenderableType] = [Text(f"CAVEAT: {caveat}", style="bold red") for caveat in decision.caveats]
     if decision.gates:
@@ -27,7 +27,7 @@ def decision_text(decision: Decision) -> RenderableType:
 def _gates(decision: Decision) -> Table:
     title = "gates: errors against the teacher on the held-out split"
     if decision.blocked:
-        title = f"{title}, as last measured; blocked, see below"
+        title = f"{title}, from the last run; blocked, see below"
     table = Table(
         title=title, title_justify="left", box=SIMPLE_HEAD, caption="* reported, not required", caption_justify="left"
     )

@@ -1,4 +1,4 @@
-"""A detection matrix on a terminal and as Markdown: accident by strength, what catches it, which bound to tighten."""
+"""Terminal and Markdown output of a detection matrix: corruption by strength, failing check, bound to tighten."""
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
@@ -18,13 +18,13 @@ _FIRST = 1
 
 
 def probe_text(probe: Probe) -> RenderableType:
-    """What did not hold before, the matrix, then each accident that would pass."""
-    title = f"contract {probe.contract}, profile {probe.profile}: would it have caught it?"
+    """Render the checks that fail on the clean data, the matrix, then each corruption that would pass."""
+    title = f"detection matrix: contract {probe.contract}, profile {probe.profile}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("accident", no_wrap=True)
+    table.add_column("corruption", no_wrap=True)
     for strength in STRENGTHS:
         table.add_column(strength, no_wrap=True)
-    for heading in ("caught first by", "weakest"):
+    for heading in ("first failing check", "weakest"):
         table.add_column(heading, overflow="fold")
     for line in probe.lines:
         cells = [Text(_cell(trial, name), style=_STYLES[trial.outcome]) for trial, name in _named(line)]
@@ -35,10 +35,10 @@ def probe_text(probe: Probe) -> RenderableType:
 
 
 def probe_markdown(probe: Probe) -> str:
-    """The same, for a comment or a step summary."""
-    lines = [f"## Would contract {probe.contract} have caught it?", ""]
+    """Return the same as Markdown, for a comment or a step summary."""
+    lines = [f"## Detection matrix of contract {probe.contract}", ""]
     lines += [f"**{escape_markdown(text)}**\n" for text in _warning(probe)]
-    headings = ["accident", *STRENGTHS, "caught first by", "weakest caught"]
+    headings = ["corruption", *STRENGTHS, "first failing check", "weakest caught"]
     lines += ["| " + " | ".join(headings) + " |", "| " + " | ".join("---" for _ in headings) + " |"]
     for line in probe.lines:
         cells = [line.accident, *(_cell(trial, name) for trial, name in _named(line)), _first(line), _weakest(line)]
@@ -52,8 +52,8 @@ def _warning(probe: Probe) -> list[str]:
         return []
     blind = ", ".join(probe.blind) or "no check ran"
     return [
-        f"THE DATA DOES NOT HOLD BEFORE IT IS SPOILED: {blind}. Nothing below says anything about these checks; mend "
-        "the data or the bounds first.",
+        f"THE CLEAN DATA ALREADY FAIL: {blind}. The matrix below cannot assess these checks; fix the data or the "
+        "bounds first.",
         *(str(finding) for finding in probe.clean.refusals()),
     ]
 
@@ -68,7 +68,7 @@ def _cell(trial: Trial, strength: str) -> str:
 
 
 def _first(line: Line) -> str:
-    """The checks that refuse at the strongest, in the order of the contract."""
+    """Return the checks that fail at the highest strength, in the order of the contract."""
     names = line.trials[0].refused_by
     more = f" +{len(names) - _FIRST}" if len(names) > _FIRST else ""
     return f"{', '.join(names[:_FIRST])}{more}" if names else "–"
@@ -80,7 +80,7 @@ def _weakest(line: Line) -> str:
 
 
 def _missed(probe: Probe) -> list[str]:
-    """One sentence an accident that some strength of is not refused, or that cannot happen here."""
+    """Return a sentence per corruption that passes at some strength or does not apply to these data."""
     told = []
     for line in probe.lines:
         if line.absent:
@@ -96,17 +96,17 @@ def _strength(trial: Trial) -> str:
 
 
 def _advice(trial: Trial) -> str:
-    warned = f"Warned by {', '.join(trial.warned_by)}, which refuses nothing. " if trial.warned_by else ""
+    warned = f"Only a warning by {', '.join(trial.warned_by)}. " if trial.warned_by else ""
     near = trial.nearest
     if near is not None:
         name = near.check if near.quantity in ("value", "worst") else f"{near.check}.{near.quantity}"
         return (
-            f"{warned}Tighten {name}: {near.clean:.4g} clean, {near.spoiled:.4g} spoiled, allowed {near.allowed} "
-            f"({100 * near.way:.0f} % of the way)."
+            f"{warned}Tighten {name}: {near.clean:.4g} clean, {near.spoiled:.4g} corrupted, allowed {near.allowed} "
+            f"({100 * near.way:.0f} % of the way to the bound)."
         )
     return (
         warned.rstrip()
-        or "No bound comes near it: only the teacher asked again (check label_audit) or a reference can tell."
+        or "No bound is near: only relabelling by the teacher (check label_audit) or a reference can detect it."
     )
 
 
@@ -114,10 +114,10 @@ def _summary(probe: Probe) -> str:
     tried = [line for line in probe.lines if not line.absent]
     whole = sum(line.strongest_missed is None for line in tried)
     worst = sum(line.trials[0].outcome is Outcome.CAUGHT for line in tried)
-    sample = f" (a sample of {probe.of})" if probe.of > probe.structures else ""
+    sample = f" (sampled from {probe.of})" if probe.of > probe.structures else ""
     without = ", ".join(finding.check for finding in probe.not_run)
-    took_part = f" Without a part in this, for lack of an input: {without}." if without else ""
+    took_part = f" Checks not run for lack of an input: {without}." if without else ""
     return (
-        f"Of {len(tried)} accidents to {probe.structures} structures{sample}, {worst} are caught at their worst and "
-        f"{whole} down to one structure; seed {probe.seed}.{took_part}"
+        f"{len(tried)} data corruptions of {probe.structures} structures{sample}: {worst} caught at the highest "
+        f"strength, {whole} caught down to one structure; seed {probe.seed}.{took_part}"
     )

@@ -1,4 +1,4 @@
-"""A comparison of two data sets: for the terminal through Rich, as Markdown, as plain values for JSON."""
+"""Output of a comparison of two data sets: terminal (Rich), Markdown, plain values for JSON."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -14,17 +14,17 @@ from hydrogate.checks.render.text import printable
 
 _HEADINGS = ("", "one", "other", "difference")
 _LISTED = 10
-_ALIKE = "The two data sets hold the same, to the last bit."
+_ALIKE = "The two data sets are bit-for-bit identical."
 _TOLD_BY = {
-    "molecule_key": "molecules told apart by SMILES, tautomers, charge states and stereoisomers as one",
-    "formula": "molecules told apart by formula alone, as not every structure has SMILES: isomers count as one",
+    "molecule_key": "molecules identified by SMILES: tautomers, charge states and stereoisomers count as one",
+    "formula": "molecules identified by formula only, because not every structure has SMILES: isomers count as one",
 }
 
 _Row = tuple[str, str, str, str]
 
 
 def difference_text(difference: Difference) -> RenderableType:
-    """The table of both sides, the distances, and the first few of the molecules that came and went."""
+    """Render the table of both sides, the distances, and the first few molecules that were added and removed."""
     title = printable(f"{difference.one.name} and {difference.other.name}")
     table = Table(title=Text(title), title_justify="left")
     for heading in _HEADINGS:
@@ -35,7 +35,7 @@ def difference_text(difference: Difference) -> RenderableType:
 
 
 def difference_markdown(difference: Difference) -> str:
-    """The same as a Markdown table and list; every name escaped."""
+    """Return the same as a Markdown table and list, with every name escaped."""
     title = f"{difference.one.name} and {difference.other.name}"
     lines = [f"## {escape_markdown(title)}", "", f"| {' | '.join(_HEADINGS)} |", "| --- | --- | --- | --- |"]
     lines += ["| " + " | ".join(map(escape_markdown, row)) + " |" for row in _rows(difference)]
@@ -44,13 +44,13 @@ def difference_markdown(difference: Difference) -> str:
 
 
 def difference_dict(difference: Difference) -> dict[str, Any]:
-    """Every field by its name, with ``same`` and the differences of the species in percentage points."""
+    """Return every field by its name, with ``same`` and the species differences in percentage points."""
     change = {symbol: after - before for symbol, before, after in _species(difference)}
     return {"same": difference.same, **asdict(difference), "species_percent_difference": change}
 
 
 def _species(difference: Difference) -> Iterator[tuple[str, float, float]]:
-    """Each element of either side and its percentages; an element that a side lacks is at 0."""
+    """Yield each element of either side with both percentages; 0 if a side lacks the element."""
     before, after = difference.one.species_percent, difference.other.species_percent
     for symbol in dict.fromkeys([*before, *after]):
         yield symbol, before.get(symbol, 0.0), after.get(symbol, 0.0)
@@ -64,7 +64,7 @@ def _rows(difference: Difference) -> Iterator[_Row]:
     for symbol, share, share_after in _species(difference):
         yield f"{symbol} %", f"{share:.2f}", f"{share_after:.2f}", f"{share_after - share:+.2f}"
     yield _number("H fraction", one.hydrogen_fraction, other.hydrogen_fraction)
-    yield from _quantiles("atoms a structure", one.sizes, other.sizes)
+    yield from _quantiles("atoms per structure", one.sizes, other.sizes)
     yield from _quantiles("|F| eV/Å", one.force, other.force)
     yield from _quantiles("energy eV/atom", one.energy_per_atom, other.energy_per_atom)
     for name in ("teacher", "units"):
@@ -101,11 +101,11 @@ def _sentences(difference: Difference) -> Iterator[str]:
         yield _ALIKE
     yield f"{_TOLD_BY[difference.told_by]}."
     if difference.unreadable_smiles:
-        yield f"{difference.unreadable_smiles} SMILES name no molecule that RDKit can read; each counts as one."
-    for what, found in (("new in other", difference.new), ("lost from one", difference.lost)):
+        yield f"{difference.unreadable_smiles} SMILES cannot be read by RDKit; each counts as its own molecule."
+    for what, found in (("only in other", difference.new), ("only in one", difference.lost)):
         yield _listing(what, [f"{key} ({count})" for key, count in found.items()])
     changed = [f"{key} ({before} to {after})" for key, (before, after) in difference.changed.items()]
-    yield _listing("in both, with another number of structures", changed)
+    yield _listing("in both, with a different number of structures", changed)
 
 
 def _listing(what: str, items: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Dissociation curves as a table on a terminal or in Markdown: groups of dimers by distance."""
+"""Terminal and Markdown tables of dissociation curves: groups of dimers by distance."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ _ENERGIES = ("interaction_teacher", "student_against_teacher", "teacher_against_
 
 
 def dimers_text(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
-    """A table of ``rows`` (eV, eV/Å); differences are mean absolute ones."""
+    """Render a table of ``rows`` (eV, eV/Å); differences are mean absolute differences."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for heading in _HEADINGS.values():
         table.add_column(heading, justify="left" if heading == "group" else "right", overflow="fold")
@@ -30,7 +30,7 @@ def dimers_text(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
 
 
 def dimers_markdown(rows: Sequence[Mapping[str, Any]], title: str) -> str:
-    """The same as Markdown."""
+    """Return the same as Markdown."""
     lines = [f"## {title}", "", f"| {' | '.join(_HEADINGS.values())} |", f"| --- |{' ---: |' * (len(_HEADINGS) - 1)}"]
     return "\n".join([*lines, *(f"| {' | '.join(_cells(row))} |" for row in rows)]) + "\n"
 

@@ -1,4 +1,4 @@
-"""Findings as Markdown, for a comment or a step summary."""
+"""Markdown output of findings, for a comment or a step summary."""
 
 import re
 
@@ -6,9 +6,10 @@ from hydrogate.checks.findings import Report, Verdict
 
 
 def escape_markdown(text: str) -> str:
-    """``text`` with every character that Markdown or HTML would read made plain; line breaks become spaces.
+    """Escape every character of ``text`` that Markdown or HTML would interpret; line breaks become spaces.
 
-    Nobody is notified: an empty space splits ``@name``, ``#1`` and web addresses, which escaping alone leaves alive.
+    Nobody is notified: a zero-width space splits ``@name``, ``#1`` and web addresses, which escaping alone leaves
+    active.
     """
     line = "".join(char if char.isprintable() else "\ufffd" for char in " ".join(text.split()))
     dead = re.sub(r"([@#])(?=\w)|(://)|(\bwww)(?=\.)", lambda found: f"{found[0]}\u200b", line, flags=re.IGNORECASE)
@@ -17,19 +18,19 @@ def escape_markdown(text: str) -> str:
 
 
 def code_markdown(text: str) -> str:
-    """``text`` as a code span, outside tables: to be copied, a command or a key."""
+    """Return ``text`` as a code span, for use outside tables: a command or a key to copy."""
     line = "".join(char if char.isprintable() else "\ufffd" for char in " ".join(text.split()))
     fence = "`" * (max((len(run) for run in re.findall("`+", line)), default=0) + 1)
     return f"{fence} {line} {fence}" if "`" in line else f"`{line}`"
 
 
 def between(page: str, begin: str, end: str, text: str) -> str:
-    """``page`` with ``text``, between empty lines, where its lines ``begin`` and ``end`` stand.
+    """Return ``page`` with ``text``, surrounded by empty lines, between its lines ``begin`` and ``end``.
 
     Raises
     ------
     ValueError
-        The page has not each of the two once, in order.
+        The page does not have both lines, each once and in order.
     """
     before, first, rest = page.partition(begin)
     _, last, after = rest.partition(end)
@@ -39,8 +40,8 @@ def between(page: str, begin: str, end: str, text: str) -> str:
 
 
 def report_markdown(report: Report, strict: bool = False) -> str:
-    """The verdict first, then what fires, then the table of all checks."""
-    conclusion = "holds" if report.holds(strict) else "does **not** hold"
+    """Return the verdict first, then the findings that do not pass, then the table of all checks."""
+    conclusion = "passed" if report.holds(strict) else "**failed**"
     lines = [f"**Caveat: {escape_markdown(report.caveat)}.**", ""] if report.caveat else []
     lines += [f"## Contract {report.contract} {conclusion}", ""]
     lines += [f"- {escape_markdown(str(f))}" for f in report.findings if f.verdict is not Verdict.PASS]

@@ -1,4 +1,4 @@
-"""A student's metrics: for the terminal through Rich, as Markdown, as plain values for JSON."""
+"""Output of a student's metrics: terminal (Rich), Markdown, plain values for JSON."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ _AGAINST = "Errors are against the reference, not against chemistry; n counts mo
 def metrics_text(
     metrics: Mapping[str, Metric], title: str, notes: Sequence[str], where: Breakdown | None = None
 ) -> RenderableType:
-    """A table of all metrics, then what a reader must know of them, then where the error is."""
+    """Render a table of all metrics, then notes for the reader, then the breakdown of the error."""
     found = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD)
     for heading in _HEADINGS:
         found.add_column(heading, justify="right" if heading == "n" else "left", overflow="fold")
@@ -41,7 +41,7 @@ def metrics_text(
 def metrics_markdown(
     metrics: Mapping[str, Metric], title: str, notes: Sequence[str], where: Breakdown | None = None
 ) -> str:
-    """The same as Markdown tables and a list; every name escaped."""
+    """Return the same as Markdown tables and a list, with every name escaped."""
     lines = [f"## {escape_markdown(title)}", "", f"| {' | '.join(_HEADINGS)} |", "| --- | --- | --- | --- | ---: |"]
     lines += [_line(row) for row in _rows(metrics)]
     lines += ["", *(f"- {escape_markdown(sentence)}" for sentence in (_AGAINST, *notes))]
@@ -51,9 +51,9 @@ def metrics_markdown(
 
 
 def metrics_dict(metrics: Mapping[str, Metric], where: Breakdown | None = None) -> dict[str, Any]:
-    """``{"metrics": {name: {value, unit, n, low, high}}}``; None where undefined or without an interval.
+    """Return ``{"metrics": {name: {value, unit, n, low, high}}}``; None if undefined or without an interval.
 
-    With ``where`` also ``environments`` and ``structures``, a mapping each.
+    With ``where``, also ``environments`` and ``structures``, as lists of mappings.
     """
     content: dict[str, Any] = {"metrics": {name: metric._asdict() for name, metric in metrics.items()}}
     if where is not None:
@@ -80,7 +80,7 @@ def _where(where: Breakdown | None) -> Iterator[tuple[str, tuple[str, ...], list
         )
         for kind in where.environments
     ]
-    yield "Share of the squared error by what an atom is bonded to", _OF_KINDS, kinds
+    yield "Share of the squared error by bonding environment", _OF_KINDS, kinds
     worst: list[tuple[str, ...]] = [
         (f"{100 * one.share:.1f} %", one.worst_atom, f"{one.error:.2f}", f"{one.force:.2f}", one.structure)
         for one in where.structures

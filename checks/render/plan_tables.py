@@ -1,4 +1,4 @@
-"""How many molecules decide: for the terminal through Rich, as Markdown, as plain values for JSON."""
+"""Output of a validation plan, the number of molecules needed: terminal (Rich), Markdown, plain values for JSON."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -20,7 +20,7 @@ _STYLES = {str(verdict): style for verdict, style in VERDICT_STYLES.items()}
 
 
 def plan_text(plan: Plan) -> RenderableType:
-    """The gates, the milestone, the regression, and what is missing."""
+    """Render the gates, the milestone, the regression, and the number of missing molecules."""
     return Group(
         _table(_title(plan), _GATES, map(_cells, (*plan.gates, plan.milestone))),
         _table(_regression_title(plan), _REGRESSION, map(_regression_cells, plan.regression)),
@@ -39,7 +39,7 @@ def _table(title: str, headings: Sequence[str], rows: Iterable[tuple[str, ...]])
 
 
 def plan_markdown(plan: Plan) -> str:
-    """The same as two Markdown tables."""
+    """Return the same as two Markdown tables."""
     lines = []
     for title, headings, rows in (
         (_title(plan), _GATES, map(_cells, (*plan.gates, plan.milestone))),
@@ -55,7 +55,7 @@ def plan_markdown(plan: Plan) -> str:
 
 
 def plan_dict(plan: Plan) -> dict[str, Any]:
-    """Every field by its name."""
+    """Return every field by its name."""
     named = {"gates": plan.gates, "regression": plan.regression}
     content = asdict(plan) | {key: {need.name: _need(need) for need in needs} for key, needs in named.items()}
     return content | {"milestone": _need(plan.milestone), "command": plan.command or None}
@@ -66,11 +66,11 @@ def _need(need: Need) -> dict[str, Any]:
 
 
 def _title(plan: Plan) -> str:
-    return f"held-out molecules that would decide each gate, were its figure to stay; now {plan.held_out}"
+    return f"held-out molecules needed to decide each gate, if its value stays the same; now {plan.held_out}"
 
 
 def _regression_title(plan: Plan) -> str:
-    return f"held-out molecules that show a worsening of {plan.worsening:.0%}, in nine of ten cases"
+    return f"held-out molecules needed to detect a worsening of {plan.worsening:.0%} in nine of ten cases"
 
 
 def _cells(need: Need) -> tuple[str, ...]:
@@ -95,8 +95,8 @@ def _sentences(plan: Plan) -> Iterator[str]:
     if any(not need.required for need in plan.gates):
         yield "* reported, not required"
     if not plan.paired:
-        yield "Without a baseline nothing is paired: the second table gives upper bounds."
+        yield "Without a baseline the errors are not paired: the second table gives upper bounds."
     if not plan.more:
-        yield "No required gate waits for more molecules."
+        yield "No required gate needs more molecules."
     else:
-        yield f"The required gates wait for about {plan.more} more molecules in all splits together."
+        yield f"The required gates need about {plan.more} more molecules, counted over all splits."

@@ -1,6 +1,6 @@
-"""A structure for PyMOL: its atoms coloured by the student's error, the forces of teacher and student as arrows.
+"""PyMOL script of a structure: atoms coloured by the student's error, teacher and student forces as arrows.
 
-The script holds numbers and element symbols alone: whatever a molecule file calls its molecules, PyMOL runs none of it.
+The script contains only numbers and element symbols, so that PyMOL never executes names from a molecule file.
 """
 
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import numpy as np
 
 from hydrogate.checks.metrics.bootstrap import Floats
 
-# Red, green, blue from 0 to 1: dark blue inside of orange stays visible where the two agree.
+# Red, green, blue from 0 to 1: dark blue inside orange stays visible where the two forces agree.
 TEACHER, STUDENT = (0.10, 0.30, 0.75), (0.95, 0.55, 0.10)
 TEACHER_RADIUS, STUDENT_RADIUS = 0.05, 0.09  # Å
 HEAD = 0.3  # Å, or two fifths of a short arrow
@@ -18,27 +18,27 @@ _CYLINDER, _CONE, _ALPHA = 9.0, 27.0, 25.0
 
 
 def pymol_script(file: str, positions: Floats, teacher: Floats, student: Floats, scale: float, worst: float) -> str:
-    """The ``.pml`` that shows the structure in ``file``, which lies beside it.
+    """Return the ``.pml`` script that shows the structure in ``file``, in the same folder.
 
     Parameters
     ----------
     file : str
-        A plain name.
+        A file name without a folder.
     positions : (n, 3) Å
-        As in the file, in its order.
+        As in the file, in the same order.
     teacher, student : (n, 3) eV/Å
-        A force that is not finite has no arrow, and its atom the colour of the worst.
+        A force that is not finite has no arrow, and its atom has the colour of the largest error.
     scale : float, Å per eV/Å
         Length of the arrows.
     worst : float, eV/Å
-        |ΔF| from which on an atom is fully red; white is none.
+        |ΔF| at and above which an atom is fully red; white is no error.
     """
     error = np.nan_to_num(np.linalg.norm(student - teacher, axis=1), nan=np.inf)
     shown = ", ".join(f"{value:.4f}" for value in np.minimum(error, worst))
     lines = [
-        # No semicolon: what follows one is a command, in a comment too.
-        f"# Force arrows, {scale:g} A per eV/A: blue the teacher, orange the student.",
-        f"# Colour of an atom: the length of the force error, white 0 to red {worst:g} eV/A.",
+        # No semicolons: PyMOL runs the text after one as a command, even in a comment.
+        f"# Force arrows, {scale:g} A per eV/A: blue is the teacher, orange the student.",
+        f"# Atom colour: length of the force error, from white at 0 to red at {worst:g} eV/A.",
         f"load {file}, molecule",
         "hide everything",
         "show sticks, molecule",
@@ -75,6 +75,6 @@ def _arrows(
         end, neck = start + vector, start + vector * (1 - min(HEAD / length, 0.4))
         content += [_CYLINDER, *start, *neck, radius, *colour, *colour]
         content += [_CONE, *neck, *end, 2.2 * radius, 0.0, *colour, *colour, 1.0, 0.0]
-    # PyMOL draws nothing of a list that holds a whole number as such.
+    # PyMOL draws nothing if the list contains an integer literal.
     numbers = ", ".join(f"{value:.4f}" for value in content)
     yield f'/cmd.load_cgo([{numbers}], "{name}")'

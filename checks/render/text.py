@@ -1,4 +1,4 @@
-"""Findings on a terminal, through Rich."""
+"""Terminal output of findings, with Rich."""
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -16,12 +16,12 @@ VERDICT_STYLES = {
 
 
 def printable(text: str) -> str:
-    """``text`` without what a terminal would obey: names of files and molecules are anybody's."""
+    """Replace characters that a terminal would interpret; names of files and molecules are untrusted."""
     return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
 
 
 def report_text(report: Report, strict: bool = False) -> RenderableType:
-    """The verdict of each check, then what fires, then whether the contract holds."""
+    """Render the verdict of each check, then the findings that do not pass, then the verdict of the contract."""
     table = Table(title=f"contract {report.contract}, profile {report.profile}", title_justify="left")
     for heading in ("check", "verdict", "observed", "allowed"):
         table.add_column(heading, overflow="fold")
@@ -31,7 +31,7 @@ def report_text(report: Report, strict: bool = False) -> RenderableType:
     told = [
         Text.assemble(("●", VERDICT_STYLES[finding.verdict]), f" {printable(str(finding))}")
         for finding in report.findings
-        # What passed on a sample says what it can have missed.
+        # A check that passed on a sample reports the share that it can have missed.
         if finding.verdict is not Verdict.PASS or "missed_share" in finding.observed
     ]
     first = [Text(f"CAVEAT: {report.caveat}", style="bold red")] if report.caveat else []
@@ -48,8 +48,8 @@ def _conclusion(report: Report, strict: bool) -> Text:
     judged = f"{report.summary['structures']} structures, {report.summary['atoms']} atoms: {species}"
     off = f"\nswitched off: {', '.join(report.switched_off)}" if report.switched_off else ""
     if report.holds(strict):
-        conclusion = Text(f"{judged}{off}\ncontract {report.contract} holds", style="green")
+        conclusion = Text(f"{judged}{off}\ncontract {report.contract} passed", style="green")
     else:
         refusals = ", ".join(finding.check for finding in report.refusals(strict)) or "no check ran"
-        conclusion = Text(f"{judged}{off}\ncontract {report.contract} does NOT hold: {refusals}", style="bold red")
+        conclusion = Text(f"{judged}{off}\ncontract {report.contract} FAILED: {refusals}", style="bold red")
     return conclusion.append(f"\n{report.hint()}", style="yellow") if report.hint() else conclusion

@@ -1,1 +1,1 @@
-"""Molecular dynamics of many molecules and the files of trajectories."""
+"""Molecular dynamics of many molecules, and trajectory files."""

@@ -1,10 +1,10 @@
-"""Dynamics of molecules in chunks, one process each, and in segments, each kept when it ends: a killed run continues.
+"""Resumable MD: molecules run in chunks, one process each, and each chunk in segments that are saved when they end.
 
 In:  structures (Å), a potential (eV, eV/Å), a protocol.
 Out: ``ROOT/<first row of the chunk>/<segment>.npz``, each with the state at its end and the frames of its steps.
 
-Which molecules are moved together does not depend on how many processes there are, and each has random numbers of its
-own; so a run that was killed, or one on other cores, ends as any other.
+The assignment of molecules to chunks does not depend on the number of processes, and each molecule has its own random
+numbers. A run that was killed and resumed, or that uses another number of cores, therefore gives the same result.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,19 +22,19 @@ from hydrogate.pipeline.storage.hdf5 import written_whole
 if TYPE_CHECKING:
     from hydrogate.models.dynamics import Molecules, Noise, Potential, State
 
-# In one batch: of half as many, a student moves a third fewer atoms a second (docs/md.md).
+# Batch size; with half as many molecules, a student runs a third fewer atoms per second (docs/md.md).
 MOLECULES_PER_CHUNK = 10
-# Steps that a killed run loses at most: seconds.
+# A killed run loses at most this many steps: seconds.
 STEPS_PER_SEGMENT = 500
 
 _FRAMES = ("frame_step", "frame_positions", "frame_velocities", "frame_energy")
 
 MakePotential = Callable[[Sequence[Atoms]], "Potential"]
-"""Gives the potential of some structures; importable by name in a worker process."""
+"""Function that returns the potential of a list of structures; importable by name in a worker process."""
 
 
 class Start(NamedTuple):
-    """A molecule before it moves: its row in the data, which seeds its random numbers, its name, and itself."""
+    """Initial molecule: its row in the data (which seeds its random numbers), its name, and its atoms."""
 
     row: int
     name: str
@@ -42,7 +42,7 @@ class Start(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """The steps ``first`` to ``last`` of one phase."""
+    """Steps ``first`` to ``last`` of one phase."""
 
     phase: Literal["relax", "warm_up", "nve"]
     first: int
@@ -50,7 +50,7 @@ class Segment(NamedTuple):
 
 
 def segments(protocol: MdProtocol) -> list[Segment]:
-    """All of a run, in order; the relaxation, which mostly ends early, is one."""
+    """Return all segments of a run in order; the relaxation, which usually ends early, is a single segment."""
     relax, warm_up, nve = protocol.steps
 
     def cut(phase: Literal["warm_up", "nve"], steps: int) -> Iterator[Segment]:
@@ -61,7 +61,7 @@ def segments(protocol: MdProtocol) -> list[Segment]:
 
 
 def dealt(starts: Sequence[Start]) -> list[list[Start]]:
-    """``starts`` in chunks of about as many atoms each."""
+    """Distribute ``starts`` over chunks with about the same number of atoms each."""
     chunks: list[list[Start]] = [[] for _ in range(-(-len(starts) // MOLECULES_PER_CHUNK))]
     for start in sorted(starts, key=lambda start: (-len(start.atoms), start.row)):
         open_chunks = (chunk for chunk in chunks if len(chunk) < MOLECULES_PER_CHUNK)
@@ -70,14 +70,14 @@ def dealt(starts: Sequence[Start]) -> list[list[Start]]:
 
 
 def student_potential(path: Path, structures: Sequence[Atoms]) -> "Potential":
-    """The student in the file ``path``.
+    """Return the student in the file ``path`` as the potential of ``structures``.
 
     Raises
     ------
     FileNotFoundError, UnreadableStudent
-        There is no such student.
+        The student file is missing or unreadable.
     ValueError
-        The student was not taught one of the structures, or it is periodic or impossible.
+        A structure is outside what the student was trained on, periodic, or impossible.
     """
     from hydrogate.models.dynamics import StudentPotential
     from hydrogate.models.student_file import load_student
@@ -86,12 +86,12 @@ def student_potential(path: Path, structures: Sequence[Atoms]) -> "Potential":
 
 
 def teacher_potential(name: str, structures: Sequence[Atoms]) -> "Potential":
-    """The teacher ``name`` at its default level of theory.
+    """Return teacher ``name``, at its default level of theory, as the potential of ``structures``.
 
     Raises
     ------
     UnknownName
-        No such teacher.
+        There is no such teacher.
     """
     from hydrogate.models.dynamics import TeacherPotential
     from hydrogate.models.teachers import make_teacher
@@ -100,7 +100,7 @@ def teacher_potential(name: str, structures: Sequence[Atoms]) -> "Potential":
 
 
 def simulate(starts: Sequence[Start], make: MakePotential, protocol: MdProtocol, root: Path) -> None:
-    """Move one chunk from where it was to the end, on one thread.
+    """Run one chunk from its last saved segment to the end, on one thread.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def simulate(starts: Sequence[Start], make: MakePotential, protocol: MdProtocol,
     make : callable
     protocol : MdProtocol
     root : Path
-        Of the run.
+        Folder of the run.
     """
     from hydrogate.models.dynamics import Molecules, Noise, State
     from hydrogate.models.threads import one_thread
@@ -134,7 +134,7 @@ def simulate(starts: Sequence[Start], make: MakePotential, protocol: MdProtocol,
 
 
 def recordings_of(starts: Sequence[Start], protocol: MdProtocol, root: Path) -> list[Recording]:
-    """What a chunk that was moved to its end did at constant energy."""
+    """Read the constant-energy frames of each molecule of a completed chunk."""
     parts = []
     for path in _kept(_folder(starts, root)):
         with np.load(path) as content:
@@ -147,7 +147,7 @@ def recordings_of(starts: Sequence[Start], protocol: MdProtocol, root: Path) -> 
 
 
 def steps_done(starts: Sequence[Start], protocol: MdProtocol, root: Path) -> int:
-    """Of a chunk, as its kept segments tell."""
+    """Return the number of completed steps of a chunk, from its saved segments."""
     return sum(one.last - one.first for one in segments(protocol)[: len(_kept(_folder(starts, root)))])
 
 
@@ -170,7 +170,7 @@ def _moved(
     noise: "Noise",
     protocol: MdProtocol,
 ) -> tuple["State", Frames]:
-    """The state at the end of ``segment``, and the frames on the way."""
+    """Return the state at the end of ``segment``, and the frames recorded in it."""
     from hydrogate.models.dynamics import Fire, Langevin, VelocityVerlet
 
     frames: Frames = []
@@ -202,7 +202,7 @@ def _moved(
 
 
 def _without_lost(state: "State", molecules: "Molecules", protocol: MdProtocol) -> "State":
-    """Molecules that exploded are no longer moved: their flying atoms would cost neighbours at every step."""
+    """Set the positions of exploded molecules to NaN: integrating them further would need neighbours at every step."""
     hottest = protocol.limits.exploded_temperature * protocol.temperature
     lost = molecules.spread(~(molecules.temperature(state.velocities) <= hottest))[:, None]
     return state._replace(positions=np.where(lost, np.nan, state.positions))

@@ -1,6 +1,6 @@
-"""Trajectories as files: several molecules in one, each after the geometry that its bonds are read from.
+"""Trajectory files: several molecules in one file, each preceded by the geometry that defines its bonds.
 
-ASE's keys throughout, and three in the info: ``molecule`` (from 0), ``phase`` (``input`` or ``nve``) and ``time_ps``.
+The keys are ASE's, plus three in ``info``: ``molecule`` (from 0), ``phase`` (``input`` or ``nve``) and ``time_ps``.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,18 +21,18 @@ SUFFIXES = (".traj", ".extxyz", ".xyz")
 
 
 class Recording(NamedTuple):
-    """T frames of one molecule.
+    """Trajectory of one molecule with T frames.
 
     Parameters
     ----------
     name : str
     atoms : ase.Atoms
-        As it was put in.
+        Input geometry.
     time : (T,), ps
     positions : (T, n, 3), Å
     velocities : (T, n, 3), ASE's unit
     energy : (T,), eV
-        Potential.
+        Potential energy.
     """
 
     name: str
@@ -43,14 +43,14 @@ class Recording(NamedTuple):
     energy: Floats
 
     def trajectory(self) -> Trajectory:
-        """As it is judged."""
+        """Convert to the trajectory that the stability checks judge."""
         return Trajectory.of_motion(
             self.name, self.atoms, self.positions, time=self.time, energy=self.energy, velocities=self.velocities
         )
 
 
 def write_recordings(recordings: Sequence[Recording], path: Path) -> None:
-    """Write ``recordings`` to ``path``, whole; what is behind the first frame that is not finite is left out."""
+    """Write ``recordings`` to ``path`` atomically; frames after the first non-finite one are left out."""
     from ase.io import write
 
     frames = [atoms for index, recording in enumerate(recordings) for atoms in _frames(index, recording)]
@@ -75,24 +75,24 @@ def _frames(index: int, recording: Recording) -> Iterator[Atoms]:
 
 
 def read_trajectories(path: Path, frame_fs: float | None = None) -> list[Trajectory]:
-    """The molecules of any trajectory that ASE reads; one begins where another's number or other elements do.
+    """Read the molecules of any trajectory that ASE reads; a new one starts where number or elements change.
 
     Parameters
     ----------
     path : Path
     frame_fs : float, fs, optional
-        From one frame to the next, where the file does not say it.
+        Time between frames, if the file does not store times.
 
     Raises
     ------
     FileNotFoundError, UnreadableFile, UnreadableData
-        There is no such file, ASE cannot read it, or it holds no frames.
+        The file does not exist, ASE cannot read it, or it has no frames.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     frames = _read(path)
     if not frames:
-        raise UnreadableData(f"{path}: holds no frames")
+        raise UnreadableData(f"{path}: no frames")
     groups = groupby(frames, key=lambda atoms: (str(atoms.info.get("molecule")), atoms.numbers.tobytes()))
     return [_trajectory(path, index, list(group), frame_fs) for index, (_, group) in enumerate(groups)]
 
@@ -102,9 +102,9 @@ def _read(path: Path) -> list[Atoms]:
 
     try:
         found = read(path, index=":", do_not_split_by_at_sign=True)
-    # A damaged file makes ASE raise anything: KeyError, struct.error, AttributeError, AssertionError, …
+    # For a damaged file ASE may raise any exception: KeyError, struct.error, AttributeError, AssertionError, …
     except Exception as error:
-        raise UnreadableFile(f"{path}: not readable as a trajectory: {type(error).__name__}: {error}") from error
+        raise UnreadableFile(f"{path}: cannot be read as a trajectory: {type(error).__name__}: {error}") from error
     return [found] if isinstance(found, Atoms) else list(found)
 
 
@@ -121,7 +121,7 @@ def _trajectory(path: Path, index: int, frames: list[Atoms], frame_fs: float | N
         try:
             time = np.array(stated, dtype=np.float64).reshape(len(frames))
         except ValueError as error:
-            raise UnreadableData(f"{path}: {name}: time_ps is no number: {error}") from error
+            raise UnreadableData(f"{path}: {name}: time_ps is not a number: {error}") from error
     elif frame_fs is not None:
         time = np.arange(len(frames), dtype=np.float64) * (frame_fs * 1e-3)
     results = [getattr(atoms.calc, "results", {}) for atoms in frames]

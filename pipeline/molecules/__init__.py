@@ -1,1 +1,1 @@
-"""From records of SDF files to molecules, hydrogens, geometries and splits."""
+"""Molecules from SDF records: reading, hydrogens, additional geometries and splits."""

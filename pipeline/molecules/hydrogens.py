@@ -1,4 +1,4 @@
-"""Hydrogens that a file leaves implicit, placed in the geometry that it gives; the force fields that place them."""
+"""Placement of implicit hydrogens in the geometry of a file, and the force fields for it (MMFF, UFF)."""
 
 from typing import TYPE_CHECKING
 
@@ -16,12 +16,12 @@ MILLIDYNE = 6.241509  # eV/Å
 
 
 def force_field(mol: "Chem.Mol") -> "ForceField":
-    """MMFF, or UFF where MMFF has no parameters, of a molecule with explicit hydrogens (kcal/mol, Å).
+    """Return the MMFF force field of a molecule with explicit hydrogens, or UFF without MMFF parameters (kcal/mol, Å).
 
     Raises
     ------
     ValueError
-        Neither has parameters for it.
+        Neither force field has parameters for the molecule.
     """
     from rdkit.Chem import rdForceFieldHelpers
 
@@ -40,7 +40,7 @@ def force_field(mol: "Chem.Mol") -> "ForceField":
 
 
 def springs(mol: "Chem.Mol") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of each bond, its stiffness in eV/Å² and its rest length in Å by MMFF, else by UFF; 0 where neither knows it."""
+    """Return stiffness (eV/Å²) and rest length (Å) of each bond from MMFF, else from UFF; 0 if neither knows it."""
     from rdkit.Chem import rdForceFieldHelpers
 
     springs = np.zeros((2, mol.GetNumBonds()))
@@ -56,21 +56,21 @@ def springs(mol: "Chem.Mol") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def add_hydrogens(mol: "Chem.Mol", *, reembed: bool = False, seed: int = 0) -> "Chem.Mol":
-    """Place the implicit hydrogens of ``mol`` in its own geometry; every atom that was there stays where it is.
+    """Place the implicit hydrogens of ``mol`` in its own geometry; existing atoms do not move.
 
     Parameters
     ----------
     mol : rdkit.Chem.Mol
-        With a conformer, in Å. It is left as it is.
+        With a conformer, in Å. It is not modified.
     reembed : bool
-        Throw the geometry away and embed anew with ETKDG (relaxed with the force field).
+        Discard the geometry and embed a new one with ETKDG, relaxed with the force field.
     seed : int
-        For ``reembed``.
+        Random seed for ``reembed``.
 
     Raises
     ------
     ValueError
-        No force field has parameters for it, or it cannot be embedded.
+        No force field has parameters for the molecule, or it cannot be embedded.
     """
     from rdkit import Chem
     from rdkit.Chem import rdDistGeom
@@ -88,6 +88,6 @@ def add_hydrogens(mol: "Chem.Mol", *, reembed: bool = False, seed: int = 0) -> "
     if not reembed:
         for atom in range(given):
             field.AddFixedPoint(atom)
-    # Not converged is no fault: the hydrogens are placed, and the contracts judge where.
+    # No convergence is no error: the hydrogens are placed, and the contracts check their positions.
     field.Minimize(maxIts=500)
     return full

@@ -1,4 +1,4 @@
-"""The text of SDF files: which files are meant, and each record of them, one at a time."""
+"""Input SDF files: finding the files, and reading the text of their records one at a time."""
 
 import gzip
 import hashlib
@@ -13,29 +13,29 @@ from typing import NamedTuple, NoReturn
 from hydrogate.pipeline.storage.hdf5 import LARGEST_EXPANSION, UnreadableFile
 
 SUFFIXES = (".sdf", ".sdf.gz")
-# A record of 999 atoms is 0.1 MB; what goes on without `$$$$` is no SDF file and would fill the memory.
+# A record of 999 atoms has 0.1 MB; a longer text without `$$$$` is no SDF file and could fill the memory.
 LONGEST_RECORD = 20_000_000
 
 
 class InputFiles(NamedTuple):
-    """SDF files, sorted, each once; and how many files of other kinds lay beside them."""
+    """Input SDF files, sorted and without repeats, and the number of other files that were ignored."""
 
     paths: tuple[Path, ...]
     ignored: int
 
 
 def resolve_input(spec: str | Sequence[str]) -> InputFiles:
-    """The SDF files that ``spec`` names: a file, a folder (searched to its depth), a glob, or a list of these.
+    """Return the SDF files that ``spec`` names: a file, a folder (searched recursively), a glob, or a list of these.
 
     Raises
     ------
     UnreadableFile
-        An entry names nothing, or no SDF file; or a folder below it cannot be looked into.
+        An entry matches nothing or no SDF file, or a folder below it cannot be read.
     """
     entries = [spec] if isinstance(spec, str) else list(spec)
     if not all(entries) or not entries:
         raise UnreadableFile(
-            f"regenerate.input names nothing ({spec!r}, an empty {'text' if entries else 'list'}); name an SDF file, a "
+            f"regenerate.input is empty ({spec!r}, an empty {'string' if entries else 'list'}); give an SDF file, a "
             "folder or a glob"
         )
     found: dict[Path, Path] = {}
@@ -45,7 +45,7 @@ def resolve_input(spec: str | Sequence[str]) -> InputFiles:
         files = _files_below(path) if path.is_dir() else [path] if path.is_file() else _matching(entry)
         wanted = [file for file in files if file.name.lower().endswith(SUFFIXES)]
         if not wanted:
-            takes = "regenerate.input takes SDF files, a folder, a glob, or a list of them"
+            takes = "regenerate.input accepts SDF files, a folder, a glob, or a list of these"
             raise UnreadableFile(f"{entry}: {_held_instead(path, files)}; {takes}")
         found |= {file.resolve(): file for file in wanted}
         ignored |= {file.resolve() for file in files} - {file.resolve() for file in wanted}
@@ -53,41 +53,41 @@ def resolve_input(spec: str | Sequence[str]) -> InputFiles:
 
 
 def _files_below(folder: Path) -> list[Path]:
-    """Every file, also through linked folders, each folder once."""
+    """Return every file below ``folder``, also in linked folders; each folder is visited once."""
 
     def refuse(error: OSError) -> NoReturn:
-        raise UnreadableFile(f"{error.filename}: a folder that cannot be looked into: {error.strerror}") from error
+        raise UnreadableFile(f"{error.filename}: cannot read folder: {error.strerror}") from error
 
     files: list[Path] = []
     seen: set[str] = set()
     for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        if (real := os.path.realpath(place)) in seen:  # a link that leads back
+        if (real := os.path.realpath(place)) in seen:  # a link to a folder already visited
             folders.clear()
             continue
         seen.add(real)
         folders.sort()
         for file in (Path(place, name) for name in names):
             if not file.is_file() and file.name.lower().endswith(SUFFIXES):
-                what = _held_instead(file, []) if file.exists() else "a link to a file that is not there"
-                raise UnreadableFile(f"{file}: {what}; take it out of the folder, or name the files")
+                what = _held_instead(file, []) if file.exists() else "a link to a file that does not exist"
+                raise UnreadableFile(f"{file}: {what}; remove it from the folder, or list the files by name")
             files += [file] if file.is_file() else []
     return files
 
 
 def _held_instead(path: Path, files: Sequence[Path]) -> str:
-    """What is there, where no SDF file is."""
+    """Return what ``path`` is, for the message that it is no SDF file."""
     if files:
-        count = f"{len(files)} files, none of them" if len(files) > 1 else "1 file, no"
-        return f"{'no' if [path] == files else count} .sdf or .sdf.gz"
+        count = f"{len(files)} files, none of them" if len(files) > 1 else "1 file, not"
+        return f"{'not' if [path] == files else count} .sdf or .sdf.gz"
     if path.is_dir():
         return "a folder without files"
     if path.exists():
-        return "neither a file nor a folder but a pipe or a device, which cannot be read twice"
-    return "a pattern that no file matches" if set("*?[") & set(str(path)) else "no such file or folder"
+        return "a pipe or a device, which cannot be read twice"
+    return "no file matches this pattern" if set("*?[") & set(str(path)) else "no such file or folder"
 
 
 def digest_of(paths: Sequence[Path]) -> str:
-    """SHA-256 of the files' names and bytes: whether the input is still what the data set was made of."""
+    """Return the SHA-256 of the files' names and bytes, to see if the data set was made from the present input."""
     digest = hashlib.sha256()
     for path, name in zip(paths, source_names(paths), strict=True):
         with path.open("rb") as file:
@@ -96,7 +96,7 @@ def digest_of(paths: Sequence[Path]) -> str:
 
 
 def source_names(paths: Sequence[Path]) -> list[str]:
-    """How each file is called in the data set: by its name, or from the common folder where two share a name."""
+    """Return the name of each file in the data set: its file name, or its path from the common folder if two agree."""
     names = [path.name for path in paths]
     if len(set(names)) == len(names):
         return names
@@ -105,12 +105,12 @@ def source_names(paths: Sequence[Path]) -> list[str]:
 
 
 def raw_records(path: Path) -> Iterator[str]:
-    """The text of each record of ``path``, gzipped or not, one at a time.
+    """Yield the text of each record of ``path``, gzipped or not, one at a time.
 
     Raises
     ------
     FileNotFoundError, UnreadableFile
-        There is no such file; it is empty, no SDF file, or its compressed stream is damaged.
+        The file does not exist, is empty, is no SDF file, or its gzip stream is damaged.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
@@ -124,18 +124,18 @@ def raw_records(path: Path) -> Iterator[str]:
                 length += len(text)
                 if compressed and length > LARGEST_EXPANSION * plain.tell():
                     raise UnreadableFile(
-                        f"{path}: more than {LARGEST_EXPANSION} times as large as its gzip file, which no SDF file is"
+                        f"{path}: expands to more than {LARGEST_EXPANSION} times its gzip size, more than any SDF file"
                     )
                 looks_like_sdf = looks_like_sdf or "M  END" in text or "V2000" in text or "V3000" in text
                 yield text
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UnreadableFile(f"{path}: truncated or damaged gzip file ({error}); copy or make it again") from error
+        raise UnreadableFile(f"{path}: truncated or damaged gzip file ({error}); copy or create it again") from error
     except OSError as error:
         raise UnreadableFile(f"{path}: cannot be read: {error}") from error
     if not looks_like_sdf:
         empty = path.stat().st_size == 0
-        what = "an empty file" if empty else "no SDF file: it holds no V2000 or V3000 record"
-        raise UnreadableFile(f"{path}: {what}; name an SDF file with records")
+        what = "an empty file" if empty else "not an SDF file: it has no V2000 or V3000 record"
+        raise UnreadableFile(f"{path}: {what}; give an SDF file with records")
 
 
 def _records(lines: Iterable[str], path: Path) -> Iterator[str]:
@@ -149,11 +149,11 @@ def _records(lines: Iterable[str], path: Path) -> Iterator[str]:
         record.append(line)
         length += len(line)
         if length > LONGEST_RECORD:
-            raise UnreadableFile(f"{path}: {length} characters without a record's end ($$$$): no SDF file")
+            raise UnreadableFile(f"{path}: {length} characters without the end of a record ($$$$): not an SDF file")
     if "".join(record).strip():
         yield "".join(record)
 
 
 def _matching(pattern: str) -> list[Path]:
-    # Path.glob takes no absolute pattern.
+    # Path.glob accepts no absolute pattern.
     return [path for path in map(Path, glob(pattern, recursive=True)) if path.is_file()]  # noqa: PTH207

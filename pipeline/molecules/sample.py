@@ -1,10 +1,10 @@
-"""The sample input that the project ships: drug-like molecules as a generative model writes them.
+"""Sample input that the project ships: drug-like molecules in the form in which a generative model writes them.
 
-Fragments of known drugs (``known_drugs.smi``) are recombined by the BRICS rules, embedded with ETKDG, relaxed with
-MMFF, their hydrogens taken away again and the heavy atoms shifted a little: three-dimensional SDF records with
-hydrogen implicit, in Å. ``hydrogate sample`` calls it; the molecules come from here and from no generative model.
+Fragments of known drugs (``known_drugs.smi``) are recombined by the BRICS rules, embedded with ETKDG and relaxed with
+MMFF. Then the hydrogens are removed and the heavy atoms displaced slightly. The result is three-dimensional SDF records
+with implicit hydrogens, in Å. ``hydrogate sample`` calls this module; no generative model is involved.
 
-The content depends on ``count``, ``seed`` and the RDKit version alone, whatever the number of processes.
+The content depends only on ``count``, ``seed`` and the RDKit version, not on the number of processes.
 """
 
 import gzip
@@ -30,26 +30,26 @@ if TYPE_CHECKING:
 
 ELEMENTS = frozenset({"C", "H", "N", "O", "F", "S", "Cl"})
 HEAVY_ATOMS = (8, 30)
-# Å, each coordinate of a heavy atom: bond lengths then scatter by 0.035 Å, a fifth of the step from C-C to C=C.
+# Å, per coordinate of a heavy atom: bond lengths then scatter by 0.035 Å, a fifth of the difference of C-C and C=C.
 DISTORTION = 0.025
 KNOWN_SHARE = 0.1
 ROTATABLE_BONDS = 9
-# Below this the recombined molecules are chains of linkers that no chemist would call drug-like.
+# Below this value the recombined molecules are chains of linkers that no chemist would call drug-like.
 DRUG_LIKENESS = 0.35
-# A start-up of a process costs a second, an embedding 20 ms.
+# Starting a process takes a second, an embedding 20 ms.
 SERIAL_BELOW = 100
 BATCH = 500
 
 
 class SampleMolecule(NamedTuple):
-    """One record of a sample.
+    """Record of a sample.
 
     Parameters
     ----------
     smiles : str
         Canonical SMILES without stereochemistry.
     molblock : str
-        V2000 block with heavy-atom coordinates in Å and hydrogen implicit.
+        V2000 block with heavy-atom coordinates in Å and implicit hydrogens.
     """
 
     smiles: str
@@ -63,22 +63,22 @@ class _Fragment(NamedTuple):
 
 
 def known_drugs() -> list[tuple[str, str]]:
-    """(SMILES, name) of each molecule in ``known_drugs.smi``."""
+    """Return (SMILES, name) of each molecule in ``known_drugs.smi``."""
     text = Path(__file__).with_name("known_drugs.smi").read_text(encoding="utf-8")
     return [(smiles, name) for smiles, name in (line.split("\t") for line in text.splitlines())]
 
 
 def make_sample(count: int, seed: int = 0, *, processes: int = 0) -> Iterator[SampleMolecule]:
-    """Draw molecules one by one.
+    """Yield sample molecules one by one.
 
     Parameters
     ----------
     count : int
         Number of molecules, at least 1.
     seed : int
-        Same seed, same molecules and coordinates.
+        Random seed; the same seed gives the same molecules and coordinates.
     processes : int
-        Worker processes; 0 is one a core. The result does not depend on it.
+        Worker processes; 0 is one per core. The result does not depend on it.
 
     Raises
     ------
@@ -93,12 +93,12 @@ def make_sample(count: int, seed: int = 0, *, processes: int = 0) -> Iterator[Sa
 def write_sample(
     path: Path, count: int, seed: int = 0, progress: bool = True, *, processes: int = 0
 ) -> list[SampleMolecule]:
-    """Write a sample as a gzipped (``.sdf.gz``) or plain SDF file, whole, with the same bytes for the same seed.
+    """Write a sample atomically as a gzipped (``.sdf.gz``) or plain SDF file; the same seed gives the same bytes.
 
     Raises
     ------
     ValueError
-        ``path`` ends in neither ``.sdf`` nor ``.sdf.gz``, or a number is out of range.
+        ``path`` ends in neither ``.sdf`` nor ``.sdf.gz``, or ``count`` or ``seed`` is out of range.
     """
     if not path.name.endswith((".sdf", ".sdf.gz")):
         raise ValueError(f"{path}: a sample is an SDF file; name it .sdf or .sdf.gz")
@@ -111,7 +111,7 @@ def write_sample(
     content = "".join(f"{molecule.molblock}$$$$\n" for molecule in molecules).encode()
     if path.name.endswith(".gz"):
         buffer = io.BytesIO()
-        # No name and no time in the header, so that equal molecules are equal bytes.
+        # No file name and no time in the header, so that equal molecules give equal bytes.
         with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=buffer, mtime=0) as file:
             file.write(content)
         content = buffer.getvalue()
@@ -121,7 +121,7 @@ def write_sample(
 
 
 def _candidates(count: int, seed: int) -> Iterator[str]:
-    """Distinct SMILES without end: known drugs for their share of ``count``, recombined fragments for the rest."""
+    """Yield distinct SMILES without end: known drugs for their share of ``count``, else recombined fragments."""
     from rdkit import Chem
     from rdkit.Chem.inchi import MolToInchiKey
 
@@ -137,7 +137,7 @@ def _candidates(count: int, seed: int) -> Iterator[str]:
         if mol is None or not (take_known or (_is_wanted(mol) and _is_druglike(mol))):
             continue
         known_left -= bool(take_known)
-        # Without stereochemistry the key's first block decides; it also joins the tautomers that InChI joins.
+        # Without stereochemistry the key's first block identifies the molecule; it also merges InChI's tautomers.
         key = MolToInchiKey(mol).partition("-")[0]  # type: ignore[no-untyped-call]
         if key not in seen:
             seen.add(key)
@@ -181,13 +181,13 @@ def _fragments() -> list[_Fragment]:
 
 
 def _partners() -> dict[str, dict[str, str]]:
-    """BRICS label -> the labels that it joins with and the bond ("-" or "=") between them."""
+    """Return, for each BRICS label, the labels that it can be joined with and the bond ("-" or "=") between them."""
     from rdkit.Chem import BRICS
 
     partners: dict[str, dict[str, str]] = {}
     for group in BRICS.reactionDefs:
         for first, second, bond in group:
-            # 7a and 7b name the two ends of one double bond; in a fragment both are 7.
+            # 7a and 7b are the two ends of one double bond; in a fragment both are labelled 7.
             first, second = first.rstrip("ab"), second.rstrip("ab")
             partners.setdefault(first, {})[second] = bond
             partners.setdefault(second, {})[first] = bond
@@ -195,7 +195,7 @@ def _partners() -> dict[str, dict[str, str]]:
 
 
 def _recombine(fragments: Sequence[_Fragment], rng: random.Random) -> "Chem.Mol | None":
-    """Join fragments at matching attachment points until none is open; None where they do not close in time."""
+    """Join fragments at matching attachment points until none is open; None if that fails."""
     from rdkit import Chem
 
     partners = _partners()
@@ -216,7 +216,7 @@ def _recombine(fragments: Sequence[_Fragment], rng: random.Random) -> "Chem.Mol 
 
 
 def _join(mol: "Chem.Mol", point: int, fragment: "Chem.Mol", bonds: dict[str, str]) -> "Chem.Mol":
-    """``mol`` and ``fragment``, joined where ``point`` and the fragment's first matching dummy atom stand."""
+    """Join ``mol`` and ``fragment`` at ``point`` and at the fragment's first matching dummy atom."""
     from rdkit import Chem
 
     other = next(atom for atom in fragment.GetAtoms() if not atom.GetAtomicNum() and str(atom.GetIsotope()) in bonds)
@@ -231,7 +231,7 @@ def _join(mol: "Chem.Mol", point: int, fragment: "Chem.Mol", bonds: dict[str, st
 
 
 def _embedded(candidates: Iterator[str], count: int, seed: int, processes: int) -> Iterator[SampleMolecule]:
-    """The candidates that ETKDG and MMFF can make, in their order."""
+    """Yield the candidates that ETKDG can embed and MMFF can relax, in order."""
     jobs = ((smiles, seed, index) for index, smiles in enumerate(candidates))
     if count < SERIAL_BELOW or processes == 1:
         yield from (made for made in map(_embed, jobs) if made is not None)

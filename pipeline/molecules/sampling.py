@@ -1,7 +1,8 @@
-"""Further geometries of a molecule: rattled, rattled and partly relaxed, or from a short Langevin run. Å, K.
+"""Additional geometries of a molecule: rattled, rattled and partly relaxed, or from a short Langevin run. Å, K.
 
-Without them nothing can be learned about hydrogen: hydrogens that a force field placed all have one bond length. What
-relaxes and runs is MMFF (UFF where it has no parameters), never the teacher: each of its energies would be a label.
+Without them a student cannot learn about hydrogen, because hydrogens placed by a force field all have the same bond
+length. Relaxations and runs use MMFF (UFF without MMFF parameters), never the teacher: each of its energies costs as
+much as a label.
 """
 
 import hashlib
@@ -22,18 +23,18 @@ from hydrogate.pipeline.params import Sampling
 if TYPE_CHECKING:
     from hydrogate.pipeline.molecules.sdf import Mol
 
-# Å: contract check min_distance refuses below the first and warns below the second.
+# Å: contract check min_distance fails below the first and warns below the second.
 NEAREST, NEAREST_UNREMARKABLE = 0.6, 0.8
-# Standard deviations of a bond's length. Beyond, the tail of the Gaussian alone decides the largest force of the data
-# set: a triple bond shortened by 0.23 Å pulls with 55 eV/Å, and the labels contract refuses 50.
+# Standard deviations of a bond length. Beyond this, the tail of the Gaussian alone determines the largest force of the
+# data set: a triple bond shortened by 0.23 Å pulls with 55 eV/Å, and contract labels rejects 50.
 BOND_CHANGE = 2.5
 REDRAWS = 200
 Drawn = TypeVar("Drawn")
-# Of a relaxed draw: the force field's energy over that of the molecule's own geometry (eV/atom), the RMS displacement
-# from each of its other geometries (Å), and up to which share of two covalent radii atoms are bonded.
-# Rattled by 0.05 Å, drug-like molecules are 0.11 eV/atom up, 0.18 at most.
+# Limits of a relaxed draw: force-field energy above that of the molecule's own geometry (eV/atom), RMS displacement
+# from each of its other geometries (Å), and distance of bonded atoms in units of the sum of their covalent radii.
+# Rattling drug-like molecules by 0.05 Å raises the energy by 0.11 eV/atom, 0.18 at most.
 HIGHEST_ENERGY, NEAREST_GEOMETRY, BONDED = 0.25, 0.03, 1.3
-# fs: the period of an X-H stretch is 10 fs.
+# fs; the period of an X-H stretch is 10 fs.
 TIME_STEP = 1.0
 WARM_UP_STEPS = 250
 STEPS_BETWEEN = 100
@@ -41,28 +42,28 @@ FRICTION = 0.02 / units.fs
 
 
 def generator(molecule: Molecule, seed: int) -> np.random.Generator:
-    """Random numbers that belong to the molecule and its geometry, not to its place in a file or to a process."""
+    """Return a random generator seeded by the molecule and its geometry, not by its file position or process."""
     geometry = molecule.mol.GetConformer().GetPositions().astype("<f8").tobytes()
     digest = hashlib.sha256(f"{seed} {molecule.inchikey} {molecule.smiles} ".encode() + geometry).digest()
     return np.random.default_rng(list(digest))
 
 
 class Geometries(NamedTuple):
-    """Further geometries (k, n, 3) in Å, and which of them is the other end of each one's pair, itself without one."""
+    """Additional geometries (k, n, 3) in Å, and for each the index of its pair's other end, its own without a pair."""
 
     positions: NDArray[np.float64]
     partner: list[int]
 
 
 def further_geometries(mol: "Mol", sampling: Sampling, rng: np.random.Generator) -> Geometries:
-    """``per_structure`` geometries of ``mol``; the last ``2 * pairs`` of them lie in pairs about further ones, x ± h·v.
+    """Sample ``per_structure`` geometries of ``mol``; the last ``2 * pairs`` are pairs x ± h·v about sampled centres x.
 
-    The direction v is random, of no net translation; h, ``step``, is the RMS displacement of the atoms.
+    The direction v is random and has no net translation; h, ``step``, is the RMS displacement of the atoms.
 
     Raises
     ------
     ValueError
-        Hydrogens are implicit, and the method needs a force field, or none has parameters.
+        The method needs a force field, and hydrogens are implicit or no force field has parameters.
     """
     count = sampling.per_structure - sampling.pairs
     match sampling.method:
@@ -83,10 +84,10 @@ def further_geometries(mol: "Mol", sampling: Sampling, rng: np.random.Generator)
 def rattle(
     mol: "Mol", count: int, sigma: float, rng: np.random.Generator, hardest_pull: float | None = None
 ) -> list[NDArray[np.float64]]:
-    """``count`` geometries of ``mol`` (n, 3), each coordinate moved by a Gaussian of ``sigma`` Å.
+    """Return ``count`` geometries of ``mol`` (n, 3), each coordinate displaced by a Gaussian of ``sigma`` Å.
 
-    A draw that goes beyond :class:`Distortion` is drawn again, at most ``REDRAWS`` times; then the least distorted
-    draw is taken, and contract check ``min_distance`` judges it.
+    A draw beyond the limits of :class:`Distortion` is repeated, up to ``REDRAWS`` draws; after that the least distorted
+    draw is used, and contract check ``min_distance`` judges it.
     """
     distortion = Distortion(mol, sigma, hardest_pull)
     positions = mol.GetConformer().GetPositions()
@@ -99,11 +100,11 @@ def rattle(
 def rattle_relax(
     mol: "Mol", count: int, sigma: float, steps: int, rng: np.random.Generator
 ) -> list[NDArray[np.float64]]:
-    """``count`` geometries of ``mol`` (n, 3), rattled by ``sigma`` Å and then relaxed for 1 to ``steps`` BFGS steps.
+    """Return ``count`` geometries of ``mol`` (n, 3), rattled by ``sigma`` Å and relaxed for 1 to ``steps`` BFGS steps.
 
-    The stiff bonds come back and the soft torsions stay: far from the start, at forces that a simulation meets. A draw
-    is drawn again as in :func:`rattle`, and where its bonds are others, its energy is above ``HIGHEST_ENERGY``, or it
-    is within ``NEAREST_GEOMETRY`` of another geometry of the molecule.
+    Stiff bonds relax back and soft torsions stay displaced: geometries far from the start, with forces as in a
+    simulation. A draw is repeated as in :func:`rattle`, and also if its bonds changed, if its energy is above
+    ``HIGHEST_ENERGY``, or if it is within ``NEAREST_GEOMETRY`` of another geometry of the molecule.
     Source: rattle-and-relax, arXiv 2506.10956; the bounds are this project's.
     """
     from ase.optimize import BFGS
@@ -132,7 +133,7 @@ def rattle_relax(
 
 
 def _bonded(atoms: Atoms) -> NDArray[np.bool_]:
-    """Of each two atoms, whether they are as near as bonded ones are."""
+    """Return a mask over atom pairs: True if the two atoms are as close as bonded atoms."""
     first, second = np.triu_indices(len(atoms), 1)
     radii = covalent_radii[atoms.numbers]
     near: NDArray[np.bool_] = pdist(atoms.positions) < BONDED * (radii[first] + radii[second])
@@ -142,7 +143,7 @@ def _bonded(atoms: Atoms) -> NDArray[np.bool_]:
 def _pair(
     mol: "Mol", centre: NDArray[np.float64], sampling: Sampling, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """``centre`` + h·v and − h·v, the least distorted of some directions v."""
+    """Return ``centre`` + h·v and ``centre`` − h·v for the least distorted of several random directions v."""
     distortion = Distortion(mol, sampling.sigma, sampling.hardest_pull)
 
     def draw() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -155,12 +156,13 @@ def _pair(
 
 
 class Distortion:
-    """How far a geometry of ``mol`` is from what is allowed: 1 at the edge.
+    """Distortion of a geometry of ``mol`` relative to the allowed limits: 1 at the limit.
 
-    Two atoms may come within 0.8 Å (down to 0.6 Å where ``mol`` has them near), a bond may change by ``BOND_CHANGE``
-    standard deviations of what ``sigma`` Å in each coordinate does to it. By its force field, k |d - r0|, it may pull
-    with ``hardest_pull`` (eV/Å), or as hard as in ``mol``: a bond that the input has short is not shortened again.
-    By GFN2-xTB C#C, C#N, C=O and S=O pull with 25 to 32 eV/Å where they do with 15 here.
+    Two atoms may come as close as 0.8 Å (0.6 Å if ``mol`` itself has close atoms). A bond length may change by
+    ``BOND_CHANGE`` standard deviations of the change that a displacement of ``sigma`` Å per coordinate causes. The
+    force-field pull of a bond, k |d - r0|, may reach ``hardest_pull`` (eV/Å) or its value in ``mol``, so that a bond
+    that is short in the input is not shortened further. For C#C, C#N, C=O and S=O a pull of 15 eV/Å here is 25 to
+    32 eV/Å by GFN2-xTB.
     """
 
     def __init__(self, mol: "Mol", sigma: float, hardest_pull: float | None = None) -> None:
@@ -180,7 +182,7 @@ class Distortion:
         return pulls
 
     def contact(self, positions: NDArray[np.float64]) -> float:
-        """By the two nearest atoms alone."""
+        """Return the distortion of the shortest interatomic distance alone."""
         nearest = pdist(positions).min(initial=np.inf)
         return float(self._allowed / max(nearest, 1e-6))
 
@@ -192,7 +194,7 @@ class Distortion:
 
 
 def _least_distorted(draw: Callable[[], Drawn], distortion: Callable[[Drawn], float]) -> Drawn:
-    """The first draw of a distortion of at most 1, or the least distorted of ``REDRAWS``."""
+    """Return the first draw with a distortion of at most 1, or the least distorted of ``REDRAWS`` draws."""
     best, least = (drawn := draw()), distortion(drawn)
     for _ in range(REDRAWS - 1):
         if least <= 1.0:
@@ -209,13 +211,13 @@ def _lengths(positions: NDArray[np.float64], ends: NDArray[np.int64]) -> NDArray
 
 
 class ForceField(Calculator):
-    """MMFF (or UFF) of RDKit as an ASE calculator: energy in eV, forces in eV/Å."""
+    """RDKit's MMFF (or UFF) as an ASE calculator: energy in eV, forces in eV/Å."""
 
-    implemented_properties = ["energy", "forces"]  # noqa: RUF012  (ASE's own declaration)
+    implemented_properties = ["energy", "forces"]  # noqa: RUF012  (declared like this in ASE)
 
     def __init__(self, mol: "Mol") -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._mol = mol  # the force field points into it
+        self._mol = mol  # keep a reference: the force field uses it
         self._field = force_field(mol)
 
     def calculate(self, atoms: Atoms | None = None, properties: Any = None, system_changes: Any = all_changes) -> None:
@@ -231,7 +233,8 @@ class ForceField(Calculator):
 def _with_force_field(mol: "Mol") -> Atoms:
     if any(atom.GetNumImplicitHs() or atom.GetNumExplicitHs() for atom in mol.GetAtoms()):
         raise ValueError(
-            "sampling by md or rattle_relax needs explicit hydrogens: set regenerate.add_hydrogens, or sample by rattle"
+            "sampling by md or rattle_relax needs explicit hydrogens: set regenerate.add_hydrogens to true, or use "
+            "method rattle"
         )
     atoms = Atoms([atom.GetAtomicNum() for atom in mol.GetAtoms()], mol.GetConformer().GetPositions())
     atoms.calc = ForceField(mol)
@@ -239,17 +242,17 @@ def _with_force_field(mol: "Mol") -> Atoms:
 
 
 def langevin(mol: "Mol", count: int, temperature: float, rng: np.random.Generator) -> list[NDArray[np.float64]]:
-    """``count`` geometries (n, 3) of a Langevin run at ``temperature`` K with MMFF, ``STEPS_BETWEEN`` fs apart.
+    """Return ``count`` geometries (n, 3) of a Langevin run at ``temperature`` K with MMFF, ``STEPS_BETWEEN`` fs apart.
 
     Raises
     ------
     ValueError
-        Hydrogens are implicit, so that no force field can be set up, or none has parameters.
+        Hydrogens are implicit, so no force field can be set up, or none has parameters.
     """
     from ase.md.langevin import Langevin
 
     atoms = _with_force_field(mol)
-    # Maxwell-Boltzmann; ASE's function of that name is called otherwise from one version to the next.
+    # Maxwell-Boltzmann; the signature of ASE's function differs between versions.
     spread = np.sqrt(atoms.get_masses() * units.kB * temperature)[:, None]
     atoms.set_momenta(spread * rng.normal(size=(len(atoms), 3)))  # type: ignore[no-untyped-call]
     dynamics = Langevin(atoms, TIME_STEP * units.fs, temperature_K=temperature, friction=FRICTION, rng=rng, fixcm=False)

@@ -1,7 +1,8 @@
-"""SDF files, record by record: each becomes a :class:`Molecule` or is set aside with its file, index and reason.
+"""SDF reader: each record becomes a :class:`Molecule` or is quarantined with its file, index and reason.
 
-The home of RDKit for files. Coordinates are in Å; the hydrogen count that the valences imply is taken before any
-hydrogen is added; protonation stays as given. Text in a file is untrusted: it is never run and never names a path.
+All reading of molecule files with RDKit is here. Coordinates are in Å. The hydrogen count implied by the valences is
+taken before any hydrogen is added; protonation states are not changed. Text in a file is untrusted: it is never
+executed and never used as a path.
 """
 
 import logging
@@ -28,44 +29,44 @@ if TYPE_CHECKING:
     from rdkit import Chem
     from rdkit.Chem import Mol as Mol
 
-# Å: what a drawing's z coordinates differ by.
+# Å: in a 2-D drawing, z coordinates differ by no more than this.
 FLAT = 1e-3
-# RDKit's time and memory grow as the product of the two; 20,000 atoms, or 1,700 rings of 60, end the process.
+# RDKit's time and memory grow as the product of the two; 20,000 atoms, or 1,700 rings of 60, crash the process.
 MOST_ATOMS, MOST_RINGS = 2500, 250
-# Where nothing in a file is of use.
+# For the message when no record of a file gives a molecule.
 REMEDIES = {check: RULES["input", check].remedy for check in SETTING_ASIDE}
-REMEDIES["readable"] = "Write them again, each with its V2000 or V3000 block."
+REMEDIES["readable"] = "Write the records again, each with a V2000 or V3000 block."
 _COUNTS = re.compile(r"^(?:M  V30 COUNTS +(\d+) +(\d+)|([ \d]{3})([ \d]{3}).*V2000)", re.MULTILINE)
 _LOG_STAMP = re.compile(r"^\[\d\d:\d\d:\d\d\] ?")
 
 
 class SetAside(NamedTuple):
-    """A record that became no molecule, and the check of contract ``input`` that says so."""
+    """Quarantined record, and the check of contract ``input`` that it failed."""
 
     check: str
     record: Quarantined
 
 
 def aside(check: str, source: str, index: int, reason: str) -> SetAside:
-    """Record ``index`` of ``source``, set aside by ``check``."""
+    """Return record ``index`` of ``source`` as quarantined by ``check``."""
     return SetAside(check, Quarantined(source, index, reason))
 
 
 @dataclass(frozen=True, eq=False)
 class Molecule:
-    """A record, sanitized.
+    """Molecule from a sanitized SDF record.
 
     Parameters
     ----------
     mol : rdkit.Chem.Mol
-        Atoms and coordinates (Å) as the file has them; implicit hydrogens are still implicit.
+        Atoms and coordinates (Å) as in the file; implicit hydrogens are still implicit.
     source, index : str, int
-        File and record, from 0.
+        File, and index of the record in it, from 0.
     charge : int, e
     spin_multiplicity : int
         1 + radical electrons.
     explicit_hydrogens, expected_hydrogens : int
-        Hydrogens written down, and those that the valences imply (the written ones included).
+        Number of hydrogens in the file, and number implied by the valences (including the explicit ones).
     smiles, inchikey : str
         Canonical SMILES with the stereochemistry of the coordinates.
     """
@@ -81,7 +82,7 @@ class Molecule:
     inchikey: str
 
     def to_atoms(self, mol: "Chem.Mol | None" = None) -> Atoms:
-        """The atoms of ``mol`` (default: those of the record), with charge and spin multiplicity in ``info``."""
+        """Return the atoms of ``mol`` (default: of the record), with charge and spin multiplicity in ``info``."""
         chosen = self.mol if mol is None else mol
         numbers = [atom.GetAtomicNum() for atom in chosen.GetAtoms()]
         info = {"charge": self.charge, "spin": self.spin_multiplicity}
@@ -91,21 +92,21 @@ class Molecule:
 def read_sdf(
     path: Path, *, source: str | None = None, elements: Iterable[str] | None = None
 ) -> Iterator[Molecule | SetAside]:
-    """Each record of ``path`` in order, as a molecule or set aside.
+    """Yield each record of ``path`` in order, as a molecule or quarantined.
 
     Parameters
     ----------
     path : Path
         ``.sdf`` or ``.sdf.gz``, V2000 or V3000.
     source : str, optional
-        What the file is called in the results; its name by default.
+        Name of the file in the results; its file name by default.
     elements : iterable of str, optional
-        Symbols that are allowed; by default every element is.
+        Allowed element symbols; by default all elements.
 
     Raises
     ------
     FileNotFoundError, UnreadableFile
-        As in :func:`hydrogate.pipeline.molecules.records.raw_records`.
+        See :func:`hydrogate.pipeline.molecules.records.raw_records`.
     """
     allowed = None if elements is None else frozenset(elements)
     for index, text in enumerate(raw_records(path)):
@@ -113,7 +114,7 @@ def read_sdf(
 
 
 def read_record(text: str, source: str, index: int, elements: frozenset[str] | None = None) -> Molecule | SetAside:
-    """One record's text as a molecule, or set aside by the first check of contract ``input`` that it fails."""
+    """Read the text of one record: a molecule, or quarantined by the first check of contract ``input`` it fails."""
     from rdkit import Chem
     from rdkit.Chem.inchi import MolToInchiKey
 
@@ -124,7 +125,7 @@ def read_record(text: str, source: str, index: int, elements: frozenset[str] | N
     if size := _too_large(text):
         return aside("readable", source, index, size)
     with rdkit_log() as log:
-        # RDKit counts columns in bytes, and no name is taken from here.
+        # RDKit counts columns in bytes; the name of the record is not used.
         mol = Chem.MolFromMolBlock(text.encode("ascii", "replace").decode(), sanitize=False, removeHs=False)
         if mol is None:
             return aside("readable", source, index, f"unparsable record: {_reason(log)}")
@@ -133,7 +134,7 @@ def read_record(text: str, source: str, index: int, elements: frozenset[str] | N
         try:
             Chem.SanitizeMol(mol)
             if undecided := bond_without_order(mol):
-                return aside("sanitizes", source, index, f"its hydrogens cannot be counted: {undecided}")
+                return aside("sanitizes", source, index, f"cannot count its hydrogens: {undecided}")
             if unknown := _unknown_elements(mol, elements):
                 outside = f"elements outside regenerate.elements: {', '.join(unknown)}"
                 return aside("known_elements", source, index, outside)
@@ -160,20 +161,20 @@ def read_record(text: str, source: str, index: int, elements: frozenset[str] | N
 
 
 def _too_large(text: str) -> str:
-    """Why RDKit is not asked about a record, by the atoms and bonds that it declares; empty where it is."""
+    """Return why a record is too large for RDKit, by the atom and bond counts it declares; empty if it is not."""
     for found in _COUNTS.findall(text.replace("-\nM  V30 ", "")):
-        # What is no number, "1 0", RDKit refuses itself; of V3000 and V2000 one is not there.
+        # RDKit itself rejects counts that are no numbers, such as "1 0"; only one of V3000 and V2000 is present.
         counts = [int(count) if count.strip().isdigit() else 0 for count in found]
         atoms, bonds = max(counts[:2], counts[2:])
         if atoms > MOST_ATOMS or bonds - atoms >= MOST_RINGS:
-            most = f"at most {MOST_ATOMS} atoms and {MOST_RINGS} rings are read"
-            return f"a record of {atoms} atoms and {bonds} bonds; {most}"
+            most = f"the limits are {MOST_ATOMS} atoms and {MOST_RINGS} rings"
+            return f"record too large: {atoms} atoms and {bonds} bonds; {most}"
     return ""
 
 
 @contextmanager
 def rdkit_log() -> Iterator[list[str]]:
-    """What RDKit says meanwhile, as lines, and nothing of it on the terminal."""
+    """Collect RDKit's log messages as lines, and print none of them to the terminal."""
     from rdkit import rdBase
 
     lines: list[str] = []
@@ -185,7 +186,7 @@ def rdkit_log() -> Iterator[list[str]]:
 
     logger = logging.getLogger("rdkit")
     before = logger.handlers, logger.propagate
-    # RDKit's own handler writes to the terminal.
+    # RDKit's default handler writes to the terminal.
     logger.handlers, logger.propagate = [Keep()], False
     rdBase.LogToPythonLogger()
     try:
@@ -196,9 +197,9 @@ def rdkit_log() -> Iterator[list[str]]:
 
 
 def _reason(log: Sequence[str]) -> str:
-    """What RDKit said, but where in itself: that differs from one machine, and run, to the next."""
+    """Return RDKit's message without its source locations, which differ between machines and runs."""
     said = takewhile(lambda line: not line.startswith("Violation occurred"), map(str.strip, log))
-    return "; ".join(line for line in said if line.strip("*")) or "RDKit gives no reason"
+    return "; ".join(line for line in said if line.strip("*")) or "RDKit gave no reason"
 
 
 def _unknown_elements(mol: "Chem.Mol", elements: frozenset[str] | None) -> list[str]:
@@ -207,9 +208,10 @@ def _unknown_elements(mol: "Chem.Mol", elements: frozenset[str] | None) -> list[
 
 
 def _why_not_3d(mol: "Chem.Mol", text: str) -> str:
-    """Why the coordinates are not three-dimensional; empty where they are.
+    """Return why the coordinates are not three-dimensional; empty if they are.
 
-    Planar molecules lie flat too: flat is 3-D where the record's header says so and no atom stands out of its plane.
+    Planar molecules are flat too: flat coordinates count as 3-D if the header of the record says 3D and no atom is
+    tetrahedral.
     """
     positions = mol.GetConformer().GetPositions()
     if not np.isfinite(positions).all():
@@ -222,7 +224,7 @@ def _why_not_3d(mol: "Chem.Mol", text: str) -> str:
         return ""
     header = text.split("\n", 2)[1]
     if header[20:22].upper() != "3D":
-        return "a 2-D drawing: all z coordinates are equal and its header does not say 3D"
+        return "a 2-D drawing: all z coordinates are equal and the header does not say 3D"
     tetrahedral = [
         atom.GetIdx() for atom in mol.GetAtoms() if atom.GetDegree() > 2 and atom.GetHybridization().name == "SP3"
     ]
@@ -234,7 +236,7 @@ def _why_not_3d(mol: "Chem.Mol", text: str) -> str:
 def count_records(
     records_read: Mapping[str, int], hydrogens: Sequence[tuple[int, int]], set_aside: Iterable[SetAside]
 ) -> InputCounts:
-    """Account for every record; ``hydrogens`` holds (explicit, expected) of each molecule."""
+    """Return the counts of all records; ``hydrogens`` has (explicit, expected) for each molecule."""
     quarantined: dict[str, tuple[Quarantined, ...]] = dict.fromkeys(SETTING_ASIDE, ())
     for check, record in set_aside:
         quarantined[check] += (record,)
@@ -252,14 +254,14 @@ def count_records(
 
 
 def refuse_barren_files(counts: InputCounts) -> None:
-    """Refuse a file of several records, or an input as a whole, of which nothing became a molecule.
+    """Raise if no record of a file with several records, or of the entire input, became a molecule.
 
-    A file of one bad record is a bad record: generators write a file a molecule.
+    A file with a single bad record counts as a bad record, because some generators write one file per molecule.
 
     Raises
     ------
     UnreadableFile
-        Naming the file, the commonest reasons and what mends them.
+        The message names the file, the most common reasons and how to fix them.
     """
     reasons: dict[str, Counter[tuple[str, str]]] = {}
     for check, records in counts.quarantined.items():
@@ -271,17 +273,17 @@ def refuse_barren_files(counts: InputCounts) -> None:
             common = why.most_common(3)
             said = "; ".join(reason + (f" ({n} of {read})" if read > 1 else "") for (reason, _), n in common)
             remedy = " ".join(dict.fromkeys(remedy for (_, remedy), _ in common))
-            what = f"none of its {read} records became a" if read > 1 else "its only record became no"
+            what = f"none of its {read} records is a valid" if read > 1 else "its only record is not a valid"
             raise UnreadableFile(f"{source}: {what} molecule: {said}. {remedy}")
 
 
 def read_input(paths: Sequence[Path]) -> tuple[Dataset, InputCounts]:
-    """Files or folders as written, implicit hydrogens left implicit, and what became of each record.
+    """Read files or folders without adding hydrogens, and count what became of each record.
 
     Raises
     ------
     FileNotFoundError, UnreadableFile
-        As in :func:`hydrogate.pipeline.molecules.records.raw_records` and :func:`refuse_barren_files`.
+        See :func:`hydrogate.pipeline.molecules.records.raw_records` and :func:`refuse_barren_files`.
     """
     files = resolve_input([str(path) for path in paths]).paths
     records: dict[str, list[Molecule | SetAside]] = {
@@ -308,5 +310,5 @@ def read_input(paths: Sequence[Path]) -> tuple[Dataset, InputCounts]:
 
 
 def read_records(path: Path) -> Dataset:
-    """One file as a data set, as written: implicit hydrogens stay implicit, so that a contract sees them missing."""
+    """Read one file as a data set without adding hydrogens, so that a contract can find the missing ones."""
     return read_input([path])[0]

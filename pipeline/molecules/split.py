@@ -1,7 +1,7 @@
-"""Which molecules train, which validate, which test: by molecule or by scaffold, from the seed alone.
+"""Split into train, valid and test, by molecule or by scaffold; it depends only on the molecules and the seed.
 
-All geometries of a molecule, its tautomers, stereoisomers and salts stay on one side: the key is
-:func:`hydrogate.checks.geometry.chemistry.molecule_key`, the same that contract check ``split_leakage`` uses.
+All geometries of a molecule, its tautomers, stereoisomers and salts get the same split: the key is
+:func:`hydrogate.checks.geometry.chemistry.molecule_key`, which contract check ``split_leakage`` also uses.
 """
 
 import hashlib
@@ -12,14 +12,14 @@ from hydrogate.checks.geometry.chemistry import molecule_key
 
 
 def split_key(smiles: str, by: str = "molecule") -> str:
-    """What has to stay together with ``smiles``.
+    """Return the group key of ``smiles``; molecules with the same key get the same split.
 
     Parameters
     ----------
     smiles : str
     by : str
-        ``molecule``, or ``scaffold`` for the Bemis-Murcko scaffold of the molecule's key; a molecule without rings is
-        its own scaffold.
+        ``molecule``, or ``scaffold`` for the Bemis-Murcko scaffold of the molecule key; a molecule without rings is its
+        own scaffold.
 
     Raises
     ------
@@ -30,31 +30,31 @@ def split_key(smiles: str, by: str = "molecule") -> str:
     if by == "molecule":
         return key
     if by != "scaffold":
-        raise ValueError(f"split by {by!r} is unknown; known: molecule, scaffold")
+        raise ValueError(f"unknown split by {by!r}; expected molecule or scaffold")
     from rdkit.Chem.Scaffolds import MurckoScaffold
 
     return MurckoScaffold.MurckoScaffoldSmiles(smiles=key) or key  # type: ignore[no-untyped-call]
 
 
 def assign_splits(molecules: Mapping[str, str], shares: Mapping[str, float], seed: int) -> dict[str, str]:
-    """Molecule key to train, valid or test.
+    """Assign each molecule key to train, valid or test.
 
-    Groups come in the order of a hash of seed and key, so that a molecule's place does not depend on where it stands
-    in the file. Shares count molecules and come out within one molecule of what is asked, where no group is larger than
-    one; a group that is larger than a share goes where most is missing.
+    Groups are ordered by a hash of seed and key, so the assignment does not depend on the order in the file. Shares
+    count molecules. They are met to within one molecule if every group is a single molecule. A group larger than the
+    smallest share goes to the split that lacks most molecules.
 
     Parameters
     ----------
     molecules : mapping of str to str
         Molecule key to the key of its group (itself, or its scaffold).
     shares : mapping of str to float
-        Of ``train``, ``valid`` and ``test``; they sum to 1.
+        Shares of ``train``, ``valid`` and ``test``; they sum to 1.
     seed : int
 
     Raises
     ------
     ValueError
-        The shares are not those three or do not sum to 1.
+        The shares are not exactly these three, are negative, or do not sum to 1.
     """
     if set(shares) != set(SPLITS) or abs(sum(shares.values()) - 1) > 1e-6 or min(shares.values()) < 0:
         raise ValueError(f"regenerate.split: the shares of {', '.join(SPLITS)} must sum to 1, got {dict(shares)}")
@@ -75,7 +75,7 @@ def assign_splits(molecules: Mapping[str, str], shares: Mapping[str, float], see
 
 
 def _in_hash_order(groups: Mapping[str, Sequence[str]], seed: int, smallest: float) -> list[str]:
-    """Groups too large for the smallest share first, largest first; the rest by their hash."""
+    """Return groups too large for the smallest share first, largest first, then the rest ordered by hash."""
 
     def rank(group: str) -> tuple[int, str]:
         size = len(groups[group])

@@ -1,1 +1,1 @@
-"""One module a DVC stage: ``run`` computes, ``main`` reads and writes the files."""
+"""DVC stages, one module each: ``run`` computes, ``main`` reads and writes the files."""

@@ -1,8 +1,11 @@
-"""Stages ``check_<contract>``: judge, write the findings, exit 0 whatever was found; the guard refuses.
+"""Stages ``check_<contract>``: check data against a contract and write the findings.
+
+Exit status 0 whatever was found; the stage ``guard_<contract>`` fails if the contract fails.
 
 In:  ``data/structures.h5``, ``data/labelled.h5`` or ``data/predictions.h5`` (with ``data/labelled.h5`` and
-     ``data/student.safetensors``); in ``params.yaml`` ``contracts`` and, for what the student can be taught, ``train``.
-Out: ``metrics/<contract>.json``; to look at, ``reports/data-docs/<contract>/index.html``.
+     ``data/student.safetensors``); in ``params.yaml`` the sections ``contracts`` and, for what the student supports,
+     ``train``.
+Out: ``metrics/<contract>.json``; a page for the browser, ``reports/data-docs/<contract>/index.html``.
 """
 
 import sys
@@ -35,30 +38,30 @@ STUDENT = Path("data/student.safetensors")
 
 
 def write_report(report: Report, root: Path = METRICS) -> Path:
-    """Write ``metrics/<contract>.json``, strictly judged, and return its path."""
+    """Write ``metrics/<contract>.json`` with the verdict of strict mode, and return its path."""
     path = root / f"{report.contract}.json"
     write_json(path, report.to_dict(strict=True))
     return path
 
 
 def judge_input(counts: InputCounts, data: Dataset, params: Params, input_digest: str) -> Report:
-    """Contract ``input`` on what became of the records of the input files; ``input_digest`` is of the files."""
+    """Check contract ``input`` on the record counts of the input files; ``input_digest`` is the hash of those files."""
     report = check(data, "input", overrides=overrides_of(params), counts=counts)
     return replace(report, summary={**report.summary, "input_digest": input_digest})
 
 
 def overrides_of(params: Params) -> list[Override]:
-    """The bounds that ``params.yaml`` declares."""
+    """Return the bounds that ``params.yaml`` declares."""
     return [("params.yaml", params.contracts)]
 
 
 def held_out(data: Dataset, split: str) -> Dataset:
-    """The structures of ``split``, in order, as the predictions must be of them."""
+    """Return the structures of ``split`` in order; the predictions must be for the same structures in this order."""
     return data.subset((data.split == split).nonzero()[0])
 
 
 def _potential(path: Path) -> Potential:
-    """The student in float64, by plain autograd."""
+    """Return the student as a potential in float64, evaluated by plain autograd."""
     import torch
 
     from hydrogate.models.potential import predict
@@ -68,7 +71,7 @@ def _potential(path: Path) -> Potential:
 
 
 def relabel(teacher: "Teacher", structures: Sequence[Atoms]) -> list[tuple[float, NDArray[np.float64]]]:
-    """The teacher's answers as a potential; NaN (eV, eV/Å) where it fails, which no check lets pass."""
+    """Return the teacher's energies (eV) and forces (eV/Å); NaN where it fails, and NaN fails every check."""
     from hydrogate.models.teachers import Failure
 
     return [
@@ -78,7 +81,7 @@ def relabel(teacher: "Teacher", structures: Sequence[Atoms]) -> list[tuple[float
 
 
 def student_support(params: Params, data: Dataset) -> dict[str, Any]:
-    """What the declared student will know once it is taught the train split of ``data``."""
+    """Return what the declared student will support once it is trained on the train split of ``data``."""
     from hydrogate.models.potential import Support
     from hydrogate.models.students import make_student
 
@@ -93,12 +96,12 @@ def student_support(params: Params, data: Dataset) -> dict[str, Any]:
 
 
 def run(contract: str, params: Params, data_root: Path = Path("data")) -> Report:
-    """Judge what the pipeline has made.
+    """Check the pipeline's data against ``contract``.
 
     Raises
     ------
     BadParams, FileNotFoundError, UnreadableFile
-        An unknown contract, or nothing there that could be judged.
+        The contract is unknown, or its data are missing or unreadable.
     """
     inputs: dict[str, Any] = {}
     match contract:
@@ -118,12 +121,12 @@ def run(contract: str, params: Params, data_root: Path = Path("data")) -> Report
             inputs = {"held_out": reference, "potential": _potential(data_root / STUDENT.name)}
         case _:
             stages = ("structures", "labels", "predictions")
-            raise BadParams(f"no check stage {contract!r}{did_you_mean(contract, stages)}")
+            raise BadParams(f"unknown check stage {contract!r}{did_you_mean(contract, stages)}")
     return check(data, contract, overrides=overrides_of(params), great_expectations=True, **inputs)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """``python -m hydrogate.pipeline.stages.check CONTRACT``: 0 when it has judged, whatever it judged."""
+    """Run ``python -m hydrogate.pipeline.stages.check CONTRACT``; exit status 0 once it has checked, pass or fail."""
     (contract,) = sys.argv[1:] if argv is None else argv
     params = load_params()
     report = run(contract, params)
@@ -132,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for finding in report.findings:
         if finding.verdict != "pass":
             print(finding)
-    print(f"{path}: contract {contract} {'holds' if report.holds(strict=True) else 'does NOT hold'}")
+    print(f"{path}: contract {contract} {'passed' if report.holds(strict=True) else 'FAILED'}")
     return 0
 
 

@@ -1,11 +1,11 @@
-"""Stage ``dynamics``: whether molecular dynamics with the student holds together, for the gate ``md_stability``.
+"""Stage ``dynamics``: stability of molecular dynamics (MD) with the student, for the gate ``md_stability``.
 
 In:  ``data/labelled.h5``, ``data/student.safetensors``; Å, eV, fs and ps.
-Out: ``data/md.traj``, the frames; ``metrics/md.json``, metrics and verdicts with the fingerprints of what was run.
+Out: ``data/md.traj``, the frames; ``metrics/md.json``, metrics and verdicts with the fingerprints of the inputs.
 
-Molecules of the held-out split, relaxed, warmed up by Langevin dynamics and left to themselves at constant energy
-(:mod:`hydrogate.pipeline.dynamics.simulate`). A run shorter than ``limits.nve_ps`` finds what breaks; it shows no
-stability.
+Molecules of the held-out split are relaxed, warmed up by Langevin dynamics and then run at constant energy
+(:mod:`hydrogate.pipeline.dynamics.simulate`). A run shorter than ``limits.nve_ps`` can show that a molecule is
+unstable, but not that it is stable.
 """
 
 import hashlib
@@ -52,23 +52,23 @@ from hydrogate.pipeline.workers.pool import over_processes
 
 
 class Result(NamedTuple):
-    """What each molecule did, and what is said of all of them."""
+    """Result of the stage: the report with the verdicts, and the metrics over all molecules."""
 
     report: Report
     metrics: dict[str, Metric]
 
     def lines(self) -> list[str]:
-        """The metrics in words."""
+        """Return the metrics as text, one line each."""
         return [f"{name}: {metric}" for name, metric in self.metrics.items()]
 
 
 def chosen(data: Dataset, count: int, seed: int, split: str = "") -> list[int]:
-    """One structure each of at most ``count`` molecules of ``split`` ("" is all), drawn at random; in order.
+    """Draw at most ``count`` molecules of ``split`` ("" is all) at random; return one row per molecule, sorted.
 
     Raises
     ------
     ValueError
-        There is none.
+        There is no structure.
     """
     rows = np.flatnonzero(data.split == split) if split else np.arange(len(data))
     if not len(rows):
@@ -79,14 +79,14 @@ def chosen(data: Dataset, count: int, seed: int, split: str = "") -> list[int]:
 
 
 def refuse_untaught(student: Path, data: Dataset, rows: Sequence[int]) -> None:
-    """Raise unless the student in the file ``student`` can move the structures ``rows`` of ``data``.
+    """Raise unless the student in the file ``student`` can run MD of the structures ``rows`` of ``data``.
 
     Raises
     ------
     FileNotFoundError, UnreadableStudent
-        There is no such student.
+        The student file is missing or unreadable.
     ValueError
-        The student was not taught one of the structures, or it is periodic or impossible; it is named.
+        A structure is outside what the student was trained on, periodic, or impossible; the message names it.
     """
     from hydrogate.models.dynamics import StudentPotential
     from hydrogate.models.student_file import load_student
@@ -100,12 +100,12 @@ def refuse_untaught(student: Path, data: Dataset, rows: Sequence[int]) -> None:
 
 
 def teacher_identity(name: str) -> dict[str, Any]:
-    """Of the teacher ``name`` at its default level of theory.
+    """Return the identity of teacher ``name`` at its default level of theory.
 
     Raises
     ------
     UnknownName
-        No such teacher.
+        There is no such teacher.
     """
     from hydrogate.models.teachers import make_teacher
 
@@ -123,27 +123,27 @@ def run(
     root: Path,
     task: str = "md",
 ) -> Iterator[list[Recording]]:
-    """The dynamics of the structures ``rows`` of ``data``: the run at constant energy, frame by frame.
+    """Run MD of the structures ``rows`` of ``data`` and yield the frames of the constant-energy phase.
 
-    What was computed is kept in ``root`` until the block ends well; after a kill the same call continues.
+    Completed segments stay in ``root`` until the block ends without an error; after a kill the same call resumes.
 
     Parameters
     ----------
     data : Dataset
     rows : sequence of int
     make : callable
-        Gives the potential of some structures.
+        Returns the potential of a list of structures.
     protocol : MdProtocol
     identity : mapping
-        Of the potential; what another one has left in ``root`` is removed.
+        Identity of the potential; the files of a different run in ``root`` are removed.
     root : Path
     task : str
-        What the progress bar calls it.
+        Label of the progress bar.
 
     Raises
     ------
     AlreadyRunning
-        Another process runs there.
+        Another process is running in ``root``.
     """
     starts = [Start(row, data.name(row), data.to_atoms(row)) for row in rows]
     chunks, steps = dealt(starts), sum(protocol.steps)
@@ -174,7 +174,7 @@ def run(
 
 
 def _key(structures: Sequence[str], rows: Sequence[int], protocol: MdProtocol, identity: Mapping[str, Any]) -> str:
-    """Of all that a run depends on."""
+    """Return a hash of everything that a run depends on."""
     how = protocol.model_dump(exclude={"count", "limits"})
     said = [structures, list(rows), how, protocol.limits.exploded_temperature, dict(identity), STEPS_PER_SEGMENT]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
@@ -182,7 +182,7 @@ def _key(structures: Sequence[str], rows: Sequence[int], protocol: MdProtocol, i
 
 @contextmanager
 def _watched(done: Callable[[], int], advance: Callable[[int], None]) -> Iterator[None]:
-    """Tell ``advance`` once a second by how much ``done`` has grown: the processes say it by their files alone."""
+    """Call ``advance`` once a second with the increase of ``done``; worker processes report progress only by files."""
     ended, seen = Event(), done()
 
     def look() -> None:
@@ -204,15 +204,15 @@ def _watched(done: Callable[[], int], advance: Callable[[int], None]) -> Iterato
 
 
 def judged(trajectories: Sequence[Trajectory], protocol: MdProtocol, fingerprint: str) -> Result:
-    """The verdict of each check over all molecules, and the metrics.
+    """Return the verdict of each check over all molecules, and the metrics.
 
     Parameters
     ----------
     trajectories : sequence of Trajectory
     protocol : MdProtocol
-        The temperature that was intended, and the limits.
+        Target temperature and limits.
     fingerprint : str
-        Of what was judged.
+        Fingerprint of what was judged.
     """
     each = [judge(trajectory, protocol.temperature, protocol.limits) for trajectory in trajectories]
     measured = metrics(each, seed=protocol.seed)
@@ -228,7 +228,7 @@ def judged(trajectories: Sequence[Trajectory], protocol: MdProtocol, fingerprint
 
 
 def to_json(result: Result, protocol: MdProtocol) -> dict[str, Any]:
-    """The form of ``metrics/md.json``: plain finite numbers and strings."""
+    """Return the content of ``metrics/md.json``: plain finite numbers and strings."""
     checks = {
         finding.check: {"verdict": str(finding.verdict), "n_bad": finding.n_bad, **finding.observed}
         | {"message": finding.message}
@@ -242,22 +242,22 @@ def to_json(result: Result, protocol: MdProtocol) -> dict[str, Any]:
 
 
 def shortfall(protocol: MdProtocol) -> str:
-    """Why no run of ``protocol`` shows stability; empty where it can."""
+    """Return why a run of ``protocol`` is too short to show stability; empty if it is long enough."""
     if protocol.nve_ps >= protocol.limits.nve_ps:
         return ""
     return (
-        f"{protocol.nve_ps:g} ps of dynamics show no stability, {protocol.limits.nve_ps:g} ps are needed: "
+        f"{protocol.nve_ps:g} ps of MD are too short to show stability, {protocol.limits.nve_ps:g} ps are needed: "
         f"python3 -m nox -s repro -- -S dynamics.nve_ps={protocol.limits.nve_ps:g} -S dynamics.warm_up_ps=2"
     )
 
 
 def declared(given: Mapping[str, Any], path: Path = Path("params.yaml")) -> MdProtocol:
-    """The protocol with what is ``given`` in place of its own, and the limits that ``path`` declares, if any.
+    """Return the default protocol with the values ``given`` and with the limits that ``path`` declares, if any.
 
     Raises
     ------
     BadParams
-        A value is out of range, or ``path`` declares what there is not.
+        A value is out of range, or ``path`` declares an unknown key.
     """
     content = load_yaml(path) if path.exists() else {}
     limits = read_protocol(content, str(path)).limits
@@ -265,12 +265,12 @@ def declared(given: Mapping[str, Any], path: Path = Path("params.yaml")) -> MdPr
 
 
 def read_protocol(content: Mapping[str, Any], where: str) -> MdProtocol:
-    """The section ``dynamics`` of a declaration.
+    """Read and validate the section ``dynamics`` of ``content``.
 
     Raises
     ------
     BadParams
-        A key is unknown, or a value out of range.
+        A key is unknown, or a value is out of range.
     """
     try:
         return MdProtocol.model_validate(content.get("dynamics", {}))
@@ -279,7 +279,7 @@ def read_protocol(content: Mapping[str, Any], where: str) -> MdProtocol:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run and judge the held-out molecules; 0 when judged, whatever was found, 2 where an input is unusable."""
+    """Run MD of the held-out molecules and judge it. Exit status: 0 judged, stable or not; 2 invalid input."""
     protocol = load_params().dynamics
     data, student = read_dataset(Path("data/labelled.h5")), Path("data/student.safetensors")
     rows, identity = chosen(data, protocol.count, protocol.seed, "test"), student_identity(student)

@@ -1,10 +1,11 @@
-"""Stages ``guard_<contract>``: a token where the contract holds, exit status 1 where it does not.
+"""Stages ``guard_<contract>``: write a token if the contract passes, otherwise exit with status 1.
 
-With ``contracts.<contract>.enforce: report`` a token there too, and what let it through is said first.
+With ``contracts.<contract>.enforce: report`` a failed contract gets its token too; every report then begins with a
+caveat.
 
 In:  ``metrics/<contract>.json``, the findings.
-Out: ``data/<contract>.ok``: the contract's name and the fingerprint of the data, and nothing else, so that tightening a
-     bound that still holds leaves it as it is and nothing downstream runs again.
+Out: ``data/<contract>.ok``, the token: the contract's name and the fingerprint of the data, and nothing else. If a
+     bound is tightened and the contract still passes, the token is unchanged and DVC reruns nothing downstream.
 """
 
 import json
@@ -23,12 +24,12 @@ METRICS = Path("metrics")
 
 
 def read_report(contract: str, root: Path = METRICS) -> Report:
-    """The findings that the check of ``contract`` wrote.
+    """Read the findings that stage ``check_<contract>`` wrote.
 
     Raises
     ------
     UnreadableFile
-        Missing, not to be read, or no report of that contract.
+        The file is missing, unreadable, or no report of that contract.
     """
     path = root / f"{contract}.json"
     try:
@@ -37,19 +38,19 @@ def read_report(contract: str, root: Path = METRICS) -> Report:
         raise UnreadableFile(f"{path}: no such file; run the stage check_{contract} first") from error
     except OSError as error:
         raise UnreadableFile(
-            f"{path}: not readable ({error.strerror}); mend or remove it, and run the stage check_{contract} again"
+            f"{path}: not readable ({error.strerror}); fix or remove it, then run the stage check_{contract} again"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnreadableFile(
-            f"{path}: no report of a contract ({error}); run the stage check_{contract} again"
+            f"{path}: not a contract report ({error}); run the stage check_{contract} again"
         ) from error
     if report.contract != contract:
-        raise UnreadableFile(f"{path}: a report of contract {report.contract!r}, expected {contract!r}")
+        raise UnreadableFile(f"{path}: report of contract {report.contract!r}, expected {contract!r}")
     return report
 
 
 def readable_reports(root: Path) -> Iterator[Report]:
-    """The committed findings of the project at ``root`` that can be read; the decision is blocked where one cannot."""
+    """Yield the readable committed reports of the project at ``root``; an unreadable one blocks the decision."""
     for contract in CONTRACTS:
         try:
             yield read_report(contract, root / "metrics")
@@ -63,7 +64,7 @@ def run(report: Report, root: Path = DATA) -> Path:
     Raises
     ------
     ContractViolation
-        The contract does not hold, and is enforced; a check that could not run refuses too.
+        The contract failed and is enforced. A check that could not run counts as a failure.
     """
     token = root / f"{report.contract}.ok"
     if report.enforced and not report.holds(strict=True):
@@ -76,29 +77,29 @@ def run(report: Report, root: Path = DATA) -> Path:
 
 
 def require_token(contract: str, fingerprint: str, root: Path = DATA) -> None:
-    """Refuse to go on unless ``contract`` has passed for the data with this fingerprint.
+    """Raise unless ``contract`` has passed for the data with this fingerprint.
 
     Raises
     ------
     ContractViolation
-        There is no token, or it is another data set's.
+        The token is missing or belongs to another data set.
     """
     token = root / f"{contract}.ok"
     held = token.read_text(encoding="utf-8").split() if token.exists() else []
     if held != [contract, fingerprint]:
-        what = "is of other data" if held else "does not exist"
+        what = "belongs to other data" if held else "does not exist"
         raise ContractViolation(
-            f"contract {contract}: its token {token} {what}; run `dvc repro`, or the stages check_{contract} and "
+            f"contract {contract}: token {token} {what}; run `dvc repro`, or the stages check_{contract} and "
             f"guard_{contract}"
         )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """``python -m hydrogate.pipeline.stages.guard CONTRACT``."""
+    """Run ``python -m hydrogate.pipeline.stages.guard CONTRACT``."""
     (contract,) = sys.argv[1:] if argv is None else argv
     report = read_report(contract)
     token = run(report)
-    print(f"{report.caveat or f'contract {contract} holds'}: {token}")
+    print(f"{report.caveat or f'contract {contract} passed'}: {token}")
     return 0
 
 

@@ -1,11 +1,11 @@
-"""Stage ``label``: energies and forces by the teacher.
+"""Stage ``label``: energies and forces from the teacher.
 
 In:  ``data/structures.h5`` (positions in Å) with the token of contract ``structures``.
-Out: ``data/labelled.h5``: the same structures with ``energy`` in eV and ``forces`` in eV/Å at the positions as stored;
-     with ``label.dipoles`` also ``dipole`` (e·Å) and ``charges`` (e) of a teacher that gives them;
-     a structure that the teacher could not label stands in its quarantine, with the teacher's own words.
+Out: ``data/labelled.h5``: the same structures with ``energy`` in eV and ``forces`` in eV/Å at the stored positions;
+     with ``label.dipoles`` also ``dipole`` (e·Å) and ``charges`` (e) if the teacher predicts them.
+     A structure that the teacher could not label is quarantined, with the teacher's error message as the reason.
 
-Each answer is stored in ``.progress/`` when it comes, so that a killed run continues and labels nothing twice.
+Each label is stored in ``.progress/`` as soon as it arrives, so a killed run resumes and labels nothing twice.
 """
 
 import json
@@ -29,26 +29,26 @@ from hydrogate.pipeline.storage.hdf5 import read_dataset, write_dataset
 from hydrogate.pipeline.storage.resume import PROGRESS, LabelStore, Stored, locked
 from hydrogate.pipeline.workers.pool import connected, over_workers
 
-# Of a small data set: small enough that a killed run loses seconds, large enough that passing it to a worker costs
-# nothing beside it. Of a large one: as large as keeps up with hundreds of workers. A teacher's batch may be larger.
+# Small data sets: small enough that a killed run loses only seconds, large enough that sending a chunk to a worker
+# costs little. Large data sets: large enough to keep hundreds of workers busy. A teacher's batch may be larger.
 STRUCTURES_PER_CHUNK = (8, 64)
-CHUNKS = 4096  # beyond so many they grow
+CHUNKS = 4096  # above this number of chunks, the chunks grow
 OUTPUT = Path("data/labelled.h5")
 
 
 class WrongTeacher(RuntimeError):
-    """A worker's teacher is not the one whose labels are asked for; the message names the worker and the difference."""
+    """A worker's teacher differs from the requested one; the message names the worker and the difference."""
 
 
 class Job(NamedTuple):
-    """A structure to label, and the key that its labels are kept under."""
+    """Structure to label, and the key under which its labels are stored."""
 
     key: str
     atoms: Atoms
 
 
 class Answer(NamedTuple):
-    """What the teacher said of a job; it is kept where it would be the same another time."""
+    """Teacher's result for a job; stored only if it is ``lasting``, that is, a second run would give the same."""
 
     key: str
     stored: Stored
@@ -56,23 +56,23 @@ class Answer(NamedTuple):
 
 
 def teacher_of(params: Label) -> Teacher:
-    """The teacher that ``params`` name."""
+    """Return the teacher that ``params`` name."""
     return make_teacher(params.teacher, params.method, params.weights, params.settings)
 
 
 @cache
 def _teacher_here(params: str, identity: str) -> Teacher:
-    """A worker's own teacher, once it is known to be the one whose labels are asked for."""
+    """Return this worker's teacher after checking that its identity is the requested one."""
     try:
         teacher = teacher_of(Label.model_validate_json(params))
         here, asked = json.loads(_plain(teacher.identity())), json.loads(identity)
     except (OSError, ValueError, ImportError) as error:
-        raise WrongTeacher(f"{_worker()}: no such teacher here: {type(error).__name__}: {error}") from error
+        raise WrongTeacher(f"{_worker()}: cannot create the teacher: {type(error).__name__}: {error}") from error
     if here != asked:
         differences = [f"{name} {here.get(name)!r} instead of {value!r}" for name, value in asked.items()]
         differing = [text for text, name in zip(differences, asked, strict=True) if here.get(name) != asked[name]]
         raise WrongTeacher(
-            f"{_worker()}: its teacher is another one: {'; '.join(differing) or here}; install the same version and "
+            f"{_worker()}: its teacher differs: {'; '.join(differing) or here}; install the same version and "
             "weights on every worker"
         )
     return teacher
@@ -104,24 +104,24 @@ def _label_chunk(params: str, identity: str, jobs: Sequence[Job]) -> list[Answer
 
 
 def _given_up(job: Job) -> list[Answer]:
-    # Perhaps there was no memory for it.
-    reason = "its worker process died each time while labelling it, and it alone"
+    # It may have run out of memory.
+    reason = "its worker process died each time, also when this structure was labelled alone"
     return [Answer(job.key, Stored(None, None, reason), lasting=False)]
 
 
 def run(data: Dataset, params: Label, root: Path = PROGRESS, compute: Compute | None = None) -> Dataset:
-    """``data`` labelled; only structures that ``root`` holds no answer for are given to the teacher.
+    """Label ``data``; only structures without a stored label in ``root`` are sent to the teacher.
 
     Raises
     ------
     WrongTeacher
-        A worker's teacher is not this one.
+        A worker's teacher differs from the requested one.
     DamagedStore, OSError
-        ``root`` cannot be used.
+        The label store in ``root`` is damaged, or cannot be read or written.
     ValueError
-        The teacher labelled nothing at all; the message quotes its reasons.
+        The teacher labelled no structure; the message quotes its reasons.
     """
-    if params.weights is not None:  # a worker's folder is another
+    if params.weights is not None:  # workers run in another folder
         params = params.model_copy(update={"weights": str(Path(params.weights).absolute())})
     teacher = teacher_of(params)
     identity, dipoles = teacher.identity(), params.dipoles and teacher.dipoles
@@ -130,12 +130,12 @@ def run(data: Dataset, params: Label, root: Path = PROGRESS, compute: Compute | 
         known = store.known(charges=dipoles)
         todo = {key: row for row, key in enumerate(keys) if key not in known}
         del known
-        lost: dict[str, Stored] = {}  # of this run alone: the next one tries again, perhaps on a larger machine
+        lost: dict[str, Stored] = {}  # not stored: the next run tries again, perhaps on a larger machine
         with progress_bar("label", total=len(keys), done=len(keys) - len(todo), unit="structures") as advance:
             for some in _answers(data, todo, params, teacher, compute or Compute()) if todo else ():
                 store.add([(answer.key, answer.stored) for answer in some if answer.lasting])
                 lost |= {
-                    key: stored._replace(reason=f"{stored.reason}; the next run of the stage label tries it again")
+                    key: stored._replace(reason=f"{stored.reason}; the next run of stage label tries it again")
                     for key, stored, lasting in some
                     if not lasting
                 }
@@ -144,7 +144,7 @@ def run(data: Dataset, params: Label, root: Path = PROGRESS, compute: Compute | 
 
 
 def chunk_size(structures: int) -> int:
-    """How many of ``structures`` a task holds, where the teacher takes them one by one."""
+    """Return the number of structures per task, out of ``structures``, for a teacher that labels one at a time."""
     least, most = STRUCTURES_PER_CHUNK
     return min(most, max(least, structures // CHUNKS))
 
@@ -156,7 +156,7 @@ def _answers(
     teacher: Teacher,
     compute: Compute,
 ) -> Iterator[list[Answer]]:
-    """The teacher's answers for the rows of ``todo``, as they come; structures are made as there is room for them."""
+    """Yield the teacher's results for the rows of ``todo`` as they arrive; structures are created when needed."""
     size = max(teacher.batch, chunk_size(len(todo)))
     jobs = (Job(key, data.to_atoms(row)) for key, row in todo.items())
     chunks = iter(lambda: list(islice(jobs, size)), [])
@@ -174,7 +174,7 @@ def _assembled(
     identity: dict[str, Any],
     dipoles: bool,
 ) -> Dataset:
-    """``data`` with the answers that ``store`` holds; what has none is in the quarantine."""
+    """Return ``data`` with the stored labels; structures without labels are quarantined."""
     energy = np.full(len(data), np.nan)
     forces = np.full((len(data.numbers), 3), np.nan, np.float32)
     dipole = np.full((len(data), 3), np.nan) if dipoles else None
@@ -192,18 +192,16 @@ def _assembled(
             charges[atoms] = answer.charges
     if len(failed) == len(data):
         reasons = sorted({record.reason for record in failed.values()})[:3]
-        raise ValueError(
-            f"the teacher {identity['name']} labelled none of {len(data)} structures: {'; '.join(reasons)}"
-        )
+        raise ValueError(f"teacher {identity['name']} labelled none of {len(data)} structures: {'; '.join(reasons)}")
     whole = replace(data, energy=energy, forces=forces, dipole=dipole, charges=charges, teacher=identity)
     kept = whole.subset(np.setdiff1d(np.arange(len(data)), list(failed))) if failed else replace(whole, first=0)
     return replace(kept, quarantine=tuple(failed.values()), n_read=len(data))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Label ``data/structures.h5``; 0 when done, 1 where the contract has not passed, 2 where the input is unusable."""
+    """Label ``data/structures.h5``. Exit status: 0 done, 1 the contract has not passed, 2 invalid input."""
     with locked("label"):
-        for remains in OUTPUT.parent.glob(f".{OUTPUT.name}.*.tmp"):  # of a killed run
+        for remains in OUTPUT.parent.glob(f".{OUTPUT.name}.*.tmp"):  # left by a killed run
             remains.unlink()
         data = read_dataset(Path("data/structures.h5"))
         require_token("structures", data.fingerprint())
@@ -212,7 +210,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             write_dataset(labelled, OUTPUT)
         except OSError as error:
-            raise OSError(f"{OUTPUT}: {error}; the labels are kept: make room and run the same command") from error
+            raise OSError(
+                f"{OUTPUT}: {error}; the labels are kept: free disk space and run the command again"
+            ) from error
     print(f"{OUTPUT}: {labelled!r}; {len(labelled.quarantine)} of {labelled.n_read} quarantined")
     return 0
 

@@ -1,6 +1,6 @@
-"""Pictures of a validation, as PNG files that open offline: parity, error by element, angles.
+"""Validation plots as PNG files: parity, error by element, angles.
 
-Errors are against the teacher. Each picture says its units, its numbers and what it leaves out.
+Errors are relative to the teacher. Each plot shows its units, its sample sizes and what it leaves out.
 """
 
 from collections.abc import Mapping
@@ -22,14 +22,14 @@ _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#777777"  # Source: Wong, Nature 
 
 
 def write_plots(comparison: Comparison, metrics: Mapping[str, Metric], folder: Path) -> list[Path]:
-    """Write every picture into ``folder`` and return the files.
+    """Write all plots into ``folder`` and return their paths.
 
     Parameters
     ----------
     comparison : Comparison
         At least one atom.
     metrics : mapping of str to Metric
-        As ``checks.metrics.measure`` gives them for ``comparison``.
+        Result of ``checks.metrics.measure`` for ``comparison``.
     folder : Path
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def write_plots(comparison: Comparison, metrics: Mapping[str, Metric], folder: P
     paths = []
     for name, figure in pictures.items():
         path = folder / f"{name}.png"
-        # Without the version of the library in it, equal pictures are equal files.
+        # Without Matplotlib's version in the metadata, equal plots are equal files.
         figure.savefig(path, dpi=120, metadata={"Software": None})
         paths.append(path)
     return paths
@@ -52,7 +52,7 @@ def _figure(title: str, panels: int = 1, width: float = 6.0) -> "tuple[Figure, l
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width * panels, 5.0), layout="constrained")
-    figure.suptitle(f"{title}\nheld-out molecules (n of them), error against the teacher, 95 % interval", fontsize=10)
+    figure.suptitle(f"{title}\nheld-out molecules (n), error relative to the teacher, 95 % interval", fontsize=10)
     axes = [figure.add_subplot(1, panels, panel + 1) for panel in range(panels)]
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
@@ -71,7 +71,7 @@ def _diagonal(axis: "Axes", low: float, high: float) -> None:
 
 
 def parity_forces(comparison: Comparison, metrics: Mapping[str, Metric]) -> "Figure":
-    """Force components of teacher and student, as a density on a logarithmic scale."""
+    """Plot the force components of teacher and student as a density on a logarithmic scale."""
     figure, (axis,) = _figure(f"Forces: RMSE {metrics['force_rmse']}")
     teacher, student = comparison.forces.ravel(), comparison.forces_predicted.ravel()
     finite = np.isfinite(student)
@@ -90,15 +90,15 @@ def parity_forces(comparison: Comparison, metrics: Mapping[str, Metric]) -> "Fig
     figure.colorbar(drawn, ax=axis, label="components", shrink=0.85)
     outside = int((~shown).sum())
     if outside:
-        axis.set_title(f"{outside} of {len(student)} components lie outside the picture", fontsize=9, color=_ORANGE)
+        axis.set_title(f"{outside} of {len(student)} components lie outside the plot", fontsize=9, color=_ORANGE)
     return figure
 
 
 def parity_energy(comparison: Comparison, metrics: Mapping[str, Metric]) -> "Figure":
-    """Energy per atom without its composition part, and the distribution of the error.
+    """Plot the energy per atom without its composition part, and the distribution of the error.
 
-    The composition decides a total energy to a few per cent and would hide every error; a least-squares fit of the
-    teacher's energies to the element counts is taken off both.
+    The composition determines a total energy to within a few per cent and would hide every error. A least-squares fit
+    of the teacher's energies to the element counts is therefore subtracted from both.
     """
     figure, (left, right) = _figure(f"Energy per atom: mean absolute error {metrics['energy_mae_per_atom']}", panels=2)
     counts = _element_counts(comparison)
@@ -115,8 +115,8 @@ def parity_energy(comparison: Comparison, metrics: Mapping[str, Metric]) -> "Fig
     margin = 0.05 * max(float(np.ptp(both)), 1e-3)
     left.scatter(teacher[finite], student[finite], s=8, color=_BLUE, alpha=0.4, linewidths=0)
     _diagonal(left, float(both.min()) - margin, float(both.max()) + margin)
-    left.set_xlabel("teacher energy, element energies taken off (eV/atom)")
-    left.set_ylabel("student energy, the same taken off (eV/atom)")
+    left.set_xlabel("teacher energy minus element energies (eV/atom)")
+    left.set_ylabel("student energy minus element energies (eV/atom)")
     error = 1000.0 * (student - teacher)[finite]
     right.hist(error, bins=40, color=_BLUE)
     right.axvline(0.0, color=_GREY, linewidth=1, linestyle="--")
@@ -133,7 +133,7 @@ def _element_counts(comparison: Comparison) -> Floats:
 
 
 def error_by_element(comparison: Comparison, metrics: Mapping[str, Metric]) -> "Figure":
-    """Force RMSE of each element and of hydrogen by what it is bonded to, with intervals, atoms and relative error."""
+    """Plot the force RMSE per element, and of H per bonded element, with intervals, atom counts and relative error."""
     figure, (axis,) = _figure("Force RMSE by element", width=9.0)
     rows: list[tuple[str, Metric, int, float]] = []
     for name in metric_names():
@@ -151,7 +151,7 @@ def error_by_element(comparison: Comparison, metrics: Mapping[str, Metric]) -> "
             scale = float(np.sqrt(np.mean(comparison.forces[chosen] ** 2)))
             rows.append((label, metric, int(chosen.sum()), scale))
     if not rows:
-        _empty(axis, "no error is defined")
+        _empty(axis, "no error can be computed")
         return figure
     for place, (label, metric, _, _) in enumerate(rows):
         value = metric.value or 0.0
@@ -165,13 +165,13 @@ def error_by_element(comparison: Comparison, metrics: Mapping[str, Metric]) -> "
     relative = [f"{100 * (metric.value or 0.0) / scale:.1f} %" if scale else "–" for _, metric, _, scale in rows]
     labels = [f"{label}\n{n}\n{share}" for (label, _, n, _), share in zip(rows, relative, strict=True)]
     axis.set_xticks(range(len(rows)), labels)
-    axis.set_xlabel("element, atoms, error over the RMS teacher force")
+    axis.set_xlabel("element, number of atoms, error relative to the RMS teacher force")
     axis.set_ylabel("force RMSE (eV/Å)")
     return figure
 
 
 def angles(comparison: Comparison, metrics: Mapping[str, Metric]) -> "Figure":
-    """Angles between predicted and teacher force above the floor, and their mean by the teacher's force."""
+    """Plot the angles between student and teacher force above the floor, and their mean by teacher force."""
     left_out = metrics["angular_atoms_below_floor"].value or 0.0
     figure, (left, right) = _figure(
         f"Angle between student and teacher force: mean {metrics['angular_error_mean_deg']}", panels=2
@@ -191,7 +191,7 @@ def angles(comparison: Comparison, metrics: Mapping[str, Metric]) -> "Figure":
     else:
         _empty(left, "no atom has a force above the floor")
     below = int((chosen < 0.1).sum())
-    note = f"; {below} below 0.1° are not drawn" if below else ""
+    note = f"; {below} below 0.1° are not shown" if below else ""
     left.set_title(
         f"atoms with |F| ≥ {comparison.angular_floor:g} eV/Å; {100 * left_out:.1f} % are left out{note}", fontsize=9
     )
@@ -215,6 +215,6 @@ def _mean_angle_by_force(axis: "Axes", metrics: Mapping[str, Metric]) -> None:
     axis.set_xticks(range(len(names)), labels)
     axis.set_ylim(bottom=0.0)
     axis.set_xlim(-0.5, len(names))
-    axis.set_title("mean by the teacher's force, all atoms: small forces have wide angles", fontsize=9)
+    axis.set_title("mean by teacher force, all atoms: small forces have large angles", fontsize=9)
     axis.set_xlabel("teacher |F| (eV/Å)")
     axis.set_ylabel("mean angle (degree)")

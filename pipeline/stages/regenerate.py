@@ -1,12 +1,12 @@
-"""Stage ``regenerate``: SDF files to one data set of molecules with explicit hydrogen.
+"""Stage ``regenerate``: SDF files to one data set of molecules with explicit hydrogens.
 
-In:  the files that ``regenerate.input`` names (``.sdf``, ``.sdf.gz``; coordinates in Å, hydrogen implicit or not).
-Out: ``data/structures.h5``: positions in Å, charge in e, spin multiplicity, the hydrogen count that the valences imply
-     (taken before any hydrogen is added), SMILES, InChIKey, source, parent and split, and the records set aside.
-     ``metrics/input.json``: contract ``input``. ``plots/structures.png``: a contact sheet.
+In:  the files that ``regenerate.input`` names (``.sdf``, ``.sdf.gz``; coordinates in Å, hydrogens implicit or not).
+Out: ``data/structures.h5``: positions in Å, charge in e, spin multiplicity, the hydrogen count implied by the valences
+     (counted before any hydrogen is added), SMILES, InChIKey, source, parent and split, and the quarantined records.
+     ``metrics/input.json``: report of contract ``input``. ``plots/structures.png``: a contact sheet.
 
-Heavy atoms stay where the file has them; protonation stays as given. The result does not depend on the number of
-processes or on the order of the records.
+Heavy atoms keep the coordinates of the file; protonation states are not changed. The result does not depend on the
+number of processes or on the order of the records.
 """
 
 import random
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from rdkit import Chem
 
 RECORDS_PER_CHUNK = 25
-# Workers take seconds to start, a record 10 ms.
+# Workers take seconds to start; a record takes 10 ms.
 SERIAL_BELOW = 200
 SHEET = 24
 
@@ -58,10 +58,10 @@ class _Job(NamedTuple):
 
 
 class _Made(NamedTuple):
-    """A molecule with its geometries (k, n, 3) in Å, the first its own; and what the split and the counts need.
+    """Molecule with its geometries (k, n, 3) in Å, its own first, and the data for the split and the counts.
 
-    ``partner`` is the other end of each geometry's displacement pair, itself where it is in none.
-    ``heavy_atoms_moved`` (Å) compares the first with the file; NaN where the file's geometry was thrown away.
+    ``partner`` is the index of the other end of each geometry's displacement pair, or its own index without a pair.
+    ``heavy_atoms_moved`` (Å) compares the first geometry with the file; NaN if the file's geometry was discarded.
     """
 
     atoms: Atoms
@@ -89,14 +89,14 @@ def _make(job: _Job) -> _Made | SetAside:
         try:
             mol = add_hydrogens(record.mol, reembed=params.reembed, seed=int(rng.integers(2**31)))
         except ValueError as error:
-            return aside("sanitizes", job.source, job.record, f"hydrogens cannot be placed: {error}")
+            return aside("sanitizes", job.source, job.record, f"cannot place hydrogens: {error}")
     try:
         further = further_geometries(mol, params.sampling, rng)
     except ValueError as error:
-        return aside("sanitizes", job.source, job.record, f"no geometries can be sampled: {error}")
+        return aside("sanitizes", job.source, job.record, f"cannot sample geometries: {error}")
     atoms = record.to_atoms(mol)
     if record.explicit_hydrogens < record.expected_hydrogens and not params.add_hydrogens:
-        # What is left without its hydrogens is another substance; the teacher labels it in its lowest spin.
+        # Without its hydrogens the molecule is another substance; the teacher labels it in its lowest spin state.
         atoms.info["spin"] = 1 + (int(atoms.numbers.sum()) - record.charge) % 2
     return _Made(
         atoms=atoms,
@@ -117,14 +117,14 @@ def _make(job: _Job) -> _Made | SetAside:
 
 
 def _heavy_atoms_moved(given: "Chem.Mol", made: "Chem.Mol") -> float:
-    """Å by which the farthest heavy atom of ``given`` is elsewhere in ``made``; hydrogens are added at the end."""
+    """Return the largest displacement (Å) of a heavy atom from ``given`` to ``made``; added hydrogens come last."""
     heavy = [atom.GetIdx() for atom in given.GetAtoms() if atom.GetAtomicNum() > 1]
     change = made.GetConformer().GetPositions()[heavy] - given.GetConformer().GetPositions()[heavy]
     return float(np.linalg.norm(change, axis=1).max(initial=0.0))
 
 
 def run(paths: Sequence[Path], params: Regenerate, *, processes: int = 0) -> tuple[Dataset, InputCounts]:
-    """The data set that ``paths`` hold, and what became of each record.
+    """Build the data set from the files ``paths``, and count what became of each record.
 
     Parameters
     ----------
@@ -132,19 +132,19 @@ def run(paths: Sequence[Path], params: Regenerate, *, processes: int = 0) -> tup
         SDF files.
     params : Regenerate
     processes : int
-        Worker processes; 0 is one a core. The result does not depend on it.
+        Worker processes; 0 is one per core. The result does not depend on it.
 
     Raises
     ------
     UnreadableFile
-        A file cannot be used, or nothing in it can.
+        A file is unreadable, or none of its records gives a molecule.
     ValueError
-        ``reembed`` or sampling by a force field is asked for without explicit hydrogens.
+        ``reembed`` or sampling with a force field is requested without explicit hydrogens.
     """
     if not params.add_hydrogens and (params.reembed or params.sampling.method in ("md", "rattle_relax")):
         raise ValueError(
             "regenerate.reembed and sampling by md or rattle_relax need explicit hydrogens; "
-            "set regenerate.add_hydrogens"
+            "set regenerate.add_hydrogens to true"
         )
     jobs: list[_Job] = []
     records_read: dict[str, int] = {}
@@ -165,7 +165,7 @@ def run(paths: Sequence[Path], params: Regenerate, *, processes: int = 0) -> tup
 
 
 def _over_records(jobs: Sequence[_Job], processes: int) -> list[_Made | SetAside]:
-    """The jobs' results, in their order."""
+    """Return the results of ``jobs`` in the same order."""
     size = RECORDS_PER_CHUNK if len(jobs) >= SERIAL_BELOW and processes != 1 else max(len(jobs), 1)
     chunks = [jobs[start : start + size] for start in range(0, len(jobs), size)]
     results: list[list[_Made | SetAside]] = [[] for _ in chunks]
@@ -203,7 +203,7 @@ def _dataset(made: Sequence[_Made], splits: dict[str, str]) -> Dataset:
 
 
 def contact_sheet(data: Dataset, path: Path, *, count: int = SHEET, seed: int = 0) -> None:
-    """Draw ``count`` random molecules of ``data`` as a PNG grid, every atom of the data shown, hydrogens too."""
+    """Draw ``count`` random molecules of ``data`` as a PNG grid, with every atom, also hydrogens."""
     from rdkit.Chem import Draw
 
     roots = np.flatnonzero(data.parent == np.arange(len(data))).tolist()
@@ -223,9 +223,9 @@ def contact_sheet(data: Dataset, path: Path, *, count: int = SHEET, seed: int = 
 
 
 def _depiction(data: Dataset, row: int) -> "Chem.Mol":
-    """Structure ``row`` flat on paper: its own atoms and the bonds of its geometry, with the orders of its SMILES.
+    """Return structure ``row`` as a 2-D depiction: its atoms, the bonds of its geometry, the bond orders of its SMILES.
 
-    Where geometry and SMILES disagree, the geometry is drawn, in single bonds.
+    If geometry and SMILES disagree, the geometry is drawn with single bonds.
     """
     from rdkit import Chem
     from rdkit.Chem import rdDepictor, rdDetermineBonds
@@ -266,11 +266,11 @@ def _bare_atom(number: int) -> "Chem.Atom":
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make ``data/structures.h5``; 0 when done, 2 where the input or the parameters cannot be used."""
+    """Write ``data/structures.h5``. Exit status: 0 done, 2 invalid input or parameters."""
     params = load_params()
     files = resolve_input(params.regenerate.input)
     if files.ignored:
-        print(f"{files.ignored} of {files.ignored + len(files.paths)} files left out: no .sdf or .sdf.gz")
+        print(f"{files.ignored} of {files.ignored + len(files.paths)} files ignored: not .sdf or .sdf.gz")
     data, counts = run(files.paths, params.regenerate)
     write_report(judge_input(counts, data, params, digest_of(files.paths)))
     contact_sheet(data, Path("plots/structures.png"), seed=params.regenerate.seed)

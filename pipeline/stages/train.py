@@ -1,11 +1,11 @@
-"""Stage ``train``: a student learns the teacher's energies and forces.
+"""Stage ``train``: train a student on the teacher's energies and forces.
 
-In:  ``data/labelled.h5`` (eV, eV/Å) with its token ``data/labels.ok``, and ``train`` in ``params.yaml``.
-Out: ``data/student.safetensors`` (the weights that were best on split ``valid``, with the parameters that made them),
+In:  ``data/labelled.h5`` (eV, eV/Å) with its token ``data/labels.ok``, and section ``train`` of ``params.yaml``.
+Out: ``data/student.safetensors`` (the weights with the lowest loss on split ``valid``, and the parameters of the run),
      ``metrics/training.json``, ``plots/training`` (history by epoch: eV, eV/Å, degree).
 
-What must survive a killed process is in ``.progress/train/<key>``; the key is of the data, the parameters and the code.
-Under ``torchrun`` every process runs all of this, and the first alone writes.
+The training state is saved in ``.progress/train/<key>``, so a killed training resumes; the key is a hash of data,
+parameters and code. Under ``torchrun`` every process runs this stage, and only rank 0 writes files.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from hydrogate.pipeline.training.fit import Fit, fit, writes
 
 
 def run(data: Dataset, params: Train, angular_floor: float, student: Path, history: Path, root: Path = PROGRESS) -> Fit:
-    """Train on split ``train`` of ``data``, choose on split ``valid``, and write the student and its history.
+    """Train on split ``train`` of ``data``, select the best epoch on split ``valid``, write student and history.
 
     Parameters
     ----------
@@ -39,20 +39,20 @@ def run(data: Dataset, params: Train, angular_floor: float, student: Path, histo
         Labelled; eV, eV/Å.
     params : Train
     angular_floor : float, eV/Å
-        Angles in the history count for atoms with a teacher force of at least this.
+        Angles in the history include only atoms with a teacher force of at least this.
     student, history : pathlib.Path
-        The file and the folder to write.
+        Output file and output folder.
     root : pathlib.Path
-        Where progress is kept until the student is written.
+        Folder of the training state until the student is written.
 
     Raises
     ------
     AlreadyRunning
-        Another process trains the same here.
+        Another process here trains with the same data, parameters and code.
     TrainingFailed
-        The loss stayed not finite; nothing is written.
+        The loss remained non-finite; nothing is written.
     ValueError
-        A split is empty, unlabelled, or holds what the other does not.
+        A split is empty or unlabelled, or ``valid`` has an element, charge or spin multiplicity that ``train`` lacks.
     """
     from hydrogate.models.student_file import save_student
 
@@ -60,7 +60,7 @@ def run(data: Dataset, params: Train, angular_floor: float, student: Path, histo
     with locked(f"train-{key}", root) if writes() else nullcontext():
         progress = root / "train" / key
         progress.mkdir(parents=True, exist_ok=True)
-        # A compiler's cache of one's own: two trainings that share one have been seen to disturb each other.
+        # Each training has its own compiler cache: two trainings that shared one interfered with each other.
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str((progress / "inductor").resolve())
         if writes():
             shutil.rmtree(history, ignore_errors=True)
@@ -87,7 +87,7 @@ def progress_key(data: Dataset, params: Train) -> str:
 
 
 def to_json(result: Fit, fingerprints: dict[str, str]) -> dict[str, Any]:
-    """Plain finite numbers and strings: the form of ``metrics/training.json``."""
+    """Return the content of ``metrics/training.json``: plain finite numbers and strings."""
     n = result.validation_molecules
     first, best, last = (result.history[k] for k in (0, result.best_epoch - 1, -1))
     metrics: dict[str, Metric] = {"convergence": convergence([epoch["valid_loss"] for epoch in result.history])}
@@ -111,10 +111,10 @@ UNITS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train on ``data/labelled.h5``; 0 when done, 1 where the contract has not passed, 2 where an input is unusable."""
+    """Train on ``data/labelled.h5``. Exit status: 0 done, 1 the contract has not passed, 2 invalid input."""
     from hydrogate.models.student_file import file_fingerprint
 
-    # Threads that spin while they wait take the cores from each other on a machine that does anything else.
+    # Threads that busy-wait take CPU time from each other on a machine with other load.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     data = read_dataset(Path("data/labelled.h5"))
     require_token("labels", data.fingerprint())

@@ -1,12 +1,12 @@
-"""Stage ``validate``: what the student says of molecules that it has never seen, and how far it is from the teacher.
+"""Stage ``validate``: predict held-out molecules with the student and measure the error against the teacher.
 
-In:  ``data/labelled.h5`` (eV, eV/Å), ``data/student.safetensors``, and ``validate`` in ``params.yaml``.
+In:  ``data/labelled.h5`` (eV, eV/Å), ``data/student.safetensors``, and section ``validate`` of ``params.yaml``.
 Out: ``data/predictions.h5`` (the held-out split with the student's energies, eV, and forces, eV/Å),
-     ``metrics/validation.json`` (value, unit, n and 95 % interval of each metric, fingerprints of the inputs; where
-     ``validate.baseline`` names predictions, the ratio of each error to theirs),
+     ``metrics/validation.json`` (value, unit, n and 95 % interval of each metric, fingerprints of the inputs; if
+     ``validate.baseline`` names predictions, also the ratio of each error to that of the baseline),
      ``plots/validation/*.png``.
 
-The student is evaluated by plain autograd, never through the graph that trained it, and F = −∇E is checked by finite
+The student is evaluated by plain autograd, never through the compiled training graph. F = −∇E is checked by finite
 differences in float64.
 """
 
@@ -36,7 +36,7 @@ GRADIENT_STRUCTURES = 8
 
 
 class Validation(NamedTuple):
-    """What the stage found: the predictions, them beside the labels, the metrics, and their ratios to a baseline's."""
+    """Result of the stage: predictions, their comparison with the labels, metrics, and error ratios to a baseline."""
 
     predictions: Dataset
     comparison: Comparison
@@ -59,24 +59,24 @@ def run(
     data : Dataset
         Labelled; eV, eV/Å.
     potential, exact_potential : Potential
-        The student in its own precision, for the predictions, and in float64, for the gradient.
+        The student in its own precision, for the predictions, and in float64, for the gradient check.
     identity : mapping
-        What the predictions carry as their teacher.
+        Stored with the predictions as their teacher.
     params : Validate
     baseline : Dataset, optional
-        What ``params.baseline`` names, where it is there.
+        Predictions in the file ``params.baseline``, if it exists.
 
     Raises
     ------
     ValueError
-        The split is empty or unlabelled, or an answer of the potential does not fit its structure.
+        The split is empty or unlabelled, or a result of the potential has the wrong shape for its structure.
     """
     held_out = data.subset(np.flatnonzero(data.split == params.split))
     if not len(held_out):
         known = ", ".join(sorted({name or "unnamed" for name in data.split.tolist()})) or "none"
         raise ValueError(
-            f"no structure of split {params.split!r} to validate on (splits of {len(data)} structures: {known}); "
-            "raise its share in regenerate.split or choose another in validate.split"
+            f"no structure of split {params.split!r} to validate on (splits of the {len(data)} structures: {known}); "
+            "raise its share in regenerate.split or choose another split in validate.split"
         )
     predictions = predict_dataset(held_out, potential, identity, params.batch_size, "validate")
     comparison = Comparison.of(held_out, predictions, angular_floor=params.angular_floor)
@@ -90,16 +90,16 @@ def run(
 def _regression(
     held_out: Dataset, comparison: Comparison, baseline: Dataset | None, params: Validate
 ) -> dict[str, Any]:
-    """The ratios as JSON holds them, or why there are none; empty where no baseline is declared."""
+    """Return the error ratios as JSON content, or why there are none; empty if no baseline is declared."""
     if params.baseline is None:
         return {}
     if baseline is None:
-        return {"not_run": f"{params.baseline}, which validate.baseline names, is not here"}
+        return {"not_run": f"{params.baseline}, named by validate.baseline, does not exist"}
     of_what = {"baseline_fingerprint": baseline.fingerprint()}
     try:
         before = Comparison.of(held_out, baseline, angular_floor=params.angular_floor)
     except ValueError as error:
-        return of_what | {"not_run": f"{params.baseline} holds other structures than split {params.split}: {error}"}
+        return of_what | {"not_run": f"{params.baseline} has other structures than split {params.split}: {error}"}
     ratios = ratios_to_baseline(comparison, before, resamples=params.resamples, seed=params.seed)
     return of_what | {name: ratio.to_dict() for name, ratio in ratios.items()}
 
@@ -111,7 +111,7 @@ def _sample(held_out: Dataset, seed: int) -> list[Atoms]:
 
 
 def to_json(validation: Validation, split: str, fingerprints: Mapping[str, str]) -> dict[str, Any]:
-    """Plain finite numbers and strings: the form of ``metrics/validation.json``."""
+    """Return the content of ``metrics/validation.json``: plain finite numbers and strings."""
     c = validation.comparison
     head = {"split": split, "structures": len(c.offset) - 1, "atoms": len(c.numbers), **fingerprints}
     content = head | {name: metric.to_dict() for name, metric in validation.metrics.items()}
@@ -119,18 +119,18 @@ def to_json(validation: Validation, split: str, fingerprints: Mapping[str, str])
 
 
 def read_baseline(path: str | None) -> Dataset | None:
-    """What ``validate.baseline`` names; None where it names nothing, or the file is not here.
+    """Read the predictions that ``validate.baseline`` names; None if it names no file or the file does not exist.
 
     Raises
     ------
     UnreadableFile
-        The file is no predictions.
+        The file is not a data set of predictions.
     """
     return read_dataset(Path(path)) if path and Path(path).exists() else None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Validate ``data/student.safetensors``; 0 when measured, whatever was found, 2 where an input is unusable."""
+    """Validate ``data/student.safetensors``. Exit status: 0 measured, good or bad; 2 invalid input."""
     import torch
 
     from hydrogate.models.potential import predict

@@ -1,1 +1,1 @@
-"""Training of a student, its state between epochs, and its predictions."""
+"""Training of a student, its saved state, and its predictions."""

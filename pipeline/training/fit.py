@@ -1,9 +1,9 @@
-"""Training over processes: one a core or a GPU, each with a part of every batch, gradients averaged between them.
+"""Data-parallel training: one process per core or GPU, each with a part of every batch, with averaged gradients.
 
-They are started here, or by ``torchrun``, on one machine or several.
+The processes are started here, or by ``torchrun`` on one or several machines.
 
-Processes, not threads: on two cores with little else running two threads trained 3,100 atoms a second and one thread
-4,400, because every operation waits for the slower thread. Energies in eV, lengths in Å.
+Processes are used instead of threads: on two cores with little other load, two threads trained 3,100 atoms per second
+and one thread 4,400, because every operation waits for the slower thread. Energies in eV, lengths in Å.
 """
 
 import math
@@ -27,11 +27,11 @@ from hydrogate.pipeline.params import Train
 from hydrogate.pipeline.training.loop import Training
 from hydrogate.pipeline.training.state import Split, State, TrainingFailed, loss_for, read_state, split_for_training
 
-STRUCTURES_PER_PROCESS = 2  # of a batch, at least: a compiled step starts anew for one
+STRUCTURES_PER_PROCESS = 2  # minimum per batch: a compiled step is recompiled for a single structure
 
 
 class Fit(NamedTuple):
-    """A trained student (its averaged weights at the best epoch), the history by epoch, and what it took."""
+    """Trained student (averaged weights of the best epoch), history by epoch, and the resources used."""
 
     student: Student
     best_epoch: int
@@ -41,7 +41,7 @@ class Fit(NamedTuple):
 
 
 def fit(data: Dataset, params: Train, angular_floor: float, state_path: Path, history: Path) -> Fit:
-    """Train a student on split ``train`` of ``data`` and choose its best weights on split ``valid``.
+    """Train a student on split ``train`` of ``data`` and select the best weights on split ``valid``.
 
     Parameters
     ----------
@@ -49,27 +49,27 @@ def fit(data: Dataset, params: Train, angular_floor: float, state_path: Path, hi
         Labelled; eV, eV/Å.
     params : Train
     angular_floor : float, eV/Å
-        Angles count for atoms with a teacher force of at least this.
+        Angles include only atoms with a teacher force of at least this.
     state_path : pathlib.Path
-        Written after each epoch; continued from where it exists.
+        Checkpoint, written after each epoch; training resumes from it if it exists.
     history : pathlib.Path
-        Folder of the figures by epoch, those of an earlier process included.
+        Folder of the metrics by epoch, including those of an earlier process.
 
     Returns
     -------
     Fit
-        To each process that ``torchrun`` started, the same.
+        The same in every process that ``torchrun`` started.
 
     Raises
     ------
     TrainingFailed
-        See there.
+        See :class:`hydrogate.pipeline.training.state.TrainingFailed`.
     ValueError
-        A split is empty or unlabelled, or ``valid`` holds an element, charge or spin multiplicity that ``train`` lacks;
-        or ``torchrun`` started another number of processes than is declared, or more than a batch can feed.
+        A split is empty or unlabelled; ``valid`` has an element, charge or spin multiplicity that ``train`` lacks; or
+        ``torchrun`` started a number of processes that differs from ``train.processes`` or is too large for a batch.
     """
     split = split_for_training(data)
-    # Refused here, before there are processes.
+    # Invalid parameters are rejected here, before processes are started.
     loss_for(make_student(params.student, params.size, split.support), params.loss, split)
     processes = _processes(params, len(split.train))
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
@@ -78,7 +78,7 @@ def fit(data: Dataset, params: Train, angular_floor: float, state_path: Path, hi
         fabric = Fabric(devices=local, num_nodes=processes // local, strategy=DDPStrategy(), accelerator=accelerator)
         parent: int | None = os.getppid()
     else:
-        # Also inside a job of SLURM, LSF or MPI, whose variables tell of other processes than these.
+        # Needed inside a job of SLURM, LSF or MPI, whose environment variables describe other processes.
         several = DDPStrategy(start_method="spawn", cluster_environment=LightningEnvironment())
         strategy = "auto" if processes == 1 else several
         fabric = Fabric(devices=processes, strategy=strategy, accelerator=accelerator)
@@ -89,10 +89,10 @@ def fit(data: Dataset, params: Train, angular_floor: float, state_path: Path, hi
     if failure is not None:
         raise failure
     state = read_state(state_path)
-    # The first process may remove the state once all have read it.
+    # Rank 0 may remove the state once all processes have read it.
     fabric.barrier()
     if not state.best_epoch:
-        raise TrainingFailed(f"no epoch of {state.epoch} ended with a finite validation loss; look at the labels")
+        raise TrainingFailed(f"none of {state.epoch} epochs ended with a finite validation loss; check the labels")
     student = make_student(params.student, params.size, split.support)
     student.load_state_dict(state.best)
     molecules = len(set(split.valid.parent.tolist()))
@@ -100,12 +100,12 @@ def fit(data: Dataset, params: Train, angular_floor: float, state_path: Path, hi
 
 
 def writes() -> bool:
-    """Whether this process is the one that writes: not where ``torchrun`` started it as another than the first."""
+    """Return True if this process writes files: always, except under ``torchrun``, where only rank 0 does."""
     return not TorchElasticEnvironment.detect() or TorchElasticEnvironment().global_rank() == 0
 
 
 def _processes(params: Train, structures: int) -> int:
-    """As many as there are cores or GPUs, unless that leaves one too little of a batch; under ``torchrun`` its own."""
+    """Return the number of processes: one per core or GPU, limited by the batch; under ``torchrun`` its world size."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     machine = torch.cuda.device_count() or cores
     steps = math.ceil(structures / params.batch_size)
@@ -118,7 +118,7 @@ def _processes(params: Train, structures: int) -> int:
             f"torchrun started {started} processes, but train.processes is {params.processes}; set it to 0"
         )
     if started > most:
-        batches = f"batches of {params.batch_size} feed at most {most}"
+        batches = f"batches of {params.batch_size} are enough for at most {most}"
         raise ValueError(f"torchrun started {started} processes, but {batches}: start fewer or raise train.batch_size")
     return started
 
@@ -132,10 +132,10 @@ def _work(
     history: Path,
     parent: int | None,
 ) -> Exception | None:
-    """What each process does; a failure that all meet alike is returned, because a raised one loses its type."""
+    """Train in one process; a failure common to all processes is returned, because a raised one loses its type."""
     torch.set_num_threads(1)
     if parent is not None:
-        # A gradient of one row may be laid out either way; the data-parallel wrapper warns that it had to choose.
+        # A one-row gradient has two equivalent memory layouts; DistributedDataParallel warns about its choice.
         warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     try:
         training = Training(fabric, split, params, angular_floor, state_path, parent)

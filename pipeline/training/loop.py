@@ -1,6 +1,6 @@
-"""The training loop: AdamW with warm-up and cosine, an average of the weights, the best checkpoint, and resumption.
+"""Training loop: AdamW with warm-up and cosine decay, averaged weights, best checkpoint, and resumption.
 
-Every process runs the same code and comes to the same state; the first alone writes and speaks. Lightning Fabric holds
+Every process runs the same code and reaches the same state. Only rank 0 writes files and logs. Lightning Fabric manages
 devices, processes and gradients. Energies in eV, lengths in Å.
 """
 
@@ -40,14 +40,14 @@ from hydrogate.pipeline.program import progress_bar
 from hydrogate.pipeline.storage.hdf5 import written_whole
 from hydrogate.pipeline.training.state import Split, State, TrainingFailed, labelled, loss_for, read_progress, units
 
-BAD_STEPS = 5  # in a row not finite, before the best weights are taken up again
-RETURNS = 3  # to the best weights, each at half the rate, before training gives up
+BAD_STEPS = 5  # consecutive non-finite steps before training returns to the best weights
+RETURNS = 3  # to the best weights, each at half the learning rate, before training fails
 VALIDATION_BATCH = 32
-COMPILE_SECONDS = 60.0  # what compiling costs (two cores)
+COMPILE_SECONDS = 60.0  # time to compile (two cores)
 
 
 class Training:
-    """One process of a training, from fresh weights or from the saved state."""
+    """Training in one process, from initial weights or from the saved state."""
 
     def __init__(
         self, fabric: Fabric, split: Split, params: Train, angular_floor: float, state_path: Path, parent: int | None
@@ -71,26 +71,26 @@ class Training:
         self.steps_per_epoch = math.ceil(len(self.rows) / params.batch_size)
         self.state = State(best=_copied(self.student))
         self.wall, self.cpu = time.monotonic(), sum(os.times()[:4])
-        # By all or by none: a machine that does not see the progress of another fails here.
+        # All processes restore or none: a machine that cannot see the checkpoint of another fails here.
         if any(self._gathered(state_path.exists())):
             self._restore()
         else:
             self._save()
 
     def _average(self, averaged: Any, current: Any, count: Any) -> None:
-        # A young average forgets faster, or it would hold on to the fresh weights for most of a short training.
+        # Early on the average decays faster; otherwise the initial weights would dominate most of a short training.
         decay = min(self.params.ema, (1.0 + float(count)) / (10.0 + float(count)))
         torch._foreach_lerp_(averaged, current, 1.0 - decay)
 
     @property
     def averaged(self) -> Student:
-        """The student with the averaged weights."""
+        """Student with the averaged weights."""
         student = self.average.module
         assert isinstance(student, Student)
         return student
 
     def run(self, history: Path) -> None:
-        """Train to the last epoch; ``history`` gets the figures of each, those of an earlier process first."""
+        """Train to the last epoch; write the metrics of each to ``history``, those of an earlier process first."""
         epochs = self.params.epochs
         with _reporting(self.fabric, history, epochs * self.steps_per_epoch, self.state.step) as (advance, report):
             for figures in self.state.history:
@@ -105,7 +105,7 @@ class Training:
     def _epoch(self, advance: Callable[[int], None]) -> dict[str, float]:
         order = np.random.default_rng([self.params.seed, self.state.epoch]).permutation(len(self.units))
         losses: list[float] = []
-        # Parts of nearly equal size: no structure is left out, and no last batch of one makes the compiler start anew.
+        # Parts of nearly equal size: no structure is left out, and no last batch of one triggers a recompilation.
         for part in np.array_split(order, self.steps_per_epoch):
             self._stop_without_parent()
             of_all = [[self.rows[row] for row in self.units[unit]] for unit in part.tolist()]
@@ -131,12 +131,12 @@ class Training:
         return figures
 
     def _stop_without_parent(self) -> None:
-        # Whoever started this may have been killed, and started again: two trainings must not write one state.
+        # The parent may have been killed and started again: two trainings must not write the same state.
         if self.parent is not None and os.getppid() != self.parent:
-            raise SystemExit("the process that started this training is gone")
+            raise SystemExit("the process that started this training has ended")
 
     def _rate(self) -> float:
-        """Linear warm-up, then half a cosine to zero at the last step."""
+        """Return the learning rate: linear warm-up, then half a cosine to zero at the last step."""
         total = self.params.epochs * self.steps_per_epoch
         warm = math.ceil(self.params.warmup * total)
         step = self.state.step
@@ -144,7 +144,7 @@ class Training:
         return self.params.learning_rate * self.state.rate_factor * shape
 
     def _step(self, some: Sequence[Labelled], rate: float) -> tuple[float, bool]:
-        """The loss of the batch, and whether a step was made: not where the loss or the gradient is not finite."""
+        """Return the loss of the batch, and whether a step was taken: False if loss or gradient is not finite."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         loss = self.module(some)
@@ -169,18 +169,19 @@ class Training:
         if state.returns > RETURNS:
             raise TrainingFailed(
                 f"training is not finite: {what} in epoch {state.epoch + 1}, after {RETURNS} returns to the best "
-                f"weights (epoch {state.best_epoch}) at half the rate each; {state.skipped} steps were skipped. "
-                f"Look at the labels (contract labels), then lower train.learning_rate ({self.params.learning_rate})"
+                f"weights (epoch {state.best_epoch}), each at half the learning rate; {state.skipped} steps were "
+                "skipped. Check the labels (contract labels), then lower train.learning_rate "
+                f"({self.params.learning_rate})"
             )
         state.bad = 0
         state.rate_factor /= 2
         self.student.load_state_dict(state.best)
         self.averaged.load_state_dict(state.best)
         self.optimizer.state.clear()
-        self._say(f"not finite: {what}; back to the weights of epoch {state.best_epoch}, at half the rate")
+        self._say(f"not finite: {what}; back to the weights of epoch {state.best_epoch}, at half the learning rate")
 
     def _validated(self) -> dict[str, float]:
-        """Loss and metrics of the averaged weights on the split ``valid``, by plain autograd; pooled, in eV and Å."""
+        """Return pooled loss and metrics of the averaged weights on split ``valid``, by plain autograd; eV, Å."""
         starts = range(0, len(self.held_out), VALIDATION_BATCH)
         mine = {
             k: energy_and_forces(self.averaged, join([row.batch for row in self.held_out[k : k + VALIDATION_BATCH]]))
@@ -211,14 +212,14 @@ class Training:
         return figures
 
     def _gathered(self, value: Any) -> list[Any]:
-        """``value`` of every process."""
+        """Return ``value`` of every process."""
         values = [value] * self.fabric.world_size
         if self.fabric.world_size > 1:
             torch.distributed.all_gather_object(values, value)
         return values
 
     def _account(self, figures: dict[str, float]) -> None:
-        """Close the epoch: the best weights, the time that it took, the state on disk."""
+        """Finish the epoch: update the best weights and the times, and save the state."""
         state = self.state
         state.epoch += 1
         state.history.append(figures)
@@ -253,7 +254,7 @@ class Training:
         self.optimizer.load_state_dict(content["optimizer"])
 
     def choose_function(self) -> None:
-        """Compile where that is demanded, or repays itself, or an earlier process did; plain autograd otherwise."""
+        """Compile if required, if it saves time, or if an earlier process did; use plain autograd otherwise."""
         wanted = self.params.compile
         if wanted == "never" or (wanted == "auto" and not (self.state.compiled or self._compiling_repays())):
             self._use(None)
@@ -261,7 +262,7 @@ class Training:
         self._say("compiling the training step")
         batch = join([row.batch for row in self.rows[: max(2, self.params.batch_size)]])
         refused = ""
-        # One after the other: the first fills the compiler's cache, and the others need not write it too.
+        # One after the other: the first fills the compiler cache, so that the others only read it.
         for rank in range(self.fabric.world_size):
             if rank == self.fabric.global_rank:
                 try:
@@ -281,7 +282,7 @@ class Training:
         self.objective.function = compiled or self.objective.eager
 
     def _compiling_repays(self) -> bool:
-        """Whether the steps to come save twice what compiling costs, by the second of two steps by plain autograd."""
+        """Estimate if compiling saves twice its cost over the remaining steps, from the second of two eager steps."""
         for _ in range(2):
             started = time.monotonic()
             self.objective(self.rows[: math.ceil(self.params.batch_size / self.fabric.world_size)]).backward()
@@ -292,13 +293,13 @@ class Training:
         return bool(self._gathered(saved > 2 * COMPILE_SECONDS)[0])
 
     def _still_faithful(self, some: Sequence[Labelled]) -> bool:
-        """Compare the compiled step with plain autograd again, at the weights of now; whatever was recompiled."""
+        """Compare the compiled step with plain autograd again, at the current weights and after any recompilation."""
         if not self.state.compiled:
             return True
         found = faithfulness(self.student, self.objective.function, join([one.batch for one in some]))
         unfaithful = [each for each in self._gathered(found) if not each.holds]
         if unfaithful:
-            self._say(f"{unfaithful[0]}: epoch {self.state.epoch + 1} is done again by plain autograd")
+            self._say(f"{unfaithful[0]}: repeating epoch {self.state.epoch + 1} by plain autograd")
         return not unfaithful
 
     def _say(self, what: str) -> None:
@@ -310,7 +311,7 @@ class Training:
 def _reporting(
     fabric: Fabric, history: Path, steps: int, done: int
 ) -> Iterator[tuple[Callable[[int], None], Callable[[Mapping[str, float]], None]]]:
-    """A progress bar and a DVCLive history: functions that advance the one and add an epoch to the other."""
+    """Open a progress bar and a DVCLive history; yield a function to advance the bar and one to log an epoch."""
     if not fabric.is_global_zero:
         yield lambda _: None, lambda _: None
         return

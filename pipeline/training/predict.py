@@ -1,7 +1,7 @@
-"""``hydrogate predict``: what a trained student says of anybody's structures, many at a time.
+"""``hydrogate predict``: energies and forces of existing structures from a trained student, in batches.
 
 In:  a data set in any format that ``hydrogate check`` reads, and a student file.
-Out: the same structures with the student's energies (eV) and forces (eV/Å), as the project's own HDF5 or as extxyz.
+Out: the same structures with the student's energies (eV) and forces (eV/Å), as the project's HDF5 or as extxyz.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,19 +20,19 @@ from hydrogate.pipeline.program import progress_bar
 from hydrogate.pipeline.storage.hdf5 import write_dataset, written_whole
 
 SUFFIXES = (".h5", ".hdf5", ".extxyz", ".xyz")
-# Atoms/Å³, no matter. Diamond, the densest by atoms, has 0.176.
+# Atoms/Å³, above any real material. Diamond has the highest atom density, 0.176.
 DENSEST = 2.0
 
 
 def run(data: Dataset, student: Path, batch_size: int) -> Dataset:
-    """``data`` with energies and forces by the student in the file ``student``.
+    """Return ``data`` with energies and forces predicted by the student in the file ``student``.
 
     Raises
     ------
     FileNotFoundError, UnreadableStudent
-        There is no such student.
+        The student file is missing or unreadable.
     ValueError
-        There are no structures, one that is too dense to be matter, or one that the student was not taught
+        There are no structures, or one is too dense to be real, or outside what the student was trained on
         (`UnsupportedStructure` names it).
     """
     from hydrogate.models.potential import predict
@@ -47,14 +47,14 @@ def run(data: Dataset, student: Path, batch_size: int) -> Dataset:
 
 
 def refuse_crowded(data: Dataset, rows: Iterable[int], cutoff: float) -> None:
-    """Raise where the structures ``rows`` of ``data`` have more pairs within ``cutoff`` (Å) than matter has.
+    """Raise if a structure in ``rows`` of ``data`` has more pairs within ``cutoff`` (Å) than any real material.
 
-    A student's memory and time grow with them: 5,000 atoms within 5 Å are 23 million, and took 3 GB.
+    A student's memory and time grow with the number of pairs: 5,000 atoms within 5 Å have 23 million and took 3 GB.
 
     Raises
     ------
     ValueError
-        The first of them is named.
+        The message names the first such structure.
     """
     most = DENSEST * 4 / 3 * np.pi * cutoff**3
     sizes = np.diff(data.offset)
@@ -68,22 +68,25 @@ def refuse_crowded(data: Dataset, rows: Iterable[int], cutoff: float) -> None:
             found = max(found, len(atoms) / _volume(atoms, cutoff) * most / DENSEST)
         if found > most:
             raise ValueError(
-                f"{data.name(row)}: about {found:.0f} neighbours an atom within {cutoff:g} Å, allowed at most "
-                f"{most:.0f}, {DENSEST:g} atoms/Å³: its atoms lie in each other; look at the units of its positions "
-                "and of its cell"
+                f"{data.name(row)}: about {found:.0f} neighbours per atom within {cutoff:g} Å, allowed at most "
+                f"{most:.0f}, {DENSEST:g} atoms/Å³: its atoms overlap; check the units of its positions and of its "
+                "cell"
             )
 
 
 def _neighbours(positions: Floats, cutoff: float) -> float:
-    """Mean over at least a thousand atoms, where there are so many; images are not counted."""
-    if not len(positions) or not np.isfinite(positions).all():  # which is said by the student
+    """Return the mean number of neighbours over at least 1,000 atoms, if there are so many; images do not count."""
+    if not len(positions) or not np.isfinite(positions).all():  # the student reports it
         return 0.0
     tree, some = KDTree(positions), KDTree(positions[:: max(1, len(positions) // 1000)])
     return float(some.count_neighbors(tree, cutoff)) / int(some.n) - 1
 
 
 def _volume(atoms: Atoms, cutoff: float) -> float:
-    """Å³ of a periodic structure: along what does not repeat, its extent, at least twice ``cutoff``; inf unless > 0."""
+    """Return the volume (Å³) of a periodic structure; inf unless it is positive.
+
+    Along non-periodic directions the extent of the atoms counts, but at least twice ``cutoff``.
+    """
     cell = atoms.cell.array[atoms.pbc]
     if not (np.isfinite(cell).all() and np.isfinite(atoms.positions).all()):
         return np.inf
@@ -94,7 +97,7 @@ def _volume(atoms: Atoms, cutoff: float) -> float:
 
 
 def student_identity(path: Path) -> dict[str, Any]:
-    """What predictions of the student at ``path`` carry as their teacher."""
+    """Return the identity of the student at ``path``, stored with its predictions as their teacher."""
     from hydrogate.models.student_file import file_fingerprint, read_about
 
     about = read_about(path)
@@ -109,23 +112,23 @@ def student_identity(path: Path) -> dict[str, Any]:
 def predict_dataset(
     data: Dataset, potential: Potential, identity: Mapping[str, Any], batch_size: int, task: str
 ) -> Dataset:
-    """The structures of ``data`` with the answers of ``potential`` in place of any labels.
+    """Return the structures of ``data`` with the predictions of ``potential`` in place of any labels.
 
     Parameters
     ----------
     data : Dataset
     potential : Potential
     identity : mapping
-        What the answers carry as their teacher.
+        Stored with the predictions as their teacher.
     batch_size : int
         Structures at a time.
     task : str
-        What the progress bar calls it.
+        Label of the progress bar.
 
     Raises
     ------
     ValueError
-        An answer does not fit its structure, or the student was not taught one of them.
+        A prediction has the wrong shape, or a structure is outside what the student was trained on.
     """
     energies: list[float] = []
     forces: list[Floats] = []
@@ -135,13 +138,13 @@ def predict_dataset(
             try:
                 answers = potential(some)
             except ValueError as error:
-                raise ValueError(f"{error} (counted from 0 at {data.name(start)})") from error
+                raise ValueError(f"{error} (index 0 is {data.name(start)})") from error
             if len(answers) != len(some):
-                raise ValueError(f"the student gave {len(answers)} answers to {len(some)} structures")
+                raise ValueError(f"the student returned {len(answers)} predictions for {len(some)} structures")
             for row, (atoms, (energy, force)) in enumerate(zip(some, answers, strict=True), start):
                 if np.shape(force) != (len(atoms), 3):
                     raise ValueError(
-                        f"{data.name(row)}: the student gave forces of shape {np.shape(force)}, "
+                        f"{data.name(row)}: the student returned forces of shape {np.shape(force)}, "
                         f"expected {(len(atoms), 3)}"
                     )
                 energies.append(energy)
@@ -161,7 +164,7 @@ def predict_dataset(
 
 
 def write_predictions(data: Dataset, path: Path) -> None:
-    """Write ``data`` whole, in the format that the suffix of ``path`` names."""
+    """Write ``data`` atomically, in the format given by the suffix of ``path``."""
     if path.suffix in (".h5", ".hdf5"):
         write_dataset(data, path)
         return

@@ -1,4 +1,4 @@
-"""What a training starts from and what it leaves: the split, the labelled structures, and the state of its progress.
+"""Inputs and saved state of a training: the splits, the labelled structures, the loss, and the checkpoint.
 
 Energies in eV, lengths in Å.
 """
@@ -25,11 +25,11 @@ from hydrogate.pipeline.params import Loss as DeclaredLoss
 
 
 class TrainingFailed(RuntimeError):
-    """No usable student came out: the loss stayed not finite, or the demanded compiler does not work."""
+    """Training gave no valid student: the loss remained non-finite, or compilation is required and does not work."""
 
 
 class Split(NamedTuple):
-    """The structures to learn from and those to choose by, and what the former teach."""
+    """Structures to train on, structures to select the best epoch on, and what the training structures support."""
 
     train: Dataset
     valid: Dataset
@@ -38,7 +38,7 @@ class Split(NamedTuple):
 
 @dataclass
 class State:
-    """With the weights and the optimizer: what a later process needs to end as this one would have ended."""
+    """Training state; with the weights and the optimizer state, a later process resumes to the same result."""
 
     best: dict[str, Tensor]
     epoch: int = 0
@@ -57,12 +57,12 @@ class State:
 
 
 def split_for_training(data: Dataset) -> Split:
-    """The splits ``train`` and ``valid`` of ``data``.
+    """Return the splits ``train`` and ``valid`` of ``data``.
 
     Raises
     ------
     ValueError
-        One is empty or unlabelled, or ``valid`` holds an element, charge or spin multiplicity that ``train`` lacks.
+        A split is empty or unlabelled, or ``valid`` has an element, charge or spin multiplicity that ``train`` lacks.
     """
     train, valid = _part(data, "train"), _part(data, "valid")
     support = Support.of([train.to_atoms(row) for row in range(len(train))])
@@ -75,18 +75,18 @@ def _part(data: Dataset, name: str) -> Dataset:
     chosen = data.subset(np.flatnonzero(data.split == name))
     if not len(chosen) or chosen.energy is None or chosen.forces is None:
         missing = "labels" if len(chosen) else "structures"
-        raise ValueError(f"split {name!r} has no {missing} to train with ({data!r}); see regenerate.split, stage label")
+        raise ValueError(f"split {name!r} has no {missing} to train on ({data!r}); see regenerate.split, stage label")
     return chosen
 
 
 def loss_for(student: Student, declared: DeclaredLoss, split: Split) -> Loss:
-    """The loss that ``declared`` asks for.
+    """Return the loss that ``declared`` describes.
 
     Raises
     ------
     ValueError
-        It counts the dipole, and the student predicts none or ``split`` holds none; or the curvature, and there are no
-        displacement pairs to train on.
+        The loss includes the dipole, but the student predicts none or ``split`` has none; or it includes the curvature,
+        but there are no displacement pairs to train on.
     """
     weight, own = declared.dipole_weight, student.dipole_weight
     if weight and own is None:
@@ -99,28 +99,30 @@ def loss_for(student: Student, declared: DeclaredLoss, split: Split) -> Loss:
         if weight and lacking:
             raise ValueError(
                 f"student {student.name!r} learns its charges from dipoles (weight {weight}), but {lacking} of "
-                f"{len(part)} structures have none ({part!r}): label with label.dipoles: true and a teacher that gives "
+                f"{len(part)} structures have none ({part!r}): set label.dipoles to true with a teacher that predicts "
                 "them (xtb), or set train.loss.dipole_weight to 0"
             )
     partner = split.train.partner
     if declared.hessian_weight and (partner is None or (partner == np.arange(len(split.train))).all()):
         raise ValueError(
-            f"train.loss.hessian_weight is {declared.hessian_weight}, but split 'train' holds no displacement pairs "
-            f"({split.train!r}): set regenerate.sampling.pairs, or the weight to 0"
+            f"train.loss.hessian_weight is {declared.hessian_weight}, but split 'train' has no displacement pairs "
+            f"({split.train!r}): set regenerate.sampling.pairs, or set the weight to 0"
         )
     plain = declared.model_dump(exclude={"element_balance"}) | {"dipole_weight": weight}
     return Loss(**plain, element_weights=element_weights(split.train.numbers, declared.element_balance))
 
 
 def element_weights(numbers: NDArray[np.integer], balance: float) -> tuple[float, ...]:
-    """By atomic number the weight of an atom, (its share of ``numbers``) ** -balance, 1 in the mean; empty for 1 each.
+    """Return the weight of an atom by atomic number: (fraction of its element) ** -balance, with mean 1.
+
+    Empty if ``balance`` is 0, because then every weight is 1.
 
     Parameters
     ----------
     numbers : (N,)
-        Of the atoms that teach; what is not among them weighs like an element of one atom.
+        Atomic numbers of the atoms trained on; an element that is not among them is weighted as if it had one atom.
     balance : float
-        0 for each atom alike, 1 for each element.
+        0 weights every atom equally, 1 weights every element equally.
     """
     if not balance:
         return ()
@@ -130,8 +132,8 @@ def element_weights(numbers: NDArray[np.integer], balance: float) -> tuple[float
 
 
 def labelled(data: Dataset, student: Student, device: torch.device) -> list[Labelled]:
-    """The structures of ``data`` with their edges, found once: the geometry is fixed."""
-    assert data.energy is not None and data.forces is not None  # `split_for_training` refuses others
+    """Return the structures of ``data`` with their edges, computed once because the geometry is fixed."""
+    assert data.energy is not None and data.forces is not None  # `split_for_training` rejects unlabelled data
     return [
         Labelled(
             student.collate([data.to_atoms(row)]).to(device, torch.float32),
@@ -145,14 +147,14 @@ def labelled(data: Dataset, student: Student, device: torch.device) -> list[Labe
 
 
 def pair_of(data: Dataset, row: int) -> int | None:
-    """The name of the displacement pair that structure ``row`` is an end of, or None."""
+    """Return the identifier of the displacement pair that structure ``row`` is an end of, or None."""
     if data.partner is None or data.partner[row] == row:
         return None
     return min(row, int(data.partner[row]))
 
 
 def units(rows: Sequence[Labelled], together: bool) -> list[tuple[int, ...]]:
-    """``rows`` as they go into batches: each alone, or where ``together`` the ends of a displacement pair as one."""
+    """Group ``rows`` for batching: each row alone or, if ``together``, both ends of a displacement pair in one unit."""
     if not together:
         return [(row,) for row in range(len(rows))]
     members: dict[tuple[str, int], tuple[int, ...]] = {}
@@ -163,12 +165,12 @@ def units(rows: Sequence[Labelled], together: bool) -> list[tuple[int, ...]]:
 
 
 def read_state(path: Path) -> State:
-    """The state that a training left.
+    """Read the state that a training saved.
 
     Raises
     ------
     TrainingFailed
-        It cannot be read.
+        The file cannot be read.
     """
     return State(**read_progress(path)["state"])
 
@@ -179,6 +181,6 @@ def read_progress(path: Path) -> dict[str, Any]:
         State(**content["state"])
     except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise TrainingFailed(
-            f"{path}: progress that cannot be continued ({error}); delete it to train from the start"
+            f"{path}: cannot resume from this training state ({error}); delete it to train from the start"
         ) from error
     return content

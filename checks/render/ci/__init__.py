@@ -1,1 +1,1 @@
-"""What continuous integration reads: comments on pull requests, annotations, JUnit XML."""
+"""Output for continuous integration: comments on pull requests, annotations, JUnit XML."""

@@ -1,4 +1,4 @@
-"""Workflow commands that make GitHub mark the lines of ``params.yaml`` that refuse, or that let more through."""
+"""GitHub workflow commands that annotate the lines of ``params.yaml`` with failures and loosened declarations."""
 
 import re
 from collections.abc import Sequence
@@ -26,14 +26,16 @@ class _Mark(NamedTuple):
 def annotations(
     decision: Decision, reports: Sequence[Report], changes: Sequence[Change], params: str, limit: int = LIMIT
 ) -> list[str]:
-    """``::error file=params.yaml,line=N,title=…::…``, refusals first, at most ``limit``; the last says how many more.
+    """Return ``::error file=params.yaml,line=N,title=…::…`` lines, failures first, at most ``limit``.
+
+    If there are more, the last line gives the number of the others.
 
     Parameters
     ----------
     decision : Decision
     reports : sequence of Report
     changes : sequence of Change
-        Those that loosen become warnings.
+        Those that loosen, or may loosen, a declaration become warnings.
     params : str
         The text of ``params.yaml``.
     limit : int
@@ -56,13 +58,13 @@ def annotations(
         if change.effect is not Effect.NOT_LOOSER
     ]
     if len(marks) > limit:
-        more = f"{len(marks) - limit + 1} further refusals or loosened declarations: see the report"
+        more = f"{len(marks) - limit + 1} further failures or loosened declarations: see the report"
         marks = [*marks[: limit - 1], _Mark(marks[limit - 1].level, "", "and more", more)]
     return [_command(mark, line_of(params, mark.key)) for mark in marks]
 
 
 def line_of(text: str, key: str) -> int:
-    """The line, from 1, of ``key`` (``gates.force_rmse``, ``milestones[1].gated``) or of its nearest parent."""
+    """Return the line, from 1, of ``key`` (``gates.force_rmse``, ``milestones[1].gated``) or of its nearest parent."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:

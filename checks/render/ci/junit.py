@@ -1,8 +1,8 @@
-"""Findings as JUnit XML, as build servers read it: a suite a contract, a case a check, and a suite of the gates.
+"""JUnit XML output of findings, for build servers: a suite per contract, a case per check, and a suite of the gates.
 
-What refuses is a failure, a check that broke an error, what did not run is skipped with its reason. A warning passes;
-its text stands in the case's output. Bounds, values and their sources are properties of the suite.
-Source: elements and attributes are those of junit-10.xsd of the Jenkins project, which knows no properties of a case.
+A failing check is a failure, a crashed check an error, and a check that did not run is skipped with its reason. A
+warning passes; its text is in the output of the case. Bounds, values and their sources are properties of the suite.
+Source: elements and attributes are those of junit-10.xsd of the Jenkins project, which has no properties of a case.
 """
 
 import re
@@ -13,14 +13,14 @@ from xml.etree.ElementTree import Element, SubElement
 
 from hydrogate.checks.findings import Finding, Report, Verdict
 
-# Source: https://www.w3.org/TR/xml/#charsets, what XML 1.0 cannot hold in any spelling.
+# Source: https://www.w3.org/TR/xml/#charsets, characters that XML 1.0 cannot represent, not even escaped.
 _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 _PROPERTIES = ("allowed", "observed", "source")
 
 
 def junit_xml(reports: Sequence[Report], decision: Mapping[str, Any] | None = None, strict: bool = False) -> str:
-    """One document of all ``reports``.
+    """Return one XML document of all ``reports``.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def junit_xml(reports: Sequence[Report], decision: Mapping[str, Any] | None = No
     decision : mapping, optional
         The content of ``metrics/decision.json``.
     strict : bool
-        Whether a check that could not run is a failure.
+        Whether a check that could not run counts as a failure.
     """
     suites = Element("testsuites", name="hydrogate")
     for report in reports:
@@ -60,7 +60,7 @@ def _add_contract(suites: Element, report: Report, strict: bool) -> None:
     for name in report.switched_off:
         _add(_case(suite, classname, name), "skipped", message="switched off in the parameters")
     if not report.holds(strict) and not report.refusals(strict):
-        message = "no check ran, so the contract does not hold"
+        message = "no check ran, so the contract does not pass"
         _add(_case(suite, classname, "any_check_ran"), "failure", type="undecided", message=message)
     _count(suite)
 
@@ -86,7 +86,7 @@ def _add_gates(suites: Element, decision: Mapping[str, Any]) -> None:
 
 
 def _outcome(finding: Finding, strict: bool) -> str:
-    """The element that says what became of the check; none where it passes or only warns."""
+    """Return the name of the result element; empty if the check passes or only warns."""
     if finding.verdict is Verdict.NOT_RUN and not finding.refuses(strict):
         return "skipped"
     if not finding.refuses(strict):

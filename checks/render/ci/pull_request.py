@@ -1,7 +1,7 @@
-"""The report on a pull request: Markdown for a sticky comment and a step summary, under its limit whatever it says.
+"""Pull request report: Markdown for a sticky comment and a step summary, always under its size limit.
 
-The decision and the verdicts come first, then every change that lets more through, in full. What follows is cut from
-its end where the limit asks for it, and says so.
+The decision and the verdicts come first, then every loosened declaration, in full. The sections that follow are
+truncated from their end if the limit requires it, and report the number of omitted rows.
 """
 
 from collections import Counter
@@ -19,36 +19,37 @@ from hydrogate.checks.render.ci.sections import NAME, WORDS, Section, cut, fitte
 from hydrogate.checks.render.markdown import code_markdown
 
 MARKER = "<!-- hydrogate report -->"
-# Source: GitHub refuses a comment of more than 65,536 characters.
+# Source: GitHub rejects a comment of more than 65,536 characters.
 LIMIT = 60_000
 _ROOM_FOR_COUNTS = 4000
-_TITLES = {Effect.LOOSER: "This branch lets more through", Effect.UNCLEAR: "This branch may let more through"}
+_TITLES = {Effect.LOOSER: "Loosened by this branch", Effect.UNCLEAR: "Possibly loosened by this branch"}
 _METRICS = ("validation", "md", "training")
 
 Leaves = Mapping[str, Mapping[str, Any]]
-"""DVC's account of one file: dotted key to ``{"old": …, "new": …}``; None where a side has no such key."""
+"""DVC's comparison of one file: dotted key to ``{"old": …, "new": …}``; None if a side does not have the key."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The branch against its base.
+    """Comparison of the branch with its base.
 
     Parameters
     ----------
     base : str
-        The revision in words.
+        A description of the revision.
     changes : tuple of Change
-        Of the declarations.
+        Changes of the declarations.
     metrics : mapping of str to Leaves
-        By the file's name without its suffix, unchanged keys too.
+        By the file's name without its suffix, including unchanged keys.
     params : Leaves
         Changed parameters.
     unknown : tuple of str
-        Declarations that could not be compared and why, in sentences.
+        Declarations that could not be compared, each with the reason, in sentences.
     unmeasured : tuple of str
-        The same of metrics and parameters.
+        Metrics and parameters that could not be compared, in the same form.
     judges : tuple of str
-        Changed files whose code judges, which no comparison of declarations can see through.
+        Changed files with code that stages or the decision run: data making, labelling, training and judging. They can
+        change a verdict, which a comparison of declarations cannot show.
     """
 
     base: str
@@ -62,18 +63,18 @@ class Comparison:
 
 @dataclass(frozen=True)
 class State:
-    """The branch as it stands.
+    """Current state of the branch.
 
     Parameters
     ----------
     reports : tuple of Report
-        Those that could be read; the decision is blocked where one is missing.
+        Those that could be read; the decision is blocked if one is missing.
     stale : tuple of str
-        Stages that DVC will run again, each with what changed.
+        Stages that DVC will run again, each with its changes.
     plots : tuple of str
         Paths.
     link : str
-        A page that holds the files of this run; empty where there is none.
+        A page with the files of this run; empty if there is none.
     """
 
     decision: Decision
@@ -84,15 +85,15 @@ class State:
 
 
 def pull_request_markdown(state: State, comparison: Comparison | None = None, limit: int = LIMIT) -> str:
-    """The report, at most ``limit`` characters.
+    """Return the report, in at most ``limit`` characters.
 
     Parameters
     ----------
     state : State
     comparison : Comparison, optional
-        None for the state alone.
+        None for a report on the state only.
     limit : int
-        Characters; at least what decision, verdicts and call-outs need.
+        Characters; at least as many as decision, verdicts and call-outs need.
     """
     fired, passing = _findings(state.reports, comparison)
     sections = [_gates(state.decision, comparison)]
@@ -120,7 +121,7 @@ def _decision(decision: Decision, comparison: Comparison | None) -> Iterator[str
     if comparison is not None:
         leaf = comparison.metrics.get("decision", {}).get("next_milestone", {})
         before = leaf.get("old")
-        said = f"there the next milestone is {words(before)}" if before else "there no decision is recorded"
+        said = f"its next milestone is {words(before)}" if before else "it has no recorded decision"
         yield f"Compared with {words(comparison.base)}; {said}."
         yield ""
     yield f"Because {words(decision.because, 1500).rstrip('.')}."
@@ -134,7 +135,7 @@ def _decision(decision: Decision, comparison: Comparison | None) -> Iterator[str
 
 
 def _verdicts(state: State) -> Iterator[str]:
-    yield "| contract | verdict | refuses | checks that warn | switched off |"
+    yield "| contract | verdict | failing checks | warnings | switched off |"
     yield "| --- | --- | --- | --- | --- |"
     for report in state.reports:
         holds = report.holds(strict=True)
@@ -153,11 +154,11 @@ def _verdicts(state: State) -> Iterator[str]:
     yield f"Required gates: {len(passed)} of {len(required)} pass. {words(', '.join(rest))}".rstrip()
     if state.decision.blocked:
         yield ""
-        yield "**Blocked**: verdicts and figures are as last measured, and may be of other data than this branch's."
+        yield "**Blocked**: verdicts and values are from the last run and may belong to other data than this branch's."
 
 
 def _called_out(comparison: Comparison, room: int) -> str:
-    """Every change that lets more through. It gives way to nothing; beyond ``room`` characters it is counted."""
+    """Return every loosening change. It is never omitted; beyond ``room`` characters the changes are counted."""
     found = [(effect, [c for c in comparison.changes if c.effect is effect]) for effect in _TITLES]
     if not any(changes for _, changes in found) and not comparison.unknown:
         return "**Nothing loosened**: no bound, check, gate, band or stage, and no waiver added.\n"
@@ -176,7 +177,7 @@ def _called_out(comparison: Comparison, room: int) -> str:
         lines += items[:fitting]
         if rest := Counter(change.what for change in changes[fitting:]):
             told = ", ".join(f"{what}: {count}" for what, count in rest.most_common())
-            lines.append(f"> - **and {rest.total()} more** ({words(told)}): read the declarations themselves")
+            lines.append(f"> - **and {rest.total()} more** ({words(told)}): see the declarations")
         lines.append(">")
     return "\n".join(lines[:-1]) + "\n"
 
@@ -185,7 +186,7 @@ def _judges(files: Sequence[str]) -> str:
     if not files:
         return ""
     named = words(", ".join(files), 1000)
-    return f"\nCode that judges changed too, read it ({len(files)}): {named}.\n"
+    return f"\nCode that can change a verdict changed too, review it ({len(files)}): {named}.\n"
 
 
 def _change(change: Change) -> str:
@@ -211,7 +212,7 @@ def _gates(decision: Decision, comparison: Comparison | None) -> Section:
 
 
 def _metrics(comparison: Comparison, decision: Decision) -> tuple[Section, Section]:
-    """Metrics that a gate judges or whose intervals do not overlap; and all others that changed."""
+    """Return the metrics that a gate uses or whose intervals do not overlap, and all others that changed."""
     gates = {item.gate.metric: item.gate.comparison for item in decision.gates}
     judged = list(gates)
     telling: list[str] = []
@@ -246,7 +247,7 @@ def _metric(leaves: Leaves, name: str, side: str) -> Metric | None:
 
 
 def _metric_cells(old: Metric | None, new: Metric | None, comparison: str) -> tuple[str, ...]:
-    """Base, branch, change, and whether it is beyond the intervals; ``comparison`` is the gate's, which says better."""
+    """Return base, branch, change, and the interval overlap; the gate's ``comparison`` defines the better direction."""
     texts = ["absent" if metric is None else str(metric) for metric in (old, new)]
     if old is None or new is None or old.value is None or new.value is None:
         return (*texts, "", "cannot be told")
@@ -262,7 +263,7 @@ def _metric_cells(old: Metric | None, new: Metric | None, comparison: str) -> tu
 
 
 def _findings(reports: Sequence[Report], comparison: Comparison | None) -> tuple[Section, Section]:
-    """What changed or does not pass, changed verdicts first, also of checks judged no longer; and all the others."""
+    """Return checks that changed or do not pass, changed verdicts first, including removed checks; and all others."""
     changed: list[str] = []
     bad: list[str] = []
     good: list[str] = []
@@ -315,7 +316,7 @@ def _data(comparison: Comparison) -> Section:
             held = [leaves.get(key, {}).get("new") for key in ("structures", "atoms", "species_percent.H")]
             same.append(f"{contract}: {shown(held[0])} structures, {shown(held[1])} atoms, H {shown(held[2])} %")
     head = ("| data set | base | branch | change |", "| --- | --- | --- | --- |")
-    note = f"As on the base: {words('; '.join(same))}." if same else ""
+    note = f"Unchanged from the base: {words('; '.join(same))}." if same else ""
     return Section("Data sets", rows, head, note, True, "dvc metrics diff")
 
 
@@ -326,7 +327,7 @@ def _others(changes: Sequence[Change]) -> Section:
 
 def _stale(stale: Sequence[str]) -> Section:
     rows = [f"- {words(stage)}" for stage in stale]
-    note = "" if rows else "No stage will run again: the metrics are those of this branch."
+    note = "" if rows else "No stage needs to run again: the metrics are those of this branch."
     return Section(f"Stages that run again: {len(rows)}", rows, (), note, bool(rows), "dvc status")
 
 

@@ -1,4 +1,4 @@
-"""Foldable parts of a Markdown report, cut row by row so that the whole stays under a limit; what is cut is said."""
+"""Foldable sections of a Markdown report, truncated by rows to stay under a limit; omitted rows are counted."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -9,15 +9,15 @@ NAME, WORDS = 120, 300
 
 
 class Section(NamedTuple):
-    """A part of a report; untrusted text in it is escaped already.
+    """A section of a report; untrusted text in it is already escaped.
 
     Parameters
     ----------
     title : str
     rows, head : sequence of str
-        Lines; the last rows go first where room is short, the head (of a table) stays.
+        Lines; the last rows are omitted first if space is short, the head (of a table) always stays.
     note : str
-        Stays too.
+        Always stays too.
     unfolded : bool
     more : str
         The command that shows every row.
@@ -31,7 +31,7 @@ class Section(NamedTuple):
     more: str = "hydrogate report"
 
     def markdown(self, count: int | None = None) -> str:
-        """With its first ``count`` rows, all by default."""
+        """Render the section with its first ``count`` rows, all by default."""
         shown = self.rows[:count]
         lines = ["", f"<details{' open' if self.unfolded else ''}><summary>{self.title}</summary>", ""]
         lines += [*self.head, *shown] if self.rows else []
@@ -42,12 +42,12 @@ class Section(NamedTuple):
 
 
 def frames(sections: Sequence[Section]) -> int:
-    """Characters of the sections without their rows."""
+    """Return the number of characters of the sections without their rows."""
     return sum(len(section.markdown(0)) for section in sections)
 
 
 def fitted(sections: Sequence[Section], limit: int) -> str:
-    """The sections in at most ``limit`` characters (or their frames), earlier ones with as many rows as fit."""
+    """Render the sections in at most ``limit`` characters (or without rows), earlier ones with as many rows as fit."""
     parts: list[str] = []
     free = limit - frames(sections)
     for section in sections:
@@ -63,22 +63,22 @@ def fitted(sections: Sequence[Section], limit: int) -> str:
 
 
 def row(*cells: str) -> str:
-    """A row of a table, every cell escaped."""
+    """Return a table row with every cell escaped."""
     return "| " + " | ".join(map(words, cells)) + " |"
 
 
 def words(text: str, limit: int = WORDS) -> str:
-    """``text`` escaped, cut where it is longer than ``limit``."""
+    """Return ``text`` escaped, truncated if it is longer than ``limit``."""
     return escape_markdown(cut(text, limit))
 
 
 def cut(text: str, limit: int) -> str:
-    """``text``, or its beginning and that it is cut."""
+    """Return ``text``, or its beginning with a mark that it is truncated."""
     return text if len(text) <= limit else f"{text[:limit]}… (cut)"
 
 
 def shown(value: Any) -> str:
-    """A value of a file in words."""
+    """Return a value of a file as text."""
     if value is None:
         return "absent"
     if isinstance(value, bool):

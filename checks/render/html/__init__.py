@@ -1,1 +1,1 @@
-"""The HTML report: one file that loads nothing, with charts and structures as inline SVG."""
+"""HTML report: one self-contained file with charts and structures as inline SVG."""

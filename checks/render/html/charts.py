@@ -1,4 +1,4 @@
-"""The charts of the HTML report, as inline SVG. Errors are against the teacher; intervals are those of the metrics."""
+"""Charts of the HTML report, as inline SVG. Errors are against the teacher; intervals are those of the metrics."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,18 +13,18 @@ from hydrogate.checks.gates.milestones import Band
 from hydrogate.checks.metrics.bootstrap import Metric
 from hydrogate.checks.render.html.svg import Axis, add, drawing, horizontal_axis, markup, vertical_axis, written
 
-_LEVELS = 6  # shades of a density
+_LEVELS = 6  # shades of the density plot
 
 
 def figure(value: float | None) -> str:
-    """A figure in three digits, thousands in full."""
+    """Format a value with three digits; values from 1000 on are written as integers."""
     if value is None:
         return "undefined"
     return f"{value:#.3g}".rstrip(".") if abs(value) < 1000 else f"{value:.0f}"
 
 
 class Bar(NamedTuple):
-    """One line of a bar chart; ``note`` stands behind the figure, ``kind`` is a class of the stylesheet."""
+    """One bar of a bar chart; ``note`` follows the value, ``kind`` is a class of the stylesheet."""
 
     label: str
     metric: Metric
@@ -33,7 +33,7 @@ class Bar(NamedTuple):
 
 
 def bullet(gate: Gate, metric: Metric | None) -> str:
-    """A gate's value and interval on a line whose good part is tinted; empty where there is no value."""
+    """Draw a gate's value and interval on a line whose passing part is tinted; empty if there is no value."""
     if metric is None or metric.value is None:
         return ""
     shown = [metric.value, *gate.edges, *(end for end in (metric.low, metric.high) if end is not None)]
@@ -68,7 +68,7 @@ def _interval(drawn: Element, axis: Axis, metric: Metric, y: float) -> None:
 
 
 def band_line(bands: Sequence[Band], metric: Metric | None) -> str:
-    """The milestones' bands of the force RMSE and where the student stands."""
+    """Draw the milestones' bands of the force RMSE and the student's value."""
     edges = [band.range.high for band in bands if math.isfinite(band.range.high)]
     stands = [end for end in (metric.value, metric.high) if end is not None] if metric else []
     axis = Axis(0.0, max([*edges, *stands, 0.1]) * 1.25, 8, 632)
@@ -88,7 +88,7 @@ def band_line(bands: Sequence[Band], metric: Metric | None) -> str:
 
 
 def bars(rows: Sequence[Bar], title: str, unit: str) -> str:
-    """Horizontal bars with intervals, each with its figure; undefined ones say so."""
+    """Draw horizontal bars with intervals, each with its value; undefined values are labelled."""
     reach = max((max(row.metric.value or 0.0, row.metric.high or 0.0) for row in rows), default=0.0) or 1.0
     bottom = 8 + 26 * len(rows)
     drawn = drawing(490, bottom + 44, title)
@@ -107,12 +107,12 @@ def bars(rows: Sequence[Bar], title: str, unit: str) -> str:
 
 
 def density(teacher: NDArray[np.float64], student: NDArray[np.float64], title: str, unit: str) -> str:
-    """Student against teacher as shades of a two-dimensional histogram, on a logarithmic scale.
+    """Draw student against teacher as shades of a two-dimensional histogram, on a logarithmic scale.
 
     Parameters
     ----------
     teacher, student : (K,) float64
-        What is not finite, or far outside the teacher's range, is left out and counted in the picture.
+        Values that are not finite, or far outside the teacher's range, are left out and counted in the plot.
     title, unit : str
     """
     drawn = drawing(420, 404, f"{title}: student against teacher", "chart parity")
@@ -136,13 +136,13 @@ def density(teacher: NDArray[np.float64], student: NDArray[np.float64], title: s
             add(drawn, "path", "density", d=cells, fill_opacity=0.2 + 0.8 * level / _LEVELS)
     add(drawn, "line", "diagonal", x1=across(low), y1=up(low), x2=across(high), y2=up(high))
     if outside := int((~inside).sum()):
-        text = f"{outside} of {len(teacher)} lie outside the picture"
+        text = f"{outside} of {len(teacher)} lie outside the plot"
         add(drawn, "text", "warning", text, x=72, y=34)
     return markup(drawn)
 
 
 def curves(series: Mapping[str, Sequence[float]], title: str) -> str:
-    """Lines over the epochs, from 1, on a common scale from 0; each named at its end and told apart by its dashes."""
+    """Draw lines over the epochs, from 1, on a common scale from 0; each labelled at its end and dashed differently."""
     drawn = drawing(420, 240, f"{title} by epoch")
     finite = [value for values in series.values() for value in values if math.isfinite(value)]
     length = max((len(values) for values in series.values()), default=0)

@@ -1,4 +1,4 @@
-"""Pictures of structures, each hydrogen that is there in them: flat ones as SVG, and the stuff of rotatable ones."""
+"""Drawings of structures with all their hydrogens: flat ones as SVG, and the data of rotatable ones."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,24 +15,24 @@ from hydrogate.checks.render.html.svg import add, drawing, markup, written
 
 
 def colour(number: int) -> str:
-    """The element's colour, as Jmol has it; hydrogen greyer, to be seen on white."""
+    """Return the element's Jmol colour; hydrogen is greyer, to be visible on white."""
     channels = jmol_colors[number] if number != 1 else (0.86, 0.88, 0.91)
     return "#" + "".join(f"{round(255 * float(channel)):02x}" for channel in channels)
 
 
 def radius(number: int) -> float:
-    """Å, for the eye."""
+    """Return the drawn radius of an atom, in Å."""
     return 0.22 + 0.25 * float(covalent_radii[number])
 
 
 def bonds_of(data: Dataset, index: int) -> NDArray[np.int64]:
-    """(B, 2) the bonded atoms of structure ``index``, by distance, counted from its first atom."""
+    """Return the bonded atoms (B, 2) of structure ``index``, by distance, counted from its first atom."""
     found = bonds(data.subset([index]))
     return np.stack([found.first, found.second], axis=1)
 
 
 def turned(positions: Floats) -> tuple[Floats, Floats]:
-    """(n, 3) positions about their centre, Å, widest direction first, flattest to the viewer; (3, 3) the turn."""
+    """Return centred positions (n, 3) in Å, rotated to the principal axes, widest first, and the rotation (3, 3)."""
     centred = np.nan_to_num(positions - positions.mean(axis=0))
     _, _, axes = np.linalg.svd(centred, full_matrices=True)
     turn = (axes * np.sign(np.linalg.det(axes))).T
@@ -40,7 +40,7 @@ def turned(positions: Floats) -> tuple[Floats, Floats]:
 
 
 def flat(data: Dataset, index: int) -> str:
-    """Structure ``index`` seen along its flattest direction, the nearer atoms in front."""
+    """Draw structure ``index`` along its flattest direction, with nearer atoms in front."""
     own = data.atoms_of(index)
     numbers = data.numbers[own].astype(int).tolist()
     name = f"{data.formula(index)}, {numbers.count(1)} hydrogens"
@@ -58,7 +58,7 @@ def flat(data: Dataset, index: int) -> str:
 
 
 def view(data: Dataset, index: int, predicted: Floats) -> dict[str, Any]:
-    """What the page's script draws and turns: plain numbers.
+    """Return the plain numbers that the page's script draws and rotates.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def _rounded(rows: Floats) -> list[list[float]]:
 
 
 def sample(data: Dataset, count: int, seed: int = 0) -> Sequence[int]:
-    """At most ``count`` structures of different molecules, drawn with ``seed``, in order."""
+    """Draw at most ``count`` structures of different molecules with ``seed``; return their indices in order."""
     roots = np.flatnonzero(data.parent == np.arange(len(data)))
     chosen = np.random.default_rng(seed).choice(roots, min(count, len(roots)), replace=False)
     return sorted(int(index) for index in chosen)

@@ -1,6 +1,6 @@
-"""The HTML report: one file that loads nothing and runs nothing but its own script, whatever names the data hold.
+"""HTML report: one file that loads nothing and runs only its own script, whatever names the data contain.
 
-Jinja escapes every text; the content security policy allows the page's one style and one script by their hashes.
+Jinja escapes all text; the content security policy allows the page's one style and one script by their hashes.
 """
 
 import base64
@@ -31,16 +31,16 @@ SHEET = 24
 WORST = 6
 _HEADLINE = {
     "force_rmse": "force RMSE",
-    "force_rmse_relative": "over the RMS force",
-    "hydrogen_force_error": "the same, hydrogen",
-    "angular_error_mean_deg": "mean angle",
+    "force_rmse_relative": "force RMSE / RMS force",
+    "hydrogen_force_error": "the same, on hydrogen",
+    "angular_error_mean_deg": "mean angular error",
     "energy_mae_per_atom": "energy MAE",
 }
 
 
 @dataclass(frozen=True)
 class Content:
-    """What the report is made of; whatever is empty is left out of it.
+    """Content of the report; empty parts are left out.
 
     Parameters
     ----------
@@ -48,15 +48,15 @@ class Content:
     bands : sequence of Band
     reports : sequence of Report
     metrics : mapping of str to Metric
-        Of the held-out split.
+        Metrics of the held-out split.
     curves : mapping of str to sequence of float
-        Of each epoch, by the training's names.
+        Values of each epoch, by the names that training uses.
     data : Dataset, optional
         Structures for the contact sheet.
     held_out, predicted : Dataset, optional
         Labels and predictions of the same structures.
     absent : sequence of str
-        What could not be shown and why, in sentences.
+        Sentences on the parts that could not be shown, with the reason.
     """
 
     decision: Decision
@@ -71,7 +71,7 @@ class Content:
 
 
 def html_page(content: Content) -> str:
-    """The report as one HTML document (needs Jinja)."""
+    """Return the report as one HTML document (needs Jinja)."""
     from markupsafe import Markup
 
     environment = _environment()
@@ -104,7 +104,7 @@ def html_page(content: Content) -> str:
     return environment.get_template("report.html.j2").render(
         **parts,
         sections=shown.items(),
-        training_note="On the valid split, which is never the split that the gates judge.",
+        training_note="Measured on the valid split, which is never the split that the gates use.",
         policy=_policy(style, script),
         style=Markup(style),
         script=Markup(script),
@@ -143,17 +143,17 @@ def _policy(style: str, script: str) -> str:
 
 
 def _unit(metric: Metric) -> str:
-    """The unit as it stands behind the figure: a sign stands close."""
+    """Return the unit as written after the value; the degree sign follows without a space."""
     return "" if metric.value is None else {"degree": "°"}.get(metric.unit, f" {metric.unit}".rstrip())
 
 
 def _charted(name: str) -> bool:
-    """Whether the metric stands at the top or in a chart of its family."""
+    """Return True if the metric is shown at the top or in a chart of its family."""
     return name in _HEADLINE or name.startswith(("force_rmse_", "angular_error_mean_deg_at_"))
 
 
 def _fires(reports: Sequence[Report]) -> list[tuple[Report, Finding]]:
-    """What does not pass: what refuses first, what only warns after it, what did not run last."""
+    """Return the findings that do not pass: failures first, then warnings, then checks that did not run."""
     found = [(report, f) for report in reports for f in report.findings if f.verdict is not Verdict.PASS]
     return sorted(found, key=lambda item: (item[1].verdict is Verdict.NOT_RUN, not item[1].refuses()))
 
@@ -170,7 +170,7 @@ def _warned(finding: Finding) -> bool:
 def _parity(comparison: Comparison) -> Iterator[tuple[str, str]]:
     forces, predicted = comparison.forces.ravel(), comparison.forces_predicted.ravel()
     yield "Force components", charts.density(forces, predicted, "force components", "eV/Å")
-    # The composition decides a total energy to a few per cent and would hide every error.
+    # The composition determines a total energy to within a few per cent and would hide every error.
     elements = np.unique(comparison.numbers)
     place = comparison.structure_of_atom * len(elements) + np.searchsorted(elements, comparison.numbers)
     counts = np.bincount(place, minlength=len(comparison.energy) * len(elements)).reshape(-1, len(elements))
@@ -179,7 +179,7 @@ def _parity(comparison: Comparison) -> Iterator[tuple[str, str]]:
         sizes = np.diff(comparison.offset)
         energy, predicted = ((e - composition) / sizes for e in (comparison.energy, comparison.energy_predicted))
         chart = charts.density(energy, predicted, "energy per atom", "eV/atom")
-        yield "Energy per atom, element energies taken off", chart
+        yield "Energy per atom, fitted element energies subtracted", chart
 
 
 def _errors(metrics: Mapping[str, Metric], comparison: Comparison | None) -> Iterator[tuple[str, str, str]]:
@@ -204,20 +204,20 @@ def _errors(metrics: Mapping[str, Metric], comparison: Comparison | None) -> Ite
         yield "By element", "hydrogen in orange", chart
     if families["bonded"]:
         chart = charts.bars([*everything, *families["bonded"]], "force RMSE", "eV/Å")
-        yield "By bond type", "hydrogen by what it is bonded to", chart
+        yield "By bond type", "hydrogen by the element it is bonded to", chart
     bins = [m for name, m in metrics.items() if name.startswith("angular_error_mean_deg_at_")]
     if len(bins) == len(ANGULAR_BINS):
         labels = [f"{low:g} to {high:g}" if np.isfinite(high) else f"from {low:g}" for low, high in ANGULAR_BINS]
         rows = [charts.Bar(label, metric) for label, metric in zip(labels, bins, strict=True)]
-        note = "small forces have large angles: an error of 0.25 eV/Å turns a force of 0.2 eV/Å by 50°"
-        yield "Angle by the teacher's |F| (eV/Å)", note, charts.bars(rows, "mean angle", "°")
+        note = "small forces have large angular errors: an error of 0.25 eV/Å turns a force of 0.2 eV/Å by 50°"
+        yield "Angular error by the teacher's |F| (eV/Å)", note, charts.bars(rows, "mean angular error", "°")
 
 
 def _training(curves: Mapping[str, Sequence[float]]) -> Iterator[tuple[str, str]]:
     losses = {name: curves[f"{name}_loss"] for name in ("train", "valid") if f"{name}_loss" in curves}
     if losses:
         yield "Loss", charts.curves(losses, "loss")
-    for name, title in (("force_rmse", "force RMSE (eV/Å)"), ("angular_error_mean_deg", "mean angle (°)")):
+    for name, title in (("force_rmse", "force RMSE (eV/Å)"), ("angular_error_mean_deg", "mean angular error (°)")):
         if name in curves:
             yield title[0].upper() + title[1:], charts.curves({"valid": curves[name]}, title)
 
@@ -238,7 +238,7 @@ def _sheet(data: Dataset) -> Iterator[dict[str, Any]]:
 
 
 def _worst(data: Dataset, comparison: Comparison) -> Iterator[dict[str, Any]]:
-    """The worst structure of each of the worst molecules; one whose prediction is not finite comes first."""
+    """Yield the worst structure of each of the worst molecules; predictions that are not finite come first."""
     squares = np.nan_to_num((comparison.error**2).sum(axis=1), nan=np.inf)
     sums = np.bincount(comparison.structure_of_atom, squares, minlength=len(data))
     rmse = np.sqrt(sums / (3 * np.maximum(data.sizes, 1)))
@@ -255,7 +255,7 @@ def _worst(data: Dataset, comparison: Comparison) -> Iterator[dict[str, Any]]:
         yield {
             "formula": formula,
             "origin": origin,
-            "label": f"{formula} in three dimensions with teacher and student forces; turn it with the arrow keys",
+            "label": f"{formula} in three dimensions with teacher and student forces; rotate it with the arrow keys",
             "view": json.dumps(molecules.view(data, index, comparison.forces_predicted[own])),
             "rmse": float(rmse[index]),
             "atom": f"{symbol} {atom}",

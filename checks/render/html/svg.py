@@ -1,4 +1,4 @@
-"""SVG elements without a drawing library: text is escaped by construction, looks come from the page's stylesheet."""
+"""SVG elements without a drawing library: ElementTree escapes text, the page's stylesheet sets the appearance."""
 
 import math
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ Number = float | int | str
 
 
 def drawing(width: float, height: float, label: str, kind: str = "chart") -> Element:
-    """An empty drawing of ``width`` by ``height`` units that a screen reader calls ``label``."""
-    # Named by hand: ElementTree would give the namespace a prefix, which HTML does not read.
+    """Return an empty drawing of ``width`` by ``height`` units, with ``label`` for screen readers."""
+    # No XML namespace: ElementTree would write it with a prefix, which HTML does not understand.
     box = f"0 0 {width:g} {height:g}"
     return Element("svg", {"class": kind, "viewBox": box, "role": "img", "aria-label": label})
 
 
 def add(parent: Element, tag: str, kind: str = "", said: str = "", **attributes: Number) -> Element:
-    """An element of class ``kind`` with the text ``said``; numbers are cut to hundredths, ``_`` is written ``-``."""
+    """Add an element of class ``kind`` with the text ``said``; numbers get two decimals, ``_`` becomes ``-``."""
     named = {name.replace("_", "-"): written(value) for name, value in attributes.items()}
     element = SubElement(parent, tag, {**({"class": kind} if kind else {}), **named})
     element.text = said or None
@@ -25,17 +25,17 @@ def add(parent: Element, tag: str, kind: str = "", said: str = "", **attributes:
 
 
 def written(value: Number) -> str:
-    """A number as short as hundredths of a unit allow."""
+    """Format a number with at most two decimals."""
     return value if isinstance(value, str) else f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def markup(drawn: Element) -> str:
-    """The drawing as HTML takes it."""
+    """Return the drawing as markup for HTML."""
     return ElementTree.tostring(drawn, encoding="unicode")
 
 
 class Axis(NamedTuple):
-    """A linear scale from ``low`` … ``high`` to ``start`` … ``end`` units of the drawing."""
+    """Linear scale from ``low`` … ``high`` to ``start`` … ``end`` units of the drawing."""
 
     low: float
     high: float
@@ -46,7 +46,7 @@ class Axis(NamedTuple):
         return self.start + (self.end - self.start) * (value - self.low) / (self.high - self.low)
 
     def ticks(self, count: int = 5) -> Iterator[float]:
-        """Some ``count`` round numbers within the scale."""
+        """Return about ``count`` round numbers within the scale."""
         rough = (self.high - self.low) / count
         power: float = 10.0 ** math.floor(math.log10(rough))
         step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= rough)
@@ -55,7 +55,7 @@ class Axis(NamedTuple):
 
 
 def horizontal_axis(parent: Element, axis: Axis, y: float, top: float, title: str = "") -> None:
-    """Ticks, their grid lines up to ``top``, and a title below."""
+    """Draw ticks, their grid lines up to ``top``, and a title below."""
     for tick in axis.ticks():
         add(parent, "line", "grid", x1=axis(tick), x2=axis(tick), y1=top, y2=y)
         add(parent, "text", "tick", f"{tick:g}", x=axis(tick), y=y + 15, text_anchor="middle")
@@ -64,7 +64,7 @@ def horizontal_axis(parent: Element, axis: Axis, y: float, top: float, title: st
 
 
 def vertical_axis(parent: Element, axis: Axis, x: float, right: float, title: str = "") -> None:
-    """The same, upright, with grid lines out to ``right``."""
+    """Draw the same vertically, with grid lines out to ``right``."""
     for tick in axis.ticks():
         add(parent, "line", "grid", x1=x, x2=right, y1=axis(tick), y2=axis(tick))
         add(parent, "text", "tick", f"{tick:g}", x=x - 6, y=axis(tick) + 4, text_anchor="end")

@@ -1,4 +1,4 @@
-"""Each accident changes what it strikes, leaves the rest alone, keeps a valid data set, and repeats for a seed."""
+"""Data corruptions: each changes only the given structures, keeps a valid data set, and is reproducible by its seed."""
 
 import re
 from dataclasses import fields, replace
@@ -153,7 +153,7 @@ def test_two_molecules_are_enough_for_the_wrong_smiles_and_one_is_not(labelled: 
     two, one = labelled.subset(range(6)), labelled.subset(range(3))
     assert len(np.unique(two.smiles)) == 2
     assert (hurt(ACCIDENTS["smiles_of_another"], two, np.arange(6)).smiles != two.smiles).all()
-    with pytest.raises(NotApplicable, match="no SMILES, or one alone"):
+    with pytest.raises(NotApplicable, match="fewer than two different SMILES"):
         hurt(ACCIDENTS["smiles_of_another"], one, np.arange(3))
 
 

@@ -1,6 +1,6 @@
-"""One mutant a contract check: it spoils a good data set, its check fires, and nothing else that is not declared.
+"""Mutants, one per contract check: each corrupts a valid data set so that only its check and declared others fail.
 
-And whatever the data set, its findings do not depend on how it is cut into parts.
+For every data set, the findings do not depend on how it is partitioned.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,14 +21,15 @@ from hydrogate.checks.engine.registry import RULES
 from hydrogate.checks.geometry.observables import geometry
 from hydrogate.checks.geometry.symmetry import Potential
 
-# A hundred structures are no population; each element of the good data set stands in three of train.
+# A hundred structures are too few for population bounds; each element of the valid data set is in three structures of
+# train.
 COVERAGE = {"train": {"min": 3}, "valid": {"min": 0}, "test": {"min": 0}, "min_structures": 100}
 
 
 class Mutant(NamedTuple):
-    """How a data set is spoiled, and the other checks of error severity that rightly fire too.
+    """A corruption of a data set, and the other checks of error severity that correctly fail too.
 
-    ``bounds`` are those of a check that refuses nothing as shipped.
+    ``bounds`` are given for a check that never fails with its shipped bounds.
     """
 
     spoil: Callable[[Dataset], Dataset]
@@ -38,12 +39,12 @@ class Mutant(NamedTuple):
 
 
 def without_hydrogens(data: Dataset) -> Dataset:
-    """The bug that this project exists for."""
+    """Remove all hydrogens: the bug that this project was written for."""
     return without_atoms(data, np.flatnonzero(data.numbers == 1))
 
 
 def bare_without_two(data: Dataset) -> Dataset:
-    """No SMILES and no bond block; two hydrogens of an acetonitrile are lost, which no bonds can make up for."""
+    """Remove SMILES, bond blocks and two hydrogens of an acetonitrile, which no bond assignment can compensate."""
     row = int(np.flatnonzero(data.smiles == "CC#N")[0])
     lost = data.offset[row] + np.flatnonzero(data.numbers[data.atoms_of(row)] == 1)[:2]
     nothing = np.full(len(data), "", dtype=object)
@@ -56,7 +57,7 @@ def atom_alone(data: Dataset) -> Dataset:
 
 
 def torn_molecule(data: Dataset) -> Dataset:
-    """The hydroxyl group of an ethanol, atoms 2 and 8, three Å farther out."""
+    """Move the hydroxyl group of an ethanol, atoms 2 and 8, three Å farther out."""
     away = data.positions[2] - data.positions[1]
     return replace(
         data, positions=changed(data.positions, [2, 8], data.positions[[2, 8]] + 3 * away / np.linalg.norm(away))
@@ -64,7 +65,7 @@ def torn_molecule(data: Dataset) -> Dataset:
 
 
 def turned_copy(data: Dataset) -> Dataset:
-    """Structure 1 is structure 0, turned and moved."""
+    """Replace structure 1 by structure 0, rotated and translated."""
     turned = Rotation.from_euler("xyz", [50, 20, 70], degrees=True).apply(data.positions[data.atoms_of(0)]) + 4.0
     return replace(data, positions=changed(data.positions, data.atoms_of(1), turned))
 
@@ -74,7 +75,7 @@ def bromine_in_one(data: Dataset) -> Dataset:
 
 
 def relaxed_hydrogens(data: Dataset) -> Dataset:
-    """Every C-H bond at one length."""
+    """Set every X-H bond to one length."""
     shape, positions = geometry(data), data.positions.astype(np.float64)
     away = (positions[shape.hydrogen] - positions[shape.partner]) / shape.length[:, None]
     relaxed = changed(positions, shape.hydrogen, positions[shape.partner] + 1.09 * away)
@@ -104,13 +105,13 @@ def permuted_forces(data: Dataset) -> Dataset:
 
 
 def torn(data: Dataset) -> Dataset:
-    """A constant push on every atom of one structure."""
+    """Add a constant force to every atom of one structure."""
     own = data.atoms_of(0)
     return replace(data, forces=changed(data.forces, own, data.forces[own] + np.float32(0.05)))
 
 
 def shuffled_labels(data: Dataset) -> Dataset:
-    """The labels of one molecule's geometries in another order: every statistic of the data set stays as it is."""
+    """Permute the labels of one molecule's geometries: every statistic of the data set stays the same."""
     order = np.arange(len(data))
     order[6:9] = [7, 8, 6]
     forces = np.concatenate([data.forces[data.atoms_of(int(row))] for row in order])
@@ -118,12 +119,12 @@ def shuffled_labels(data: Dataset) -> Dataset:
 
 
 def another_reference(data: Dataset) -> Dataset:
-    """Every other energy 1 eV higher."""
+    """Raise every second energy by 1 eV."""
     return replace(data, energy=changed(data.energy, slice(0, None, 2), data.energy[::2] + 1.0))
 
 
 def turned(data: Dataset) -> Dataset:
-    """Forces that turn one structure and sum to zero."""
+    """Add forces with a net torque and zero sum to one structure."""
     own = data.atoms_of(0)
     arm = data.positions[own] - data.positions[own].mean(axis=0)
     extra = np.cross([0.0, 0.0, 0.02], arm).astype(np.float32)
@@ -272,7 +273,7 @@ def judged(
     ask_again: Potential | None,
     bounds: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
 ) -> Report:
-    """``data`` against ``contract`` with all that its checks can use; ``good`` is the reference."""
+    """Check ``data`` against ``contract`` with every input that its checks can use; ``good`` is the reference."""
     relabel = ask_again if contract == "labels" else None
     student = {
         "elements": np.unique(good.numbers),
@@ -305,7 +306,7 @@ def test_mutant_is_caught(good: Dataset, name: tuple[str, str], ask_again: Poten
     _, declared = resolve_bounds(contract)
     assert found[wanted].severity is declared[wanted].severity
     assert report.holds() is (found[wanted].severity is Severity.WARN and not mutant.also)
-    # What compares with a reference or with the teacher sees nearly everything, and is looked at in its own mutants.
+    # Checks that compare with a reference or with the teacher detect nearly everything; they have mutants of their own.
     comparing = {"element_drift", "force_scale_by_element", "distribution_drift", "label_audit"}
     fired = {f.check for f in report.findings if f.refuses()}
     assert fired - comparing - {"energy_force_consistency", wanted} <= set(mutant.also)
@@ -321,7 +322,7 @@ def cut(data: Dataset, count: int) -> Parts:
 
 
 def compare(one: Report, other: Report) -> None:
-    """Everything is equal; figures to 1e-9."""
+    """Assert that both reports are equal, numbers to 1e-9."""
     assert one.fingerprint == other.fingerprint
     assert one.summary == other.summary
     assert one.holds_under == other.holds_under
@@ -339,7 +340,7 @@ CASES = [*MUTANTS, ("structures", "good"), ("labels", "good")]
 def test_findings_do_not_depend_on_the_cut(good: Dataset, name: tuple[str, str], ask_again: Potential) -> None:
     mutant = MUTANTS.get(name, Mutant(lambda data: data))
     data = mutant.spoil(good)
-    # The teacher is slow, and asked where it matters.
+    # The teacher is slow, so it is used only where needed.
     asked = ask_again if name[1] in ("good", "label_audit", "energy_force_consistency") else None
     whole, two, seven = (judged(cut(data, count), good, name[0], asked, mutant.bounds) for count in (1, 2, 7))
     assert Verdict.ERROR not in {finding.verdict for finding in whole.findings}

@@ -1,4 +1,4 @@
-"""The detection matrix: what the shipped bounds catch of each accident, what passes, and that it says so."""
+"""Detection matrix: which data corruptions the shipped bounds catch, which pass, and how both are reported."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from hydrogate.checks.accidents.probe import STRENGTHS, Line, Outcome, Probe, co
 from hydrogate.checks.errors import BadParams
 from hydrogate.checks.render.detection_matrix import probe_markdown, probe_text
 
-# What the worst of each accident is caught by, among others.
+# A check that catches each corruption at its highest strength, among others.
 CAUGHT_BY = {
     "atomization_energies": "energy_residual",
     "elements_exchanged": "isolated_atom_energies",
@@ -113,8 +113,8 @@ def test_a_sign_that_is_wrong_in_one_structure_passes_without_siblings_and_that_
     assert [line.trials[0].outcome, line.trials[-1].outcome] == [Outcome.CAUGHT, Outcome.PASSES]
     said = " ".join(text_of(found).split())
     assert "gradients_for_forces: passes at" in said
-    assert "only the teacher asked again (check label_audit)" in said
-    assert "Without a part in this, for lack of an input: sibling_work" in said
+    assert "only relabelling by the teacher (check label_audit)" in said
+    assert "Checks not run for lack of an input: sibling_work" in said
 
 
 def test_the_bound_to_tighten_is_named(labelled: Dataset) -> None:
@@ -135,7 +135,7 @@ def test_data_that_do_not_hold_are_said_first(labelled: Dataset) -> None:
     bad = replace(labelled, forces=-labelled.forces)
     found = probe(bad)
     assert set(found.blind) == {"restoring_forces", "sibling_work", "sibling_residual"}
-    assert text_of(found).startswith("THE DATA DOES NOT HOLD BEFORE IT IS SPOILED: restoring_forces, sibling_work")
+    assert text_of(found).startswith("THE CLEAN DATA ALREADY FAIL: restoring_forces, sibling_work")
     content = found.to_dict()
     assert content["holds_before"] is False
     assert set(content["refused_before"]) == set(found.blind)
@@ -178,7 +178,7 @@ def test_one_family_larger_than_the_sample_is_taken_in_part(labelled: Dataset) -
 def test_what_cannot_be_probed_is_refused(structures: Dataset, labelled: Dataset) -> None:
     with pytest.raises(BadParams, match="did you mean 'labels'"):
         probe(labelled, "label")
-    with pytest.raises(BadParams, match="carries no energies and forces"):
+    with pytest.raises(BadParams, match="has no energies and forces"):
         probe(structures, "labels")
     with pytest.raises(BadParams, match="nothing to probe: 0 structures"):
         probe(labelled.subset([]), "labels")
@@ -186,6 +186,6 @@ def test_what_cannot_be_probed_is_refused(structures: Dataset, labelled: Dataset
 
 def test_markdown_holds_the_matrix(matrix: Probe) -> None:
     said = probe_markdown(matrix)
-    assert said.startswith("## Would contract labels have caught it?")
+    assert said.startswith("## Detection matrix of contract labels")
     assert said.count("\n| ") == len(matrix.lines) + 2
     assert "| energies\\_shifted | caught \\(50 %\\) |" in said

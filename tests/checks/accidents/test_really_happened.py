@@ -1,4 +1,4 @@
-"""What has really happened to data sets: each done to a good one, and the check that refuses it, by name."""
+"""Data corruptions that have occurred in practice: each is applied to a valid data set, and a named check fails."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,12 +24,12 @@ ALL = np.arange(108)
 HALF = np.sort(np.random.default_rng(0).permutation(108)[:54])
 FIVE = np.sort(np.random.default_rng(1).permutation(108)[:5])
 ONE = np.array([40])
-# Half of the molecules, each with all of its geometries.
+# Half of the molecules, each with all its geometries.
 HALF_OF_THE_MOLECULES = np.arange(54)
 
 
 class Case(NamedTuple):
-    """An accident, the structures that it strikes, and the check that refuses the result."""
+    """A corruption, the structures that it changes, and the check that fails on the result."""
 
     sentence: str
     accident: str
@@ -55,7 +55,7 @@ STRUCTURES = [
     case("a duplicated block", "duplicated_block", FIVE, "duplicates"),
     case("SMILES that disagree with the coordinates", "smiles_of_another", HALF, "bond_lengths_match_orders"),
 ]
-# Without siblings: what no pair of geometries can tell.
+# Without siblings: no comparison of two geometries of one molecule is possible.
 LABELS = [
     case("forces x 23.06", "forces_in_kcal", ALL, "force_magnitude"),
     case("forces x 23.06, 5 %", "forces_in_kcal", FIVE, "force_rms_per_structure"),
@@ -83,7 +83,7 @@ SIBLINGS = [
     case("two teachers, half", "two_teachers", HALF, "sibling_residual"),
     case("two teachers, 5 %", "two_teachers", FIVE, "sibling_work"),
 ]
-# What no check without the teacher can see.
+# No check without the teacher can detect these.
 AUDIT = [
     case("a sign flip in 5 %", "gradients_for_forces", FIVE, "label_audit"),
     case("a sign flip in one structure", "gradients_for_forces", ONE, "label_audit"),
@@ -107,7 +107,7 @@ def without_siblings(data: Dataset) -> Dataset:
 
 
 def without(data: Dataset, *, smiles: bool) -> Dataset:
-    """As a file of bare atoms is read: no hydrogen count, no SMILES where ``smiles`` says so."""
+    """Return ``data`` as read from a file of bare atoms: no hydrogen count, and no SMILES if ``smiles`` is set."""
     said = np.full(len(data), "", dtype=object) if smiles else data.smiles
     return replace(data, expected_hydrogens=np.full(len(data), -1, dtype=np.int32), smiles=said)
 
@@ -145,7 +145,7 @@ def test_what_passes_without_siblings_is_found_by_the_teacher(
     one: Case, labelled: Dataset, ask_again: Potential
 ) -> None:
     bad = spoiled(without_siblings(labelled), one)
-    assert refused_by(check(bad, "labels")) == set(), "seen without the teacher: docs/contracts.md says that it is not"
+    assert refused_by(check(bad, "labels")) == set(), "detected without the teacher, which docs/contracts.md excludes"
     assert one.fires in refused_by(check(bad, "labels", overrides=ASK_59, relabel=ask_again))
 
 
@@ -161,7 +161,7 @@ def test_one_hydrogen_lost_from_one_structure_of_bare_atoms(structures: Dataset,
 
 
 def test_a_structure_without_perceptible_bonds_is_a_warning(structures: Dataset) -> None:
-    """Two hydrogens lost of acetonitrile: an even number of electrons, and nothing to be made of it."""
+    """Acetonitrile without two hydrogens: an even number of electrons, and no valid bond assignment."""
     row = int(np.flatnonzero(structures.smiles == "CC#N")[0])
     hydrogens = np.flatnonzero(structures.numbers[structures.atoms_of(row)] == 1)[:2] + structures.offset[row]
     bad = without(without_atoms(structures, hydrogens), smiles=True)
@@ -171,7 +171,7 @@ def test_a_structure_without_perceptible_bonds_is_a_warning(structures: Dataset)
 
 
 def test_of_two_hydrogens_lost_perception_knows_little(structures: Dataset) -> None:
-    """What docs/contracts.md says of them: nothing else tells where there is no SMILES."""
+    """Two lost hydrogens without SMILES are detected only by perception, as docs/contracts.md states."""
     hydrogen = [np.flatnonzero(structures.to_atoms(row).numbers == 1) for row in range(len(structures))]
     rng = np.random.default_rng(0)
     starts = structures.offset[:-1]
@@ -193,14 +193,14 @@ def test_a_few_smiles_of_others_are_a_warning_that_names_the_first(structures: D
 
 @pytest.fixture(scope="module")
 def by_gfn1(labelled: Dataset) -> Dataset:
-    """The good data set, labelled by another method."""
+    """Return the valid data set, labelled by another method."""
     answers = relabel(make_teacher("xtb", "GFN1-xTB"), [labelled.to_atoms(row) for row in range(len(labelled))])
     energy, forces = zip(*answers, strict=True)
     return replace(labelled, energy=np.array(energy), forces=np.concatenate(forces).astype(np.float32))
 
 
 def mixed(data: Dataset, other: Dataset, rows: Sequence[int]) -> Dataset:
-    """``data`` with the labels of ``other`` in ``rows``."""
+    """Return ``data`` with the labels of ``other`` in ``rows``."""
     energy, forces = data.energy.copy(), data.forces.copy()
     energy[rows] = other.energy[rows]
     taken = np.isin(data.structure_of_atom, rows)
@@ -209,7 +209,7 @@ def mixed(data: Dataset, other: Dataset, rows: Sequence[int]) -> Dataset:
 
 
 def at_the_reference_of(data: Dataset, other: Dataset) -> Dataset:
-    """``other`` with its elements' energies fitted to those of ``data``: the usual way to bring two sets together."""
+    """Return ``other`` with its element energies fitted to those of ``data``, the usual way to merge two data sets."""
     counts, weight = compositions(data).counts, 1.0 / data.sizes
     apart = other.energy - data.energy
     elements, *_ = np.linalg.lstsq(counts * weight[:, None], apart * weight, rcond=None)
@@ -238,7 +238,7 @@ def test_a_teacher_under_another_name_is_named(labelled: Dataset) -> None:
 
 
 def test_a_split_that_leaks_tautomers() -> None:
-    """Keto and enol of acetylacetone: another SMILES, another InChIKey, one molecule."""
+    """Keto and enol form of acetylacetone: different SMILES and InChIKey, one molecule."""
     smiles = ["CC(=O)CC(C)=O", "CC(O)=CC(C)=O", "CCCCCO"]
     atoms = []
     for one in smiles:
@@ -253,7 +253,7 @@ def test_a_split_that_leaks_tautomers() -> None:
 
 
 def test_an_element_share_shifted_by_augmentation(structures: Dataset) -> None:
-    """Forty further geometries of each molecule with fluorine, none of the others."""
+    """Forty more geometries of each molecule with fluorine, none of the others."""
     with_fluorine = np.unique(structures.structure_of_atom[structures.numbers == 9])
     data = structures.subset(np.concatenate([np.arange(len(structures)), np.repeat(with_fluorine, 40)]))
     noise = np.random.default_rng(0).normal(0.0, 0.03, data.positions.shape).astype(np.float32)
@@ -286,4 +286,4 @@ def test_one_nan_in_ten_million_atoms() -> None:
     report = check(data, "structures", overrides=[("test", {"structures": others})])
     (finding,) = report.refusals()
     assert (finding.check, finding.n, finding.n_bad) == ("finite", count, 1)
-    assert "structure 153086 (C50) has 1 values that are not finite" in finding.message
+    assert "structure 153086 (C50) has 1 non-finite values" in finding.message

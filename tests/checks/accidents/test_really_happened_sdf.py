@@ -1,4 +1,4 @@
-"""What has really happened to SDF files, before any data set is read from them: done to the shipped sample."""
+"""Corruptions of SDF files that have occurred in practice, applied to the shipped sample before it is read."""
 
 import gzip
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def records() -> list[Chem.Mol]:
-    """The first of the shipped sample, as its file has them: heavy atoms in three dimensions, hydrogen implicit."""
+    """Read the first records of the shipped sample as stored: heavy atoms in three dimensions, implicit hydrogens."""
     with gzip.open(ROOT / "samples" / "sample-1000-0.sdf.gz") as file:
         supplier = Chem.ForwardSDMolSupplier(file)
         return [next(supplier) for _ in range(60)]
@@ -44,7 +44,7 @@ def polar_only(molecule: Chem.Mol) -> Chem.Mol:
 
 
 def all_single(molecule: Chem.Mol) -> Chem.Mol:
-    """Each bond written as a single one, as programs do that know distances and no orders."""
+    """Write each bond as a single bond, as programs do that know distances but no bond orders."""
     copy = Chem.RWMol(molecule)
     Chem.Kekulize(copy, clearAromaticFlags=True)
     for bond in copy.GetBonds():
@@ -53,7 +53,7 @@ def all_single(molecule: Chem.Mol) -> Chem.Mol:
 
 
 def refusals(data: Dataset) -> set[str]:
-    """The checks of contract ``structures`` that refuse it."""
+    """Return the checks of contract ``structures`` that fail."""
     return {finding.check for finding in check(data, "structures").refusals()}
 
 
@@ -68,7 +68,7 @@ def test_a_partly_hydrogenated_sdf(tmp_path: Path) -> None:
 
 
 def test_all_bonds_written_single(tmp_path: Path) -> None:
-    """The bond block then implies too much hydrogen, and the hydrogen placed agrees with it: only lengths tell."""
+    """The bond block implies too many hydrogens, and the placed hydrogens agree with it: only bond lengths differ."""
     params = load_params(ROOT / "params.yaml").regenerate
     made = partial(run, params=params, processes=1)
     good, _ = made([written(tmp_path / "good.sdf", records())])

@@ -1,4 +1,4 @@
-"""Two data sets compared: what differs is told, what does not is zero, what cannot be told is none."""
+"""Comparison of two data sets: differences are reported, equal content gives zero, undefined values give None."""
 
 import json
 from dataclasses import replace
@@ -27,7 +27,7 @@ def test_a_data_set_differs_in_nothing_from_itself(labelled: Dataset) -> None:
     assert (difference.element_distance, difference.force_distance, difference.energy_distance) == (0.0, 0.0, 0.0)
     assert (difference.new, difference.lost, difference.changed) == ({}, {}, {})
     assert difference.one == replace(difference.other, name="one")
-    assert "to the last bit" in text_of(difference)
+    assert "bit-for-bit identical" in text_of(difference)
 
 
 def test_scaled_forces_move_their_quantiles_and_their_distance_alone(labelled: Dataset) -> None:
@@ -106,7 +106,7 @@ def test_smiles_that_name_nothing_stand_for_themselves_and_are_counted(labelled:
     broken = replace(labelled.subset([0]), smiles=np.array(["C1CC("], dtype=object))
     difference = compare(labelled.subset([0]), broken)
     assert (difference.unreadable_smiles, difference.new, difference.lost) == (1, {"C1CC(": 1}, {"CCO": 1})
-    assert "1 SMILES name no molecule" in text_of(difference)
+    assert "1 SMILES cannot be read by RDKit" in text_of(difference)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +133,6 @@ def test_names_are_no_markup_and_long_lists_are_cut_with_their_count(labelled: D
     assert "](javascript" not in markdown
     assert "<b>" not in markdown
     new = len(difference.new)
-    assert f"new in other: {new}: " in text_of(difference)
+    assert f"only in other: {new}: " in text_of(difference)
     assert f"({new - 10} more)" in text_of(difference)
     assert len(difference_dict(difference)["new"]) == new

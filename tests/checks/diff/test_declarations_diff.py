@@ -1,4 +1,4 @@
-"""Every way in which a branch can let more through, told by its effect."""
+"""Every way in which a branch can loosen a declaration, with its effect."""
 
 from copy import deepcopy
 from importlib.resources import files
@@ -23,7 +23,7 @@ WAIVER = {
 
 
 def put(declaration: Declaration, key: str, value: Any) -> Declaration:
-    """The declaration with ``key`` (``params/gates/force_rmse/required``) set, or taken out where value is ``...``."""
+    """Return the declaration with ``key`` (``params/gates/force_rmse/required``) set, or removed if it is ``...``."""
     changed = deepcopy(declaration)
     file, *path, last = key.split("/")
     block: Any = getattr(changed, file)
@@ -61,15 +61,15 @@ LOOSER = [
     ("params/gates/hydrogen_fraction/low", 0.0, "gate loosened", "between 0.4 0.6", "between 0.0 0.6"),
     ("params/gates/force_rmse/required", False, "gate no longer required", "true", "false"),
     ("params/gates/force_rmse/confidence", 0, "confidence lowered", "0.95", "0"),
-    ("params/gates/force_rmse/one_sided", True, "gate judged by one end alone", "false", "true"),
+    ("params/gates/force_rmse/one_sided", True, "gate judged by one interval end", "false", "true"),
     ("params/gates/force_rmse/min_n", 2, "min_n lowered", "20", "2"),
     ("params/gates/force_rmse/reason", " ", "reason emptied", PARAMS["gates"]["force_rmse"]["reason"], " "),
     ("params/gates/force_rmse", ..., "gate removed", "", ""),
-    ("params/milestones/0/gated", False, "band decides without the gates", "true", "false"),
+    ("params/milestones/0/gated", False, "band no longer requires the gates", "true", "false"),
     ("params/milestones/0/reason", "", "reason emptied", PARAMS["milestones"][0]["reason"], ""),
     ("pipeline/stages/guard_labels", ..., "stage removed", "", ""),
-    ("pipeline/stages/train/deps", [], "deps watched no longer", "data/labels.ok", ""),
-    ("pipeline/stages/check_labels/params", [], "params watched no longer", "contracts.labels", ""),
+    ("pipeline/stages/train/deps", [], "deps no longer tracked", "data/labels.ok", ""),
+    ("pipeline/stages/check_labels/params", [], "params no longer tracked", "contracts.labels", ""),
     ("pipeline/stages/check_labels/frozen", True, "stage frozen", "", ""),
 ]
 
@@ -93,7 +93,7 @@ def test_a_looser_shipped_default_counts_where_nothing_overrides_it() -> None:
     own = Declaration(DEFAULTS, {"contracts": {}}, {})
     (change,) = compared("defaults/profiles/druglike/labels/net_torque/max", 5.0, own)
     assert (change.effect, change.where) == (Effect.LOOSER, "contracts.labels.net_torque.max")
-    assert change.reason.startswith("an isolated molecule does not turn itself")
+    assert change.reason.startswith("an isolated molecule has no net torque")
 
 
 @pytest.mark.parametrize("profile", ["druglike", "periodic"])
@@ -209,7 +209,7 @@ def test_waivers() -> None:
     waived = put(SHIPPED, "params/contracts/waivers", [WAIVER])
     assert [change.effect for change in compared("params/contracts/waivers", [], waived)] == [Effect.NOT_LOOSER]
     assert compared("params/contracts/waivers", [WAIVER], waived) == ()
-    # A second one beside it, and one whose date is put off.
+    # A second, equal waiver, and one with a postponed date.
     assert [change.where for change in compared("params/contracts/waivers", [WAIVER, WAIVER], waived)] == [
         "contracts.waivers[1]"
     ]

@@ -1,4 +1,4 @@
-"""What one changed value of a declaration does to the protection."""
+"""Effect of one changed value of a declaration: looser, unclear or not looser."""
 
 import math
 from typing import Any
@@ -24,9 +24,9 @@ LOOSER, UNCLEAR, NOT_LOOSER = Effect.LOOSER, Effect.UNCLEAR, Effect.NOT_LOOSER
         ("required", True, False, "gate no longer required", "gate now required"),
         ("confidence", 0.95, 0, "confidence lowered", "confidence raised"),
         ("min_n", 100, 20, "min_n lowered", "min_n raised"),
-        ("one_sided", False, True, "gate judged by one end alone", "gate judged by both ends"),
-        ("gated", True, False, "band decides without the gates", "band asks the gates"),
-        ("frozen", False, True, "stage frozen", "stage thawed"),
+        ("one_sided", False, True, "gate judged by one interval end", "gate judged by both interval ends"),
+        ("gated", True, False, "band no longer requires the gates", "band now requires the gates"),
+        ("frozen", False, True, "stage frozen", "stage unfrozen"),
         ("reason", "why", "", "reason emptied", "reason given"),
         ("origin", "whence", None, "origin emptied", "origin given"),
         ("origin", "whence", "  ", "origin emptied", "origin given"),

@@ -1,4 +1,4 @@
-"""Other people's trajectories: what ``hydrogate md --judge`` says of them."""
+"""Command ``hydrogate md --judge`` on existing trajectories."""
 
 import json
 import os
@@ -20,12 +20,12 @@ from hydrogate.pipeline.dynamics.trajectories import read_trajectories
 
 @pytest.fixture
 def judge(call: Callable[..., Any]) -> Callable[..., Any]:
-    """``hydrogate md --judge``."""
+    """Call of ``hydrogate md --judge``."""
     return partial(call, "md", "--judge")
 
 
 def of_somebody(path: Path) -> None:
-    """ASE's own dynamics of N2 by EMT, as anybody writes them."""
+    """Write an ASE trajectory of N2 with EMT."""
     atoms = Atoms("N2", [[0, 0, 0], [0, 0, 1.1]], calculator=EMT())
     atoms.set_velocities([[0, 0, 0.01], [0, 0, -0.01]])
     dynamics = VelocityVerlet(atoms, 0.5 * units.fs, trajectory=str(path), loginterval=2)
@@ -76,9 +76,9 @@ def test_molecules_in_one_file_are_told_apart(tmp_path: Path) -> None:
     ("name", "content", "why"),
     [
         ("none.traj", None, "no such file"),
-        ("torn.traj", b"- of Ulm nonsense", "torn.traj: not readable as a trajectory"),
+        ("torn.traj", b"- of Ulm nonsense", "torn.traj: cannot be read as a trajectory"),
         ("empty.extxyz", b"", "empty.extxyz:"),
-        # ASE would read on beyond the end of the file, or make room for all columns.
+        # ASE would read beyond the end of the file, or allocate memory for all columns.
         ("many.xyz", b"1000000000000\n\nH 0 0 0\n", "many.xyz: a frame claims 1000000000000 atoms"),
         ("wide.extxyz", b"1\nProperties=species:S:1:pos:R:3:x:R:1000000000\nH 0 0 0\n", "1000000000 columns an atom"),
     ],
@@ -105,7 +105,7 @@ def test_a_time_that_is_no_number_is_named(tmp_path: Path, stated: object) -> No
     for atoms in frames:
         atoms.info["time_ps"] = stated
     write(tmp_path / "odd.traj", frames)
-    with pytest.raises(UnreadableData, match=r"odd\.traj: .* time_ps is no number"):
+    with pytest.raises(UnreadableData, match=r"odd\.traj: .* time_ps is not a number"):
         read_trajectories(tmp_path / "odd.traj")
 
 

@@ -1,4 +1,4 @@
-"""The text of records, and which files an input names: a bad file is refused before anything is read of it."""
+"""Text of SDF records, and the files that an input names: an invalid file is rejected with its name."""
 
 import errno
 import gzip
@@ -18,11 +18,11 @@ ETHANOL = Chem.MolToMolBlock(Chem.MolFromSmiles("CCO")) + "$$$$\n"
     ("content", "wanted"),
     [
         (b"", "an empty file"),
-        (b"Dear colleague,\nplease find the structures attached.\n", "no SDF file"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(5000), "no SDF file"),
+        (b"Dear colleague,\nplease find the structures attached.\n", "not an SDF file"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(5000), "not an SDF file"),
         (gzip.compress(ETHANOL.encode() * 50)[:-40], "truncated or damaged gzip file"),
         (b"\x1f\x8b\x08\x00nonsense", "truncated or damaged gzip file"),
-        (gzip.compress(b""), "no SDF file"),
+        (gzip.compress(b""), "not an SDF file"),
     ],
     ids=["empty", "letter", "hdf5", "cut gzip", "false gzip", "empty gzip"],
 )
@@ -42,7 +42,7 @@ def test_a_file_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("hydrogate.pipeline.molecules.records.LONGEST_RECORD", 1000)
     path = tmp_path / "long.sdf"
     path.write_text("M  END\n" * 1000)
-    with pytest.raises(UnreadableFile, match=r"long\.sdf: .* without a record's end"):
+    with pytest.raises(UnreadableFile, match=r"long\.sdf: .* without the end of a record"):
         list(raw_records(path))
 
 
@@ -51,7 +51,7 @@ def test_a_gzip_bomb_is_refused_before_it_is_all_unpacked(tmp_path: Path, unit: 
     path = tmp_path / "bomb.sdf.gz"
     path.write_bytes(gzip.compress(unit * (40_000_000 // len(unit))))
     read = 0
-    with pytest.raises(UnreadableFile, match=r"bomb\.sdf\.gz: more than 200 times as large as its gzip file"):
+    with pytest.raises(UnreadableFile, match=r"bomb\.sdf\.gz: expands to more than 200 times its gzip size"):
         for record in raw_records(path):
             read += len(record)
     assert read < 28_000_000
@@ -74,15 +74,15 @@ def test_folders_globs_and_lists_are_resolved(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("nothing/*.sdf", "nothing/*.sdf: a pattern that no file matches"),
+        ("nothing/*.sdf", "nothing/*.sdf: no file matches this pattern"),
         ("gone.sdf", "gone.sdf: no such file or folder"),
         (["a.sdf", "gone.sdf"], "gone.sdf: no such file or folder"),
         ("dangling.sdf", "dangling.sdf: no such file or folder"),
         ("empty", "empty: a folder without files"),
-        ("notes.txt", "notes.txt: no .sdf or .sdf.gz"),
+        ("notes.txt", "notes.txt: not .sdf or .sdf.gz"),
         ("notes.*", "notes.*: 2 files, none of them .sdf or .sdf.gz"),
-        ("others", "others: 1 file, no .sdf or .sdf.gz"),
-        ("pipe.sdf", "pipe.sdf: neither a file nor a folder but a pipe or a device, which cannot be read twice"),
+        ("others", "others: 1 file, not .sdf or .sdf.gz"),
+        ("pipe.sdf", "pipe.sdf: a pipe or a device, which cannot be read twice"),
     ],
 )
 def test_an_input_that_names_nothing_is_refused(
@@ -97,7 +97,7 @@ def test_an_input_that_names_nothing_is_refused(
     os.mkfifo(tmp_path / "pipe.sdf")
     with pytest.raises(UnreadableFile) as refusal:
         resolve_input(spec)
-    assert str(refusal.value) == f"{said}; regenerate.input takes SDF files, a folder, a glob, or a list of them"
+    assert str(refusal.value) == f"{said}; regenerate.input accepts SDF files, a folder, a glob, or a list of these"
 
 
 def test_a_linked_folder_is_searched_and_each_folder_once(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_folder_that_cannot_be_looked_into_is_refused(tmp_path: Path, monkeypa
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refusing)
-    with pytest.raises(UnreadableFile, match=r"closed: a folder that cannot be looked into: Permission denied"):
+    with pytest.raises(UnreadableFile, match=r"closed: cannot read folder: Permission denied"):
         resolve_input(str(tmp_path))
 
 
@@ -132,8 +132,9 @@ def test_what_is_called_sdf_in_a_folder_and_is_no_file_is_refused(tmp_path: Path
         (tmp_path / "b.sdf").symlink_to("gone.sdf")
     else:
         os.mkfifo(tmp_path / "b.sdf")
-    said = {"link": "a link to a file that is not there", "pipe": "a pipe or a device"}[kind]
-    with pytest.raises(UnreadableFile, match=rf"b\.sdf: .*{said}.*; take it out of the folder, or name the files"):
+    said = {"link": "a link to a file that does not exist", "pipe": "a pipe or a device"}[kind]
+    fix = "remove it from the folder, or list the files by name"
+    with pytest.raises(UnreadableFile, match=rf"b\.sdf: .*{said}.*; {fix}"):
         resolve_input(str(tmp_path))
 
 
@@ -143,7 +144,7 @@ def test_an_empty_list_or_name_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.sdf").touch()
-    with pytest.raises(UnreadableFile, match=r"regenerate.input names nothing.*; name an SDF file, a folder or a glob"):
+    with pytest.raises(UnreadableFile, match=r"regenerate.input is empty.*; give an SDF file, a folder or a glob"):
         resolve_input(spec)
 
 

@@ -1,4 +1,4 @@
-"""The sample: the written list of drugs, and molecules that depend on the seed alone."""
+"""Sample: the list of known drugs, and molecules that depend only on the seed."""
 
 import gzip
 from itertools import islice
@@ -47,7 +47,7 @@ def test_the_shipped_sample_follows_from_the_code() -> None:
     made = [molecule.molblock for molecule in islice(make_sample(1000, 0, processes=1), 8)]
     if f"RDKit {rdBase.rdkitVersion}" in shipped[0]:
         assert made == shipped
-    else:  # another RDKit embeds otherwise; the molecules are the same
+    else:  # another RDKit version embeds differently; the molecules are the same
         assert [block.split("\n")[0] for block in made] == [block.split("\n")[0] for block in shipped]
 
 
@@ -115,8 +115,8 @@ def test_a_sample_that_is_there_is_left_and_another_file_of_its_name_is_refused(
     assert (first.status, first.out) == (0, "samples/sample-2-5.sdf.gz\n")
     made, changed = path.read_bytes(), path.stat().st_mtime_ns
     again = call(*drawn)
-    assert (again.status, again.out) == first[:2]  # a script goes on with the name
-    assert "is there already, 2 molecules of seed 5; left as it is" in again.err
+    assert (again.status, again.out) == first[:2]  # a script can use the file name from stdout
+    assert "already has the 2 molecules of seed 5; not changed" in again.err
     assert path.stat().st_mtime_ns == changed
     text = gzip.decompress(made).decode()
     one, another, damaged = text.partition("$$$$\n")[0] + "$$$$\n", text.replace("sample-5-", "sample-6-"), made[:-50]

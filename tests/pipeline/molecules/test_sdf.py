@@ -1,4 +1,4 @@
-"""SDF in: every record a molecule or set aside with its reason, every unusable file refused by name."""
+"""SDF reader: every record becomes a molecule or is quarantined with a reason; invalid files are rejected by name."""
 
 import gzip
 import re
@@ -20,7 +20,7 @@ from hydrogate.pipeline.storage.hdf5 import UnreadableFile
 
 
 def block(smiles: str, *, explicit: bool = False, seed: int = 1) -> str:
-    """One record in three dimensions, ``$$$$`` included."""
+    """Return one record with 3-D coordinates, ``$$$$`` included."""
     mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
     assert AllChem.EmbedMolecule(mol, randomSeed=seed) == 0
     return Chem.MolToMolBlock(mol if explicit else Chem.RemoveAllHs(mol)) + "$$$$\n"
@@ -86,7 +86,7 @@ def test_stereochemistry_comes_from_the_coordinates() -> None:
 
 
 def mixed_ethanol() -> str:
-    """Ethanol with the hydroxyl hydrogen written down and five implicit."""
+    """Return ethanol with an explicit hydroxyl hydrogen and five implicit hydrogens."""
     mol = Chem.AddHs(Chem.MolFromSmiles("CCO"))
     AllChem.EmbedMolecule(mol, randomSeed=1)
     edited = Chem.RWMol(mol)
@@ -190,7 +190,7 @@ def test_v3000(sdf: Callable[..., Path]) -> None:
 
 
 def ctab(atoms: int, bonds: Iterable[tuple[int, int]], split: str = " ") -> str:
-    """A V3000 record of carbon atoms, its counts over two lines where ``split`` says so."""
+    """Return a V3000 record of carbon atoms; ``split`` can break the counts line in two."""
     lines = [f"{i} 1 {one} {two}" for i, (one, two) in enumerate(bonds, 1)]
     body = [f"COUNTS {atoms}{split}{len(lines)} 0 0 0", "BEGIN ATOM"]
     body += [f"{i} C {i} {i % 7} {i % 5} 0" for i in range(1, atoms + 1)]
@@ -208,7 +208,8 @@ def ctab(atoms: int, bonds: Iterable[tuple[int, int]], split: str = " ") -> str:
 )
 def test_what_would_end_the_process_in_rdkit_is_set_aside(atoms: int, bonds: list[tuple[int, int]], split: str) -> None:
     said = reason(read_record(ctab(atoms, bonds, split), "x.sdf", 0), "readable")
-    assert said.startswith(f"a record of {atoms} atoms and {len(bonds)} bonds; at most 2500 atoms and 250 rings")
+    size = f"{atoms} atoms and {len(bonds)} bonds"
+    assert said.startswith(f"record too large: {size}; the limits are 2500 atoms and 250 rings")
 
 
 def test_a_record_as_large_as_may_be_is_read() -> None:
@@ -218,7 +219,7 @@ def test_a_record_as_large_as_may_be_is_read() -> None:
 
 @pytest.mark.parametrize("line", [4, 5, 8])
 def test_letters_of_other_alphabets_where_numbers_belong(line: int) -> None:
-    """RDKit cuts columns out of UTF-8 in the middle of a letter, and its own log cannot be read then."""
+    """RDKit cuts columns in the middle of a UTF-8 character; its log is then not valid UTF-8."""
     text = edited(ETHANOL, line - 1, "  3\ufffdä" + ETHANOL.split("\n")[line - 1][5:])
     assert "unparsable record" in reason(read_record(text, "x.sdf", 0), "readable")
 
@@ -241,8 +242,8 @@ def test_a_spoilt_record_is_read_or_set_aside(data: st.DataObject) -> None:
     assert isinstance(record, Molecule) or record.check in SETTING_ASIDE
 
 
-FLAT = "a 2-D drawing: all z coordinates are equal and its header does not say 3D"
-EMBED = "Embed 2-D drawings in three dimensions before they come here."
+FLAT = "a 2-D drawing: all z coordinates are equal and the header does not say 3D"
+EMBED = "Convert 2-D drawings to 3-D coordinates before using them as input."
 
 
 @pytest.mark.parametrize(
@@ -250,13 +251,13 @@ EMBED = "Embed 2-D drawings in three dimensions before they come here."
     [
         (
             [drawing("CCO"), drawing("CC(C)C"), drawing("CCN")],
-            f"none of its 3 records became a molecule: {FLAT} (3 of 3). {EMBED}",
+            f"none of its 3 records is a valid molecule: {FLAT} (3 of 3). {EMBED}",
         ),
-        ([drawing("CCO")], f"its only record became no molecule: {FLAT}. {EMBED}"),
+        ([drawing("CCO")], f"its only record is not a valid molecule: {FLAT}. {EMBED}"),
         (
             [drawing("CCO"), "$$$$\n", "$$$$\n"],
-            f"none of its 3 records became a molecule: empty record (2 of 3); {FLAT} (1 of 3). "
-            f"Write them again, each with its V2000 or V3000 block. {EMBED}",
+            f"none of its 3 records is a valid molecule: empty record (2 of 3); {FLAT} (1 of 3). "
+            f"Write the records again, each with a V2000 or V3000 block. {EMBED}",
         ),
     ],
     ids=["drawings", "one drawing", "several reasons"],
@@ -315,7 +316,7 @@ def test_hydrogens_that_are_there_stay_where_they_are() -> None:
 
 def test_relaxed_hydrogens_have_less_energy_than_placed_ones() -> None:
     mol = only(read_record(block("OCC(O)c1ccccc1"), "x.sdf", 0)).mol
-    # RDKit's force field reads a molecule that it does not keep.
+    # RDKit's force field uses the molecule but keeps no reference to it.
     placed, relaxed = Chem.AddHs(mol, addCoords=True), add_hydrogens(mol)
     assert force_field(relaxed).CalcEnergy() < force_field(placed).CalcEnergy()
 

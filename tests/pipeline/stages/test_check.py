@@ -1,4 +1,4 @@
-"""What the check stages add to the data that they judge."""
+"""Inputs that the check stages add to the data: the student's support and the displacement of heavy atoms."""
 
 from dataclasses import replace
 from pathlib import Path

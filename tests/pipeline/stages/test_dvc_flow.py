@@ -1,4 +1,4 @@
-"""The stages under DVC itself: what re-runs, what refuses, what is said of it, and what no accident changes."""
+"""Stages run by DVC: which stages rerun, which fail and with what message, and recovery after kills."""
 
 import gzip
 import json
@@ -19,13 +19,13 @@ from hydrogate.pipeline.storage.hdf5 import read_dataset
 
 ROOT = Path(__file__).resolve().parents[3]
 DVC = [sys.executable, "-m", "dvc"]
-# What dvc.yaml names as dependencies, and what makes it a repository.
+# The dependencies named in dvc.yaml, and the files that make a DVC repository.
 COPIED = ("checks", "models", "pipeline", "dvc.yaml", "params.yaml", ".dvcignore")
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the project, with the small sample as its input."""
+    """Copy of the project with the small sample as its input."""
     for name in COPIED:
         source = ROOT / name
         ignore = shutil.ignore_patterns("__pycache__")
@@ -34,9 +34,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(ROOT / "tests/pipeline/data/sample-40.sdf.gz", tmp_path / "samples")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
-    # The stages are run by the interpreter that runs the tests.
+    # The stages run with the interpreter of the tests.
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
-    # Whatever an experiment has left in params.yaml.
+    # Independent of what an experiment has left in params.yaml.
     change(tmp_path, "regenerate", "input", value="samples")
     subprocess.run([*DVC, "init", "--no-scm", "--quiet"], check=True)
     return tmp_path
@@ -62,7 +62,7 @@ def test_without_hydrogen_nothing_is_labelled_and_the_decision_says_blocked(proj
     said = " ".join((result.stdout + result.stderr).split())
     assert "contract structures, check explicit_hydrogens: structure" in said
     assert "has 0 explicit H, its valences imply" in said
-    assert "160 of 160 structures fail. Make them explicit where they belong: stage regenerate does" in said
+    assert "160 of 160 structures fail. Add explicit hydrogens with coordinates: use stage regenerate" in said
     assert not (project / "data/structures.ok").exists()
     assert not (project / "data/labelled.h5").exists()
     assert not (project / ".progress/labels.sqlite").exists()
@@ -103,7 +103,7 @@ def test_an_input_that_is_no_sdf_file_exits_2_and_is_named(project: Path, conten
     assert not (project / "data/structures.h5").exists()
 
 
-# In each process of a stage: before a file whose name ends so is put in its place, a signal.
+# In each process of a stage: send a signal just before a file with this name is moved into place.
 ACCIDENT = """
 import os, sys
 from pathlib import Path
@@ -122,7 +122,7 @@ if len(sys.orig_argv) > 2 and sys.orig_argv[2].startswith("hydrogate.pipeline") 
 
 @pytest.fixture
 def ten(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The project with ten molecules in two geometries each, of which no contract is kept, and with accidents."""
+    """Project with ten molecules in two geometries each, with no contract enforced, and with injected signals."""
     sample = project / "samples/sample-40.sdf.gz"
     records = gzip.decompress(sample.read_bytes()).decode().split("$$$$\n")
     sample.write_bytes(gzip.compress("$$$$\n".join([*records[:10], ""]).encode()))
@@ -141,7 +141,7 @@ def stages_of(result: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 def refused_beside(first: "subprocess.Popen[str]", stage: str) -> None:
-    """A second `dvc repro` while a stage of the ``first`` stands still, which then is killed."""
+    """Run a second `dvc repro` while a stage of ``first`` is stopped, then kill that stage."""
     stopped = Path("accidents/of")
     while not (stopped.exists() and stopped.read_text().endswith(" ")):
         assert first.poll() is None
@@ -160,7 +160,7 @@ def test_after_every_accident_dvc_repro_ends_as_if_there_had_been_none(
     monkeypatch.setenv("ACCIDENT", f"data/structures.h5 {signal.SIGSTOP:d}")
     refused_beside(subprocess.Popen([*DVC, "repro", "label"], stdout=subprocess.PIPE, text=True), "label")
     assert not (ten / "data/structures.h5").exists()
-    # The check has written its findings, the guard no token; the guard no token; the labels are known and not written.
+    # Killed: after the check wrote its findings; before the guard wrote its token; after labelling, before the output.
     for before, number, ran in [
         ("data-docs/structures/index.html", signal.SIGKILL, ["regenerate", "check_structures"]),
         ("data/structures.ok", signal.SIGKILL, ["check_structures", "guard_structures"]),
@@ -185,7 +185,7 @@ def test_after_every_accident_dvc_repro_ends_as_if_there_had_been_none(
     assert (ten / "metrics/structures.json").read_bytes() == check.write_report(report, ten / "expected").read_bytes()
     labelled = label.run(structures, params.label, ten / "expected")
     assert read_dataset(ten / "data/labelled.h5").fingerprint() == labelled.fingerprint()
-    # A clock that was wrong, then or now, makes nothing new and nothing old.
+    # Wrong file times, past or future, make no stage rerun.
     for year in (1, 90):
         for path in [path for path in ten.rglob("*") if ".dvc" not in path.parts and path.is_file()]:
             os.utime(path, (year * 3.15e7, year * 3.15e7))

@@ -1,4 +1,4 @@
-"""``hydrogate md`` as a user calls it, and the stage."""
+"""Command ``hydrogate md`` and stage ``dynamics``."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -33,13 +33,13 @@ SHORT = MdProtocol(count=3, warm_up_ps=0.02, nve_ps=0.1, interval=2, limits=Stab
 
 @pytest.fixture
 def call(call: Callable[..., Any]) -> Callable[..., Any]:
-    """``hydrogate md``."""
+    """Call of ``hydrogate md``."""
     return partial(call, "md")
 
 
 @pytest.fixture
 def student(tmp_path: Path) -> Path:
-    """One that knows nothing: its molecules fall apart."""
+    """Untrained student: its molecules fall apart."""
     torch.manual_seed(0)
     size = {"features": 8, "layers": 1, "radial": 6, "cutoff": 3.0}
     path = tmp_path / "data/student.safetensors"
@@ -49,7 +49,7 @@ def student(tmp_path: Path) -> Path:
 
 
 def springs(structures: Sequence[Atoms], constant: float = 20.0) -> Any:
-    """Bonds and all other distances kept by springs: molecules that hold together."""
+    """Return a potential with springs on all distances: molecules stay intact."""
     bounds = np.cumsum([0, *map(len, structures)])
     starts = [atoms.positions for atoms in structures]
     pairs = [np.triu_indices(len(start), 1) for start in starts]
@@ -103,7 +103,7 @@ def test_equal_seed_equal_run(small: Dataset, tmp_path: Path) -> None:
 
 
 class Stopping:
-    """Springs that are killed at the call ``at``."""
+    """Spring potential that is interrupted at call number ``at``."""
 
     def __init__(self, at: int) -> None:
         self.calls, self.at = 0, at
@@ -120,7 +120,7 @@ class Stopping:
         return stopping
 
 
-# In the relaxation, the warm-up, the first and the last steps at constant energy.
+# Interrupted in the relaxation, the warm-up, and the first and the last steps at constant energy.
 @pytest.mark.parametrize("at", [2, 30, 60, 230])
 def test_a_killed_run_goes_on_where_it_was(
     small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
@@ -179,7 +179,7 @@ def test_one_that_explodes_leaves_the_others_alone(small: Dataset, tmp_path: Pat
         def spoiled(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             energy, forces = potential(positions)
             if next(calls) > 100:
-                forces[6] *= -50.0  # the C of CH4, which comes after CH3OH: the largest first
+                forces[6] *= -50.0  # the C of CH4, which comes after CH3OH because the largest molecule is first
             return energy, forces
 
         return spoiled
@@ -239,7 +239,7 @@ def test_the_command_runs_a_student_and_refuses_one_that_breaks(
     options = ("--warm-up-ps", "0.01", "--nve-ps", "0.1", "--count", "2", "--temperature", "2000")
     result = call("some.extxyz", "-o", "out.traj", *options)
     assert result.status == 1, result.err
-    assert "contract dynamics does NOT hold: " in result.out
+    assert "contract dynamics FAILED: " in result.out
     assert "of 2 molecules; structure " in result.out
     frames = read(tmp_path / "out.traj", ":")
     assert frames[0].info["phase"] == "input"
@@ -262,8 +262,8 @@ def test_the_command_runs_a_teacher(call: Callable[..., Any], small: Dataset, tm
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (("some.extxyz",), "name a file for the frames with -o"),
-        (("some.extxyz", "--judge", "-o", "x.traj"), "name a file for the frames with -o"),
+        (("some.extxyz",), "give either -o, a file for the frames, or --judge"),
+        (("some.extxyz", "--judge", "-o", "x.traj"), "give either -o, a file for the frames, or --judge"),
         (("some.extxyz", "-o", "x.pdb"), "the suffix '.pdb' says no format"),
         (("some.extxyz", "-o", "x.traj", "--nve-ps", "nan"), "nve_ps"),
         (("some.extxyz", "-o", "x.traj", "--count", "0"), "count"),
@@ -275,7 +275,10 @@ def test_the_command_runs_a_teacher(call: Callable[..., Any], small: Dataset, tm
         (("some.extxyz", "-o", "some.extxyz/x.traj"), "nothing can be written in"),
         (("some.extxyz", "-o", "x.traj", "--split", "test"), "no structure to run dynamics of"),
         (("some.extxyz", "-o", "x.traj", "--student", "no.safetensors"), "no such file"),
-        (("dense.extxyz", "-o", "x.traj"), "structure 0 (H2000, dense.extxyz record 0): about 1999 neighbours an atom"),
+        (
+            ("dense.extxyz", "-o", "x.traj"),
+            "structure 0 (H2000, dense.extxyz record 0): about 1999 neighbours per atom",
+        ),
         (("strange.extxyz", "-o", "x.traj"), "structure 1 (H4Si, strange.extxyz record 1): structure 0 has element Si"),
     ],
 )
@@ -318,7 +321,7 @@ def test_the_stage_writes_metrics_of_what_it_ran(
     assert len(content["student_fingerprint"]) == 64
     assert (content["structures"], content["nve_ps"]) == (2, 0.02)
     assert content["teacher_drift"].startswith("not_run")
-    assert content["note"].startswith("0.02 ps of dynamics show no stability, 10 ps are needed")
+    assert content["note"].startswith("0.02 ps of MD are too short to show stability, 10 ps are needed")
     assert {"md_stability", "md_drift", "md_temperature", "md_broken_bonds"} <= set(content)
     assert len(read_trajectories(tmp_path / "data/md.traj")) == 2
     first = (tmp_path / "metrics/md.json").read_bytes()

@@ -1,4 +1,4 @@
-"""Check, guard and token: a contract that does not hold stops what comes after it."""
+"""Check, guard and token: a failed contract stops the later stages."""
 
 import errno
 import json
@@ -13,12 +13,12 @@ from hydrogate.pipeline.stages import guard
 from hydrogate.pipeline.stages.check import write_report
 from hydrogate.pipeline.storage.hdf5 import UnreadableFile
 
-# What needs a reference data set or a teacher to ask again.
+# Checks that need a reference data set or a teacher for relabelling.
 OFF = ("force_scale_by_element", "distribution_drift", "label_audit", "energy_force_consistency")
 
 
 def judged(data: Dataset, **bounds: object) -> Report:
-    """Contract ``labels`` with what it needs, and the checks of ``OFF`` switched off."""
+    """Check contract ``labels`` with its inputs, with the checks of ``OFF`` disabled."""
     section = {**{name: {"enabled": False} for name in OFF}, **bounds}
     return check(data, "labels", teacher=data.teacher, overrides=[("p", {"labels": section})])
 
@@ -64,7 +64,7 @@ def test_without_the_right_token_nothing_goes_on(content: str, tmp_path: Path) -
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"contract": "labels"}', "{nonsense", "[" * 100_000])
 def test_findings_that_are_none_are_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "labels.json").write_text(content)
-    with pytest.raises(UnreadableFile, match="no report of a contract"):
+    with pytest.raises(UnreadableFile, match="not a contract report"):
         guard.read_report("labels", tmp_path)
 
 
@@ -72,7 +72,7 @@ def test_findings_that_cannot_be_read_are_refused(tmp_path: Path, monkeypatch: p
     path = tmp_path / "labels.json"
     path.mkdir()
     with pytest.raises(
-        UnreadableFile, match=r"labels\.json: not readable \(Is a directory\); mend or remove it, and run"
+        UnreadableFile, match=r"labels\.json: not readable \(Is a directory\); fix or remove it, then run"
     ):
         guard.read_report("labels", tmp_path)
     path.rmdir()
@@ -81,8 +81,8 @@ def test_findings_that_cannot_be_read_are_refused(tmp_path: Path, monkeypatch: p
     def refused(*_: object, **__: object) -> str:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "read_text", refused)  # nothing is refused to root
-    with pytest.raises(UnreadableFile, match=r"labels\.json: not readable \(Permission denied\); mend or remove it"):
+    monkeypatch.setattr(Path, "read_text", refused)  # root may read every file
+    with pytest.raises(UnreadableFile, match=r"labels\.json: not readable \(Permission denied\); fix or remove it"):
         guard.read_report("labels", tmp_path)
 
 

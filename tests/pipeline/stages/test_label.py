@@ -1,4 +1,4 @@
-"""Labelling: right, resumable, nothing twice, failures with the teacher's words."""
+"""Labelling: correct, resumable, no structure labelled twice, failures with the teacher's message."""
 
 import hashlib
 import json
@@ -58,7 +58,7 @@ def test_a_failure_is_quarantined_with_the_teachers_words(structures: Dataset, t
 
 
 class Small:
-    """A teacher with room for ``room`` atoms, that cannot label nitrogen at all and is given eleven at once."""
+    """Teacher with memory for ``room`` atoms that cannot label nitrogen and takes eleven structures at once."""
 
     dipoles, batch, room = False, 11, 9
 
@@ -82,7 +82,7 @@ class Small:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Small:
-    """In this process."""
+    """Small teacher that labels in this process, without workers."""
     teacher = Small()
     monkeypatch.setattr(label, "teacher_of", lambda params: teacher)
     monkeypatch.setattr(label, "_teacher_here", lambda params, identity: teacher)
@@ -101,7 +101,7 @@ def test_what_had_no_room_here_is_tried_again_and_what_cannot_be_labelled_is_not
     assert len(result) == 6
     assert {record.reason for record in result.quarantine} == {
         "no nitrogen",
-        "no memory; the next run of the stage label tries it again",
+        "no memory; the next run of stage label tries it again",
     }
     assert [len(chunk) for chunk in small.asked] == [11, 1]
     small.asked.clear()
@@ -144,7 +144,7 @@ def test_labels_from_before_there_were_dipoles_are_kept_and_asked_for_theirs(
     few = structures.subset(range(4))
     identity = make_teacher("xtb").identity()
     teacher = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    # As it was: a table of energies and forces in WAL mode, told apart here by an energy that no teacher gives.
+    # The old format: a table of energies and forces in WAL mode, marked here by an energy that no teacher predicts.
     with closing(sqlite3.connect(tmp_path / "labels.sqlite")) as connection, connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(

@@ -1,4 +1,4 @@
-"""xTB in processes of its own, killed alone and with them: what was labelled is kept."""
+"""xTB in worker processes: labels are kept if the parent is killed, alone or together with its workers."""
 
 import os
 import shutil
@@ -59,7 +59,7 @@ def test_xtb_in_processes_of_its_own_killed_alone_and_with_them(
     assert not (tmp_path / "out.h5").exists()
     params = load_params(ROOT / "params.yaml").label.model_copy(update={"workers": 1})
     write_dataset(label.run(structures, params, store.parent), tmp_path / "out.h5")
-    # The stage labels structures, no isolated atoms.
+    # The stage labels structures, not isolated atoms.
     write_dataset(replace(labelled, isolated_atom_energies=None), tmp_path / "whole.h5")
     assert (tmp_path / "out.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
 

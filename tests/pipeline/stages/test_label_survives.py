@@ -1,4 +1,4 @@
-"""Labelling through kill -9, a full disk, lost workers, a second start: nothing lost or asked twice, same bytes."""
+"""Labelling survives kill -9, a full disk, lost workers and a second start: no label lost or repeated, same bytes."""
 
 import json
 import os
@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[3]
 COUNT = 320
 IDENTITY = {"name": "fake", "method": "fake", "version": "1"}
 
-# A teacher that is quick and writes down whom it was asked for; the driver and the workers load it.
+# A fast teacher that records which structures it was asked to label; the driver and the workers load it.
 FAKE = """
 import os, signal, time
 from pathlib import Path
@@ -65,8 +65,8 @@ label.STRUCTURES_PER_CHUNK = (2, 2)
 compute.PATIENCE = 300  # a worker that died takes a busy machine long to replace
 """
 
-# Imports once, then labels in a child whenever it is told, with what the child finds in its environment and the largest
-# file that it may write; or waits for such a child.
+# Imports once. Then, on request, labels in a child process with the given environment variables and maximum file size,
+# or waits for such a child.
 DRIVER = """
 import json, os, resource, sys
 import fake, distributed, h5py
@@ -93,7 +93,7 @@ for line in sys.stdin:
 
 
 def mounting() -> list[str] | None:
-    """What to put before ``mount``, so that it mounts; None where nothing does."""
+    """Return the command prefix with which ``mount`` works; None if there is none."""
     for how in ([], ["sudo", "-n"]):
         with tempfile.TemporaryDirectory() as place, suppress(FileNotFoundError):
             if not subprocess.run([*how, "mount", "-t", "tmpfs", "none", place], capture_output=True).returncode:
@@ -106,7 +106,7 @@ AS_ROOT = mounting()
 
 
 class Labelling:
-    """A folder with structures to label, workers, and a process that starts the stage as often as it is told."""
+    """Folder with structures to label, workers, and a process that starts the stage on request."""
 
     def __init__(self, folder: Path, scheduler: str, started: Any) -> None:
         self.folder, self.driver, self.largest_file = folder, started, 0
@@ -158,7 +158,7 @@ class Labelling:
 
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str, Any]]:
-    """A folder, a scheduler with two worker processes that the fake teacher lives in, and what starts the stage."""
+    """Folder, scheduler address of two workers with the fake teacher, and the process that starts the stage."""
     folder = tmp_path_factory.mktemp("fake")
     (folder / "fake.py").write_text(FAKE.replace("FOLDER", str(folder)))
     (folder / "driver.py").write_text(DRIVER)
@@ -197,15 +197,15 @@ def test_killed_at_20_random_moments_nothing_is_lost_and_nothing_asked_twice(lab
     for _ in range(20):
         before, asked = labelling.stored(), len(labelling.asked())
         pid = labelling.start()
-        # After so many more answers, half of the time one of them stored, and some milliseconds: by the clock alone a
-        # slow machine would never get far.
+        # Kill after a random number of further labels (half of the time one more is stored) and some milliseconds: with
+        # a fixed time a slow machine would make no progress.
         wanted, deadline = min(asked + random_.randrange(16), COUNT), time.monotonic() + 60
         least = len(before) + (random_.random() < 0.5 and len(before) < COUNT)
         while len(labelling.asked()) < wanted or len(labelling.stored()) < least:
             assert time.monotonic() < deadline
             time.sleep(0.001)
         time.sleep(random_.uniform(0, 0.03))
-        with suppress(ProcessLookupError):  # a fast machine is done
+        with suppress(ProcessLookupError):  # already finished on a fast machine
             os.kill(pid, signal.SIGKILL)
         status = labelling.ended(pid)
         assert status in (0, -signal.SIGKILL)
@@ -226,7 +226,7 @@ def test_killed_while_it_writes_its_output(labelling: Labelling) -> None:
     asked = len(labelling.asked())
     output = labelling.folder / "data/labelled.h5"
     written = output.read_bytes()
-    # What a killed process leaves behind: half a file under another name.
+    # A killed process leaves half a file under another name.
     half = output.with_name(f".{output.name}.4711.tmp")
     half.write_bytes(written[: len(written) // 2])
     output.unlink()
@@ -237,7 +237,7 @@ def test_killed_while_it_writes_its_output(labelling: Labelling) -> None:
 
 @contextmanager
 def short_of_room(labelling: Labelling, name: str, room: int, disk: str) -> Iterator[None]:
-    """``room`` bytes more for the files in the folder ``name``: each of them, or all on a small disk."""
+    """Limit the folder ``name`` to ``room`` more bytes: per file, or for all files on a small file system."""
     if disk == "largest file":
         labelling.largest_file = room
         yield
@@ -271,14 +271,14 @@ def test_a_full_disk_is_said_and_costs_nothing(labelling: Labelling, disk: str) 
     assert labelling.run()[0] == 0
     assert not kept & set(labelling.asked()[asked:])
     labelling.assert_as_if_undisturbed()
-    # No room for the output: the old one stays as it is.
+    # No space for the output: the old file stays unchanged.
     output = labelling.folder / "data/labelled.h5"
     written, asked = output.read_bytes(), len(labelling.asked())
     with short_of_room(labelling, "data", 20_000, disk):
         status, said = labelling.run()
     assert status == 2, said
     assert "data/labelled.h5: " in said
-    assert "the labels are kept: make room" in said
+    assert "the labels are kept: free disk space" in said
     assert output.read_bytes() == written
     assert labelling.run()[0] == 0
     labelling.assert_as_if_undisturbed()

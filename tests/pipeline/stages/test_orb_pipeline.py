@@ -1,4 +1,4 @@
-"""The whole pipeline with Orb as the teacher, by random weights of its real architectures: no label means anything."""
+"""Complete pipeline with Orb as the teacher, with random weights of its real architectures: labels are meaningless."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from hydrogate.pipeline.storage.hdf5 import read_dataset
 
 SHIPPED = Path(__file__).parents[3] / "params.yaml"
 SMILES = ("CO", "CC", "CN", "C=O", "CC#N", "COC", "CC=O", "NC=O", "C#C", "CF")
-# What random labels cannot hold, and what ten molecules cannot show.
+# Checks that random labels cannot pass, and checks that need more than ten molecules.
 RANDOM = {"enabled": False, "reason": "labels of random weights"}
 FEW = {"enabled": False, "reason": "ten molecules"}
 MEANINGLESS = ("restoring_forces", "net_torque", "sibling_work", "sibling_residual")
@@ -26,7 +26,7 @@ TOO_FEW = ("energy_residual", "energy_residual_scale")
 
 
 class Run(NamedTuple):
-    """What a run has left."""
+    """Results of a pipeline run."""
 
     method: str
     labelled: Dataset
@@ -35,7 +35,7 @@ class Run(NamedTuple):
 
 
 def write_molecules(path: Path) -> None:
-    """As a generative model writes them, the hydrogens left out."""
+    """Write molecules without hydrogens, as a generative model does."""
     with Chem.SDWriter(str(path)) as writer:
         for smiles in SMILES:
             molecule = Chem.AddHs(Chem.MolFromSmiles(smiles))
@@ -71,7 +71,7 @@ def run(
     folder = tmp_path_factory.mktemp("pipeline")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(check, "write_data_docs", lambda *arguments: None)  # pages to look at, a third of the time
+        patch.setattr(check, "write_data_docs", lambda *arguments: None)  # HTML pages take a third of the time
         write_molecules(folder / "in.sdf")
         (folder / "params.yaml").write_text(yaml.safe_dump(declared(request.param, orb_weights(request.param))))
         for stage, arguments in (
@@ -112,13 +112,16 @@ def test_the_contract_says_what_a_direct_model_means_and_lets_it_on(run: Run) ->
         assert (finding["verdict"], set(finding["observed"])) == ("pass", {"value"})
         return
     assert (finding["verdict"], finding["severity"]) == ("fail", "warn")
-    assert finding["observed"]["inexact"] > 0.5  # of random weights
-    assert "orb-v3-direct-omol predicts forces beside its energy: no energy has them" in finding["message"]
+    assert finding["observed"]["inexact"] > 0.5  # large, because the weights are random
+    assert (
+        "orb-v3-direct-omol predicts forces separately from its energy: they are not the gradient of any energy"
+        in finding["message"]
+    )
 
 
 def test_a_student_of_such_labels_is_judged_like_any_other(run: Run) -> None:
     judged = {gate.name: gate for gate in run.decision.gates}
     assert judged["force_rmse"].metric.n == 2
     assert judged["force_rmse"].verdict == "undecided"
-    # By the digits of random weights the interval of two molecules spans two milestones, or lies in one.
+    # Depending on the random weights, the interval of two molecules spans two milestones or lies in one.
     assert run.decision.milestone in ("more_validation_data", "fix_n_structures")

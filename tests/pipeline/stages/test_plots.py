@@ -1,4 +1,4 @@
-"""Pictures: each is written, is a picture, is the same for the same numbers, and survives what is undefined."""
+"""Plots: each is written as a PNG, is equal for equal numbers, and works with undefined metrics."""
 
 import math
 from dataclasses import replace

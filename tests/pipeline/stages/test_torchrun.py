@@ -1,4 +1,4 @@
-"""Stage train under torchrun: two processes learn as one, one of them writes, and a killed training goes on."""
+"""Stage train under torchrun: two processes train like one, only rank 0 writes, and a killed training resumes."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ COMMAND += ["-m", "hydrogate.pipeline.stages.train"]
 
 
 def declare(folder: Path, **train: object) -> Path:
-    """The project's params.yaml with a small student, in ``folder``."""
+    """Write the project's params.yaml with a small student into ``folder``."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     size = {"painn": {"features": 16, "layers": 2, "radial": 8, "cutoff": 4.0}}
     params["train"] |= {"size": size, "epochs": 3, "compile": "never", **train}
@@ -30,7 +30,7 @@ def declare(folder: Path, **train: object) -> Path:
 
 
 def test_two_processes_of_torchrun_learn_as_one(labelled: Dataset, tmp_path: Path) -> None:
-    """Killed after the first epoch, and started again."""
+    """Killed after the first epoch and restarted."""
     write_dataset(labelled, tmp_path / "data/labelled.h5")
     (tmp_path / "data/labels.ok").write_text(f"labels {labelled.fingerprint()}\n")
     declare(tmp_path)
@@ -41,7 +41,7 @@ def test_two_processes_of_torchrun_learn_as_one(labelled: Dataset, tmp_path: Pat
             said = process.stderr.readline()
             assert said, "it ended before the first epoch did"
         process.kill()
-        # To the end: until the processes that torchrun started have noticed, and are gone too.
+        # Read to the end, until the processes that torchrun started have ended too.
         process.stderr.read()
     assert not (tmp_path / "data/student.safetensors").exists()
     again = subprocess.run(COMMAND, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -65,7 +65,7 @@ def test_two_processes_of_torchrun_learn_as_one(labelled: Dataset, tmp_path: Pat
     ("declared", "message"),
     [
         ({"processes": 1}, r"torchrun started 2 processes, but train\.processes is 1; set it to 0"),
-        ({"batch_size": 2}, r"batches of 2 feed at most 1: start fewer or raise train\.batch_size"),
+        ({"batch_size": 2}, r"batches of 2 are enough for at most 1: start fewer or raise train\.batch_size"),
     ],
 )
 def test_a_number_of_processes_that_cannot_be_is_refused(

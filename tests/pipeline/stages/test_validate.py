@@ -1,4 +1,4 @@
-"""The stage on a small analytic student: what it writes, what it measures and what it refuses."""
+"""Stage validate on a small analytic student: output files, metrics and rejected inputs."""
 
 import json
 import math
@@ -18,7 +18,7 @@ IDENTITY = {"name": "springs", "kind": "student", "fingerprint": "f" * 64}
 
 
 def springs(strength):
-    """Springs of 1.2 Å between all pairs; energies (eV) and forces (eV/Å)."""
+    """Return a potential with springs of 1.2 Å between all pairs; energies (eV) and forces (eV/Å)."""
 
     def potential(structures):
         results = []
@@ -116,13 +116,13 @@ def test_the_ratio_to_a_baseline_that_is_half_as_far_off():
 
 def test_a_baseline_that_is_not_here_or_of_other_structures_was_not_compared():
     assert run(springs(1.1), declared="gone.h5").regression == {
-        "not_run": "gone.h5, which validate.baseline names, is not here"
+        "not_run": "gone.h5, named by validate.baseline, does not exist"
     }
     other = replace(labelled(), split=np.array(["test"] * 8 + ["train"] * 4, dtype=object))
     baseline = run(springs(1.05), data=other).predictions
     regression = run(springs(1.1), baseline=baseline, declared="b.h5").regression
     assert set(regression) == {"baseline_fingerprint", "not_run"}
-    assert regression["not_run"].startswith("b.h5 holds other structures than split test: structure 0")
+    assert regression["not_run"].startswith("b.h5 has other structures than split test: structure 0")
 
 
 def test_an_empty_split_is_refused_with_the_splits_that_there_are():
@@ -138,10 +138,10 @@ def test_unlabelled_data_are_refused():
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (lambda structures: springs(1.0)(structures)[:-1], "2 answers to 3 structures"),
+        (lambda structures: springs(1.0)(structures)[:-1], "2 predictions for 3 structures"),
         (
             lambda structures: [(e, f[:-1]) for e, f in springs(1.0)(structures)],
-            r"structure 0 \(C6H6\): the student gave forces of shape \(11, 3\), expected \(12, 3\)",
+            r"structure 0 \(C6H6\): the student returned forces of shape \(11, 3\), expected \(12, 3\)",
         ),
     ],
 )
@@ -151,7 +151,7 @@ def test_answers_that_do_not_fit_are_refused(answer, says):
 
 
 def test_the_stage_writes_its_files_and_their_fingerprints(tmp_path, monkeypatch, project):
-    """The whole of ``main`` with a small student of the pipeline's own kind."""
+    """Run ``main`` with a small student of the pipeline's own architecture."""
     from hydrogate.models.potential import Support
     from hydrogate.models.student_file import file_fingerprint, save_student
     from hydrogate.models.students import make_student
@@ -210,7 +210,7 @@ def test_a_damaged_baseline_is_an_unusable_input(project, monkeypatch):
 
 @pytest.fixture
 def project(tmp_path):
-    """A folder with the shipped parameters and the stages' folders."""
+    """Folder with the shipped parameters and the folder ``data``."""
     from pathlib import Path
 
     shipped = (Path(__file__).parents[3] / "params.yaml").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A small student's training."""
+"""Fixtures for the training of a small student."""
 
 from pathlib import Path
 

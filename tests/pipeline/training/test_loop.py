@@ -1,4 +1,4 @@
-"""The training itself: steps that are not finite, what is compiled, and the terms of the loss."""
+"""Training loop: non-finite steps, compilation, and the terms of the loss."""
 
 from dataclasses import replace
 
@@ -79,7 +79,7 @@ def test_a_dipole_that_is_not_there_is_refused(labelled, places, params, so3lr):
 
 def test_the_curvature_is_learned_from_displacement_pairs(labelled, places, monkeypatch, params):
     own = np.arange(len(labelled))
-    # Of each molecule the last two geometries as if they were a pair: whatever their distance, the term is exact.
+    # Treat the last two geometries of each molecule as a pair; the loss term is exact for any distance.
     last = np.flatnonzero(np.append(labelled.parent[1:] != labelled.parent[:-1], True) & (labelled.parent != own))
     partner = own.copy()
     partner[last], partner[last - 1] = last - 1, last
@@ -93,7 +93,7 @@ def test_the_curvature_is_learned_from_displacement_pairs(labelled, places, monk
     result = run(data, params, 0.5, **places)
     assert result.history[-1]["force_rmse"] < result.history[0]["force_rmse"]
     in_training = np.isin(np.concatenate([last, last - 1]), np.flatnonzero(data.split == "train")).sum()
-    # Both ends of each pair come into one batch, once an epoch.
+    # Both ends of each pair are in the same batch, once per epoch.
     assert all(count % 2 == 0 for count in seen)
     assert sum(seen) == params.epochs * in_training > 0
 
@@ -102,7 +102,7 @@ def test_the_curvature_without_pairs_is_refused(labelled, places, params):
     params = params.model_copy(update={"loss": params.loss.model_copy(update={"hessian_weight": 0.1})})
     alone = replace(labelled, partner=np.arange(len(labelled)))
     for data in (labelled, alone):
-        with pytest.raises(ValueError, match=r"holds no displacement pairs .* set regenerate\.sampling\.pairs"):
+        with pytest.raises(ValueError, match=r"has no displacement pairs .* set regenerate\.sampling\.pairs"):
             run(data, params, 0.5, **places)
 
 
@@ -131,7 +131,7 @@ def _no_compiler(*_: object) -> None:
 def test_an_unfaithful_compiled_step_is_found_out_and_its_epoch_done_again(
     labelled, places, monkeypatch, capsys, params
 ):
-    """A compiled graph that is right at first and 1 % off later, as one was."""
+    """Compiled graph that is correct at first and 1 % off later, as once observed."""
     calls = []
 
     def compile_(function: object, **_: object) -> object:
@@ -146,7 +146,7 @@ def test_an_unfaithful_compiled_step_is_found_out_and_its_epoch_done_again(
     params = params.model_copy(update={"compile": "always", "epochs": 2})
     result = run(labelled, params, 0.5, **places)
     assert result.used["compiled"] is False
-    assert "epoch 1 is done again by plain autograd" in capsys.readouterr().err
+    assert "repeating epoch 1 by plain autograd" in capsys.readouterr().err
     plain = run(labelled, params.model_copy(update={"compile": "never"}), 0.5, **places)
     assert result.history[-1]["valid_loss"] == pytest.approx(plain.history[-1]["valid_loss"], rel=1e-4)
 
@@ -165,7 +165,7 @@ def test_elements_weigh_by_their_share(balance):
     assert np.mean([found[z] for z in numbers]) == pytest.approx(1.0)
     assert found[8] / found[1] == pytest.approx(6**balance)
     assert found[6] / found[1] == pytest.approx(2**balance)
-    assert found[9] == found[8]  # not there at all: as rare as one atom
+    assert found[9] == found[8]  # an absent element is weighted like one atom
 
 
 def test_the_balance_reaches_the_training(labelled, places, params):

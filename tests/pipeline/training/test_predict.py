@@ -1,4 +1,4 @@
-"""``hydrogate predict`` as a user calls it: what it writes in either format, and what it refuses."""
+"""Command ``hydrogate predict``: output in both formats, and rejected inputs."""
 
 import re
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from hydrogate.pipeline.training.predict import refuse_crowded
 
 @pytest.fixture
 def call(call: Callable[..., Any]) -> Callable[..., Any]:
-    """``hydrogate predict``."""
+    """Call of ``hydrogate predict``."""
     return partial(call, "predict")
 
 
@@ -56,7 +56,7 @@ def test_it_writes_a_data_set_of_its_own(call, student: Student, few: Dataset, t
     assert np.array_equal(found.forces, np.concatenate([forces for _, forces in expected]).astype(np.float32))
     assert found.smiles.tolist() == few.smiles.tolist()
     assert found.teacher["kind"] == "student"
-    # Nothing of the teacher is left.
+    # No labels of the teacher remain.
     assert (found.dipole, found.charges, found.isolated_atom_energies) == (None, None, None)
 
 
@@ -110,7 +110,7 @@ def crowded(cube: float, atoms: int = 600, **cell: object) -> Atoms:
     [
         (crowded(2.0), 590),
         (crowded(2.0, cell=[90, 90, 90], pbc=True), 590),
-        (crowded(6.0, cell=[6, 6, 6], pbc=True), 740),  # its images too
+        (crowded(6.0, cell=[6, 6, 6], pbc=True), 740),  # with periodic images
         (crowded(1.0, 2, cell=[0.9, 0.9, 0.9], pbc=True), 700),
         (crowded(6.0, 2000, cell=[6, 6, 0], pbc=[True, True, False]), 1000),
     ],
@@ -124,7 +124,7 @@ def test_more_pairs_than_matter_has_are_refused_before_any_are_found(
     result = call("dense.extxyz", "-o", "out.h5", "--student", "student.safetensors")
     assert result.status == 2
     said = re.search(
-        r"structure 1 \(C\d+, dense\.extxyz record 1\): about (\d+) neighbours an atom within 4 Å, ", result.err
+        r"structure 1 \(C\d+, dense\.extxyz record 1\): about (\d+) neighbours per atom within 4 Å, ", result.err
     )
     assert said and int(said[1]) >= least, result.err
     assert "allowed at most 536, 2 atoms/Å³" in result.err

@@ -1,4 +1,4 @@
-"""Stage train: what it writes, what it refuses, and that a killed training goes on as if nothing had happened."""
+"""Stage train: output files, rejected inputs, and a killed training that resumes to the same weights."""
 
 import json
 import os
@@ -92,9 +92,9 @@ def test_a_killed_training_ends_with_the_same_weights(labelled, tmp_path, params
 
 
 def test_two_processes_learn_as_one(labelled, places, monkeypatch, params):
-    """The same batches, each shared between two; their averaged gradients are nearly those of the whole batch.
+    """Each batch is shared between two processes; their averaged gradients are nearly those of the full batch.
 
-    Inside a job of SLURM too, whose variables say that there is one process.
+    It also runs inside a SLURM job whose environment variables declare one process.
     """
     whole = run(labelled, params, 0.5, **places)
     job = {"NTASKS": "1", "JOB_NAME": "dvc", "JOB_ID": "5", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}

@@ -118,7 +118,7 @@
   const views = [...document.querySelectorAll("canvas[data-view]")].map((canvas) => new View(canvas));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => views.forEach((view) => view.draw()));
 
-  // A link to a finding opens it.
+  // Following a link to a finding opens its row.
   const open = () => {
     const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
     if (target instanceof HTMLDetailsElement) target.open = true;

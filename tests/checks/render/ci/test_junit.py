@@ -1,4 +1,4 @@
-"""JUnit XML: what refuses fails, what did not run is skipped with its reason, and nothing breaks the XML."""
+"""JUnit XML: failing checks fail, checks that did not run are skipped with a reason, and no text breaks the XML."""
 
 from dataclasses import replace
 from xml.etree import ElementTree
@@ -9,7 +9,7 @@ from junitparser import Error, Failure, JUnitXml, Skipped
 from hydrogate.checks import Dataset, Finding, Report, Severity, Verdict, check
 from hydrogate.checks.render.ci.junit import junit_xml
 
-# Of junit-10.xsd of the Jenkins project: what may stand in what, and the attributes there may be and must be.
+# From junit-10.xsd of the Jenkins project: allowed child elements, and allowed and required attributes.
 CHILDREN = {
     "testsuites": {"testsuite"},
     "testsuite": {"properties", "testcase"},

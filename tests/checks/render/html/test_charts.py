@@ -1,4 +1,4 @@
-"""The charts: what is drawn is where the numbers say."""
+"""Charts of the HTML report: positions and lengths match the numbers."""
 
 import re
 from xml.etree import ElementTree
@@ -77,7 +77,7 @@ def test_a_density_shows_every_pair_and_counts_what_it_cannot() -> None:
     drawn = density(teacher, student, "force", "eV/Å")
     cells = "".join(item.get("d") for item in ElementTree.fromstring(drawn) if item.get("class") == "density")
     assert cells.count("M") == 3
-    assert "2 of 5 lie outside the picture" in drawn
+    assert "2 of 5 lie outside the plot" in drawn
     assert "no prediction is finite" in density(teacher, np.full(5, np.nan), "force", "eV/Å")
 
 

@@ -1,4 +1,4 @@
-"""The HTML report: complete, loads nothing, and no name from a file does anything in it."""
+"""HTML report: it is complete, loads nothing, and names from files have no effect in it."""
 
 import base64
 import hashlib
@@ -58,7 +58,7 @@ def decision_of(metrics: dict[str, Metric], **more: object) -> Decision:
 
 @pytest.fixture(scope="module")
 def content(labelled: Dataset) -> Content:
-    """A data set whose names are hostile, its findings, and predictions with some error."""
+    """Return a data set with hostile names, its findings, and predictions with some error."""
     names = np.full(len(labelled), HOSTILE, dtype=object)
     data = replace(labelled, source=names, smiles=names)
     noise = np.random.default_rng(0).normal(0.0, 0.1, labelled.forces.shape).astype(np.float32)
@@ -175,7 +175,7 @@ def test_predictions_that_are_not_finite_are_the_worst(content: Content) -> None
     broken = replace(content, predicted=replace(content.predicted, forces=forces))
     page = html_page(broken)
     assert "NaN" not in "".join(Page(page).values("data-view"))
-    assert "lie outside the picture" in page
+    assert "lie outside the plot" in page
     assert re.findall(r"force RMSE (\S+) eV/Å; worst atom", page)[0] == "inf"
 
 

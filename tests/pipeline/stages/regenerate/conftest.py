@@ -1,4 +1,4 @@
-"""Twenty records of the sample, and stage regenerate's parameters."""
+"""Fixtures: twenty records of the sample, and the parameters of stage regenerate."""
 
 import gzip
 from collections.abc import Callable, Sequence
@@ -31,26 +31,26 @@ def molecules(records: Sequence[str]) -> list[Molecule]:
 
 @pytest.fixture(scope="session")
 def shipped() -> dict[str, Any]:
-    """``params.yaml``."""
+    """Content of ``params.yaml``."""
     content: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     return content
 
 
 @pytest.fixture(scope="session")
 def parameters(shipped: dict[str, Any]) -> Callable[..., Regenerate]:
-    """Those of ``params.yaml`` with changes."""
+    """Parameters of the stage from ``params.yaml``, with changes."""
     return lambda **changes: Regenerate.model_validate(shipped["regenerate"] | changes)
 
 
 @pytest.fixture(scope="session")
 def sampling(shipped: dict[str, Any]) -> Callable[..., dict[str, Any]]:
-    """Of these parameters the sampling, by another method."""
+    """Sampling parameters from ``params.yaml``, with another method and changes."""
     return lambda method, **changes: {"sampling": shipped["regenerate"]["sampling"] | {"method": method} | changes}
 
 
 @pytest.fixture(scope="session")
 def write() -> Callable[[Path, Sequence[str]], Path]:
-    """Records as a gzipped SDF file."""
+    """Function that writes records as a gzipped SDF file."""
 
     def make(path: Path, records: Sequence[str]) -> Path:
         path.write_bytes(gzip.compress("".join(f"{record}$$$$\n" for record in records).encode()))

@@ -1,4 +1,4 @@
-"""Stage regenerate: what goes in comes out with its hydrogens, or is accounted for."""
+"""Stage regenerate: every input record becomes a molecule with hydrogens, or is counted as quarantined."""
 
 import json
 import subprocess
@@ -142,7 +142,7 @@ def test_an_input_of_bad_records_alone_is_refused(parameters, write, records, tm
 
 @pytest.fixture
 def project(shipped, tmp_path):
-    """A folder whose ``params.yaml`` has other parameters of the stage."""
+    """Function that makes a folder whose ``params.yaml`` has changed parameters of the stage."""
 
     def make(**changes):
         content = shipped | {"regenerate": shipped["regenerate"] | changes}
@@ -180,7 +180,7 @@ def test_an_unusable_file_ends_the_stage_with_status_2_and_its_name(project, tmp
     (tmp_path / "given/notes.txt").touch()
     finished = stage(project(input="given"))
     assert finished.returncode == 2
-    assert finished.stdout == "1 of 2 files left out: no .sdf or .sdf.gz\n"
+    assert finished.stdout == "1 of 2 files ignored: not .sdf or .sdf.gz\n"
     assert "odd.sdf: " in finished.stderr
     assert len(finished.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "data").exists()

@@ -1,4 +1,4 @@
-"""Further geometries of a molecule: how far they go, what strains them, and that none is dropped."""
+"""Additional geometries of a molecule: their displacement and strain, and that none is dropped."""
 
 from dataclasses import replace
 from typing import Any
@@ -88,7 +88,7 @@ def test_md_geometries_scatter_as_a_temperature_does(parameters, sampling, write
 
 
 def displacements(data: Dataset, other: Any) -> Any:
-    """RMS distance (Å) of each structure from structure ``other[row]``."""
+    """Return the RMS distance (Å) of each structure from structure ``other[row]``."""
     apart = data.positions - np.concatenate([data.positions[data.atoms_of(row)] for row in other.tolist()])
     return np.sqrt(np.add.reduceat((apart.astype(float) ** 2).sum(axis=1), data.offset[:-1]) / data.sizes)
 
@@ -164,7 +164,7 @@ def test_a_molecule_without_a_force_field_is_set_aside(
     data, counts = regenerate.run([path], parameters(**sampling(method, per_structure=1)))
     assert data.source_index.tolist() == [1, 1]
     assert counts.n_quarantined == 1
-    assert data.quarantine[0].reason.startswith("no geometries can be sampled: neither MMFF nor UFF")
+    assert data.quarantine[0].reason.startswith("cannot sample geometries: neither MMFF nor UFF")
 
 
 def test_without_pairs_there_is_no_such_column(data):
@@ -175,7 +175,7 @@ def test_without_pairs_there_is_no_such_column(data):
     ("method", "changes"), [("rattle", {"pairs": 2}), ("none", {"pairs": 1}), ("md", {"pairs": 1, "per_structure": 1})]
 )
 def test_pairs_without_room_are_refused(parameters, sampling, method, changes):
-    with pytest.raises(ValidationError, match=r"pairs take \d further geometries, and method"):
+    with pytest.raises(ValidationError, match=r"pairs need \d additional geometries, but method"):
         parameters(**sampling(method, **changes))
 
 
