@@ -1,9 +1,11 @@
 """Input SDF files: finding the files, and reading the text of their records one at a time."""
 
+import codecs
 import gzip
 import hashlib
 import io
 import os
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from glob import glob
@@ -13,6 +15,7 @@ from typing import NamedTuple, NoReturn
 from hydrogate.pipeline.storage.hdf5 import LARGEST_EXPANSION, UnreadableFile
 
 SUFFIXES = (".sdf", ".sdf.gz")
+_COUNTS = re.compile(r"[ \d]{3}[ \d]{3}[ \d]*V[23]000\s*$")
 # A record of 999 atoms has 0.1 MB; a longer text without `$$$$` is no SDF file and could fill the memory.
 LONGEST_RECORD = 20_000_000
 
@@ -120,6 +123,8 @@ def raw_records(path: Path) -> Iterator[str]:
             compressed = plain.read(2) == b"\x1f\x8b"
             plain.seek(0)
             file = io.TextIOWrapper(gzip.GzipFile(fileobj=plain) if compressed else plain, "utf-8", errors="replace")
+            if file.buffer.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+                raise UnreadableFile(f"{path}: UTF-16 text; convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW_FILE")
             for text in _records(iter(lambda: file.readline(LONGEST_RECORD), ""), path):
                 length += len(text)
                 if compressed and length > LARGEST_EXPANSION * plain.tell():
@@ -139,15 +144,24 @@ def raw_records(path: Path) -> Iterator[str]:
 
 
 def _records(lines: Iterable[str], path: Path) -> Iterator[str]:
+    """Yield the text of each record; a molecule block that follows another without ``$$$$`` begins a record too."""
     record: list[str] = []
-    length = 0
+    length, has_block = 0, False
     for line in lines:
-        if line.startswith("$$$$"):
+        if line.strip().startswith("$$$$"):
             yield "".join(record)
-            record, length = [], 0
+            record, length, has_block = [], 0, False
             continue
         record.append(line)
         length += len(line)
+        start = len(record) - 4  # the counts line is the fourth of its block
+        # A block directly after the name of a data item is the item's value.
+        if _COUNTS.match(line) and start >= 0 and not (start and record[start - 1].startswith(">")):
+            if has_block:
+                yield "".join(record[:start])
+                record = record[start:]
+                length = sum(map(len, record))
+            has_block = True
         if length > LONGEST_RECORD:
             raise UnreadableFile(f"{path}: {length} characters without the end of a record ($$$$): not an SDF file")
     if "".join(record).strip():

@@ -22,7 +22,9 @@ from hydrogate.checks.data.dataset import Dataset, Quarantined, concatenate
 from hydrogate.checks.data.input_counts import SETTING_ASIDE, InputCounts
 from hydrogate.checks.engine.registry import RULES
 from hydrogate.checks.geometry.chemistry import bond_without_order
+from hydrogate.pipeline.molecules.geometry_faults import flat_sp3, order_contradicted, too_close, unlike_a_geometry
 from hydrogate.pipeline.molecules.records import raw_records, resolve_input, source_names
+from hydrogate.pipeline.molecules.valences import declared_unpaired, trust_valences, why_no_state
 from hydrogate.pipeline.storage.hdf5 import UnreadableFile
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 # Å: in a 2-D drawing, z coordinates differ by no more than this.
 FLAT = 1e-3
+_DUMMY = "a dummy atom (*)"
 # RDKit's time and memory grow as the product of the two; 20,000 atoms, or 1,700 rings of 60, crash the process.
 MOST_ATOMS, MOST_RINGS = 2500, 250
 # For the message when no record of a file gives a molecule.
@@ -132,32 +135,45 @@ def read_record(text: str, source: str, index: int, elements: frozenset[str] | N
         if not mol.GetNumAtoms():
             return aside("readable", source, index, "record without atoms")
         try:
+            declared = declared_unpaired(text)
+            trust_valences(mol, declared)
             Chem.SanitizeMol(mol)
-            if undecided := bond_without_order(mol):
-                return aside("sanitizes", source, index, f"cannot count its hydrogens: {undecided}")
-            if unknown := _unknown_elements(mol, elements):
-                outside = f"elements outside regenerate.elements: {', '.join(unknown)}"
-                return aside("known_elements", source, index, outside)
-            if flat := _why_not_3d(mol, text):
-                return aside("has_3d", source, index, flat)
+            for check, reason in _faults(mol, text, elements, declared):
+                if reason:
+                    return aside(check, source, index, reason)
             Chem.AssignStereochemistryFrom3D(mol)
             smiles = Chem.MolToSmiles(Chem.RemoveHs(mol))
             inchikey = MolToInchiKey(mol)  # type: ignore[no-untyped-call]
-        except (Chem.MolSanitizeException, ValueError, RuntimeError) as error:
+        except Exception as error:  # RDKit raises what it likes, and one record must not end the others
             return aside("sanitizes", source, index, f"fails sanitization: {_reason(str(error).splitlines())}")
     explicit = sum(atom.GetAtomicNum() == 1 for atom in mol.GetAtoms())
-    radicals = sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms())
     return Molecule(
         mol=mol,
         source=source,
         index=index,
         charge=Chem.GetFormalCharge(mol),
-        spin_multiplicity=1 + radicals,
+        spin_multiplicity=1 + sum(declared.values()),
         explicit_hydrogens=explicit,
         expected_hydrogens=explicit + sum(atom.GetTotalNumHs() for atom in mol.GetAtoms()),
         smiles=smiles,
         inchikey=inchikey,
     )
+
+
+def _faults(
+    mol: "Chem.Mol", text: str, elements: frozenset[str] | None, declared: Mapping[int, int]
+) -> Iterator[tuple[str, str]]:
+    """Yield each check of contract ``input`` with the reason why a sanitized record fails it; empty where it passes."""
+    undecided = bond_without_order(mol)
+    yield "sanitizes", f"cannot count its hydrogens: {undecided}" if undecided else ""
+    yield "known_elements", _unknown_elements(mol, elements)
+    yield "has_3d", _no_coordinates(mol)
+    yield "has_3d", too_close(mol)
+    yield "has_3d", _flat_by_its_header(mol, text)
+    yield "has_3d", unlike_a_geometry(mol)
+    yield "sanitizes", order_contradicted(mol)
+    yield "has_3d", flat_sp3(mol)
+    yield "sanitizes", why_no_state(mol, declared)
 
 
 def _too_large(text: str) -> str:
@@ -202,35 +218,28 @@ def _reason(log: Sequence[str]) -> str:
     return "; ".join(line for line in said if line.strip("*")) or "RDKit gave no reason"
 
 
-def _unknown_elements(mol: "Chem.Mol", elements: frozenset[str] | None) -> list[str]:
-    present = Counter(atom.GetSymbol() if atom.GetAtomicNum() else "*" for atom in mol.GetAtoms())
-    return sorted(symbol for symbol in present if symbol == "*" or (elements is not None and symbol not in elements))
+def _unknown_elements(mol: "Chem.Mol", elements: frozenset[str] | None) -> str:
+    """Return why elements of a record are not accepted; empty if all are."""
+    if not all(atom.GetAtomicNum() for atom in mol.GetAtoms()):
+        return f"{_DUMMY}: an attachment point or a group without a structure; write the atoms that it stands for"
+    present = {atom.GetSymbol() for atom in mol.GetAtoms()}
+    unknown = sorted(symbol for symbol in present if elements is not None and symbol not in elements)
+    return f"elements outside regenerate.elements: {', '.join(unknown)}" if unknown else ""
 
 
-def _why_not_3d(mol: "Chem.Mol", text: str) -> str:
-    """Return why the coordinates are not three-dimensional; empty if they are.
-
-    Planar molecules are flat too: flat coordinates count as 3-D if the header of the record says 3D and no atom is
-    tetrahedral.
-    """
+def _no_coordinates(mol: "Chem.Mol") -> str:
     positions = mol.GetConformer().GetPositions()
     if not np.isfinite(positions).all():
         return "coordinates are not finite"
-    if mol.GetNumAtoms() == 1:
+    return "" if mol.GetNumAtoms() == 1 or positions.any() else "all coordinates are zero"
+
+
+def _flat_by_its_header(mol: "Chem.Mol", text: str) -> str:
+    """Return why a record with equal z coordinates is a drawing: its header does not say that it is none."""
+    flat = mol.GetNumAtoms() > 1 and np.ptp(mol.GetConformer().GetPositions()[:, 2]) <= FLAT
+    if not flat or text.split("\n", 2)[1][20:22].upper() == "3D":
         return ""
-    if not positions.any():
-        return "all coordinates are zero"
-    if np.ptp(positions[:, 2]) > FLAT:
-        return ""
-    header = text.split("\n", 2)[1]
-    if header[20:22].upper() != "3D":
-        return "a 2-D drawing: all z coordinates are equal and the header does not say 3D"
-    tetrahedral = [
-        atom.GetIdx() for atom in mol.GetAtoms() if atom.GetDegree() > 2 and atom.GetHybridization().name == "SP3"
-    ]
-    return (
-        f"a 2-D drawing: all z coordinates are equal, and atom {tetrahedral[0]} is tetrahedral" if tetrahedral else ""
-    )
+    return "a 2-D drawing: all z coordinates are equal and the header does not say 3D"
 
 
 def count_records(
@@ -266,13 +275,14 @@ def refuse_barren_files(counts: InputCounts) -> None:
     reasons: dict[str, Counter[tuple[str, str]]] = {}
     for check, records in counts.quarantined.items():
         for record in records:
-            reasons.setdefault(record.source, Counter())[record.reason, REMEDIES[check]] += 1
+            remedy = "" if record.reason.startswith(_DUMMY) else REMEDIES[check]  # which names no other element
+            reasons.setdefault(record.source, Counter())[record.reason, remedy] += 1
     for source, read in counts.records_read.items():
         why = reasons.get(source, Counter())
         if why.total() == read and (read > 1 or not counts.molecules):
             common = why.most_common(3)
             said = "; ".join(reason + (f" ({n} of {read})" if read > 1 else "") for (reason, _), n in common)
-            remedy = " ".join(dict.fromkeys(remedy for (_, remedy), _ in common))
+            remedy = " ".join(filter(None, dict.fromkeys(remedy for (_, remedy), _ in common)))
             what = f"none of its {read} records is a valid" if read > 1 else "its only record is not a valid"
             raise UnreadableFile(f"{source}: {what} molecule: {said}. {remedy}")
 
