@@ -1,7 +1,7 @@
-"""Every check of the contracts, one decorated function each, in a file of its topic.
+"""All checks of the contracts: one decorated function each, grouped into modules by topic.
 
-Importing this package imports all of its modules, and each declares its checks in
-:data:`hydrogate.checks.engine.registry.RULES`. A new module in this folder needs no further entry.
+Importing this package imports all of its modules, and each module registers its checks in
+:data:`hydrogate.checks.engine.registry.RULES`. A new module in this folder needs no further registration.
 """
 
 from importlib import import_module

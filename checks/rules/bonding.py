@@ -1,4 +1,4 @@
-"""Checks of contract ``structures`` on bonds: the ones that distances show against the ones written down."""
+"""Checks of contract ``structures`` on bonds: bonds found from distances against the declared bond orders."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -19,28 +19,28 @@ from hydrogate.checks.geometry.observables import fragments
 
 
 def isolated(part: Part) -> Ints:
-    """The structures in which no bond can cross a cell's boundary.
+    """Return the indices of the structures without a cell, in which no bond can cross a cell boundary.
 
     Raises
     ------
     NotRun
-        There is none.
+        All structures are periodic.
     """
     rows = np.flatnonzero(~part.data.periodic)
     if not len(rows) and len(part.data):
-        raise NotRun("all structures are periodic, and bonds across a cell's boundary are not looked for")
+        raise NotRun("all structures are periodic, and bonds across cell boundaries are not detected")
     return rows
 
 
 @row_rule("structures", remedy="Split the structure, declare the fragments in its SMILES, or use profile clusters.")
 def connected(part: Part, bounds: Bounds) -> Rows:
-    """Fragments of each structure, those beyond the first that its SMILES declares not counted."""
+    """Number of fragments of each structure; the fragments that its SMILES declares count as one."""
     data, rows = part.data, isolated(part)
     found = fragments(data, part.bonds)[rows]
     declared = np.array([smiles.count(".") + 1 for smiles in data.smiles[rows].tolist()], dtype=np.int64)
 
     def describe(row: int) -> str:
-        written = f", its SMILES declares {declared[row]}" if data.smiles[rows[row]] else ""
+        written = f" (its SMILES declares {declared[row]})" if data.smiles[rows[row]] else ""
         return f"{part.name(int(rows[row]))} has {found[row]} fragments{written}"
 
     return Rows(np.maximum(found - declared + 1, np.minimum(found, 1)), describe, rows)
@@ -48,25 +48,25 @@ def connected(part: Part, bounds: Bounds) -> Rows:
 
 @rule(
     "structures",
-    remedy="The bond orders or the SMILES are not these atoms' own: write the file again with its bond orders.",
+    remedy="The bond orders or the SMILES belong to other atoms: write the file again with its own bond orders.",
 )
 def bond_lengths_match_orders(subject: Subject, bounds: Bounds) -> Rounds:
-    """C-C bonds that the SMILES makes sp3-sp3 are as long as such bonds are; the SMILES describes these atoms."""
+    """C-C bonds that are sp3-sp3 in the SMILES have the length of such bonds; the SMILES matches the atoms."""
     settings = bounds.settings
     sample: Sample = yield from ask(partial(_written, size=settings["structures"], seed=settings["seed"]))
     if not len(sample.rows):
-        raise NotRun("no structure has a SMILES, so that no bond orders are written down")
+        raise NotRun("no structure has a SMILES, so no bond orders are declared")
     chosen: list[Picked] = yield from ask(partial(picked, rows=sample.rows))
     lengths, unmatched = _sp3_lengths(chosen)
     values = {"unmatched": len(unmatched) / len(chosen)}
     if lengths:
         everything = np.concatenate(lengths)
-        # What chance (a rattled geometry) takes from a mean of n bonds is no fault of the structure.
+        # Statistical tolerance: in a rattled geometry the mean of n bonds can be this much too low by chance.
         chance = settings["standard_errors"] * everything.std()
         least = bounds.limits["mean"].min or 0.0
         short = [of_one.mean() < least - chance / np.sqrt(len(of_one)) for of_one in lengths]
         values |= {"mean": float(everything.mean()), "short": float(np.mean(short))}
-    first = f" (first of which the SMILES does not describe: {unmatched[0]})" if unmatched else ""
+    first = f" (first SMILES that does not match: {unmatched[0]})" if unmatched else ""
     return Quantities(values, len(chosen), f"structures{first}")
 
 
@@ -76,7 +76,7 @@ def _written(part: Part, size: int, seed: int) -> Sample:
 
 
 def _sp3_lengths(chosen: list[Picked]) -> tuple[list[np.ndarray], list[str]]:
-    """Lengths (Å) of the sp3-sp3 C-C bonds of each structure that has any; the names of those not described."""
+    """Return the sp3-sp3 C-C bond lengths (Å) per structure that has any, and the names of SMILES mismatches."""
     data = concatenate([one.atoms for one in chosen])
     (place,) = Parts.of(data, atoms=len(data.numbers) + 1).places
     part = Part(place, Parts.of(data).whole)
@@ -98,13 +98,14 @@ def _sp3_lengths(chosen: list[Picked]) -> tuple[list[np.ndarray], list[str]]:
 
 
 @rule(
-    "structures", remedy="Leave the structure out, or train a student that knows the element, the charge or the range."
+    "structures",
+    remedy="Remove the structure, or train a student with these elements, charge, spin and a larger cutoff.",
 )
 def student_fit(subject: Subject, bounds: Bounds) -> Rounds:
-    """What the student cannot represent of each structure: elements, charge, spin, fragments out of its reach."""
+    """Number of properties that the student cannot represent: elements, charge, spin, fragments beyond its cutoff."""
     student = subject.student
     if student is None:
-        raise NotRun("no student was declared")
+        raise NotRun("no student is declared")
     states: frozenset[tuple[int, int]]
     tally: Tally
     states, tally = yield from ask(
@@ -120,13 +121,13 @@ def student_fit(subject: Subject, bounds: Bounds) -> Rounds:
 
 
 def _states(part: Part) -> frozenset[tuple[int, int]]:
-    """Pairs of charge and multiplicity that occur."""
+    """Return the pairs of charge and spin multiplicity that occur."""
     states = np.unique(np.column_stack([part.data.charge, part.data.spin_multiplicity]), axis=0)
     return frozenset((charge, spin) for charge, spin in states.tolist())
 
 
 def _same_atoms(part: Part) -> tuple[Keys, Ints, Ints, Ints]:
-    """A key of each structure's numbers and positions (to 1e-3 Å), its index, charge and multiplicity."""
+    """Return per structure: a key of numbers and positions (to 1e-3 Å), index, charge and spin multiplicity."""
     data = part.data
     rounded = np.round(data.positions.astype(np.float64) * 1e3).astype(np.int64)
     key = scattered(data.numbers)
@@ -138,7 +139,7 @@ def _same_atoms(part: Part) -> tuple[Keys, Ints, Ints, Ints]:
 
 
 def _of_another_state(atoms: Keys, charges: Ints, multiplicities: Ints) -> np.ndarray:
-    """(K,) whether the first structure of the same atoms is in another state."""
+    """Return a (K,) mask: True if the first structure with the same atoms has another charge or multiplicity."""
     _, first, of = np.unique(atoms, return_index=True, return_inverse=True)
     here = first[of]
     differ: np.ndarray = (charges != charges[here]) | (multiplicities != multiplicities[here])
@@ -154,14 +155,14 @@ def _strange(part: Part, student: Mapping[str, Any], twins: Ints) -> Rows:
             reasons[row].append(why)
 
     strange = ~np.isin(data.numbers, student["elements"])
-    refuse(np.unique(data.structure_of_atom[strange]), "an element that the student does not know")
-    refuse(np.flatnonzero(~np.isin(data.charge, student["charges"])), "a charge that the student does not know")
+    refuse(np.unique(data.structure_of_atom[strange]), "an element that the student does not support")
+    refuse(np.flatnonzero(~np.isin(data.charge, student["charges"])), "a charge that the student does not support")
     known = np.isin(data.spin_multiplicity, student["spin_multiplicities"])
-    refuse(np.flatnonzero(~known), "a spin multiplicity that the student does not know")
-    refuse(part.own(twins), "the atoms of another structure at another charge or spin")
+    refuse(np.flatnonzero(~known), "a spin multiplicity that the student does not support")
+    refuse(part.own(twins), "the same atoms as another structure at another charge or spin")
     for row in np.flatnonzero((fragments(data, part.bonds) > 1) & ~data.periodic).tolist():
         positions = data.positions[data.atoms_of(row)]
         if connected_components(cdist(positions, positions) < student["cutoff"], directed=False)[0] > 1:
-            reasons[row].append(f"fragments beyond the student's cutoff of {student['cutoff']:g} Å")
+            reasons[row].append(f"fragments farther apart than the student's cutoff of {student['cutoff']:g} Å")
     count = np.array([len(why) for why in reasons], dtype=np.float64)
-    return Rows(count, lambda row: f"{part.name(row)} has {' and '.join(reasons[row]) or 'nothing strange'}")
+    return Rows(count, lambda row: f"{part.name(row)} has {' and '.join(reasons[row]) or 'nothing unsupported'}")

@@ -1,10 +1,10 @@
-"""Check ``duplicates`` of contract ``structures``: one geometry of one molecule twice, whatever its order or place.
+"""Check ``duplicates`` of contract ``structures``: the same geometry twice, in any orientation and atom order.
 
-Structures of one composition, charge, spin and cell are compared. A geometry's interatomic distances, sorted, depend
-neither on its place nor on the order of its atoms, and their RMS difference is at most twice the RMSD; their means over
-a few quantile blocks differ by no more. So a tree over those means loses no pair, and only its few neighbours are
-aligned. The means and a key, 56 bytes a structure, are gathered from all parts; the geometries of the few neighbours
-are fetched some thousands at a time.
+Only structures of equal composition, charge, spin and cell are compared. The sorted interatomic distances of a geometry
+depend neither on its position and orientation nor on the atom order. The RMS difference between the sorted distances of
+two geometries is at most twice their RMSD, and so is the difference between the means over a few quantile blocks. A k-d
+tree over these means therefore misses no pair, and only the few nearest neighbours are aligned. The means and a key, 56
+bytes per structure, are collected from all parts; the geometries of the neighbours are loaded a few thousand at a time.
 """
 
 from functools import partial
@@ -30,10 +30,12 @@ PAIRS_AT_A_TIME = 5_000
 
 
 @rule(
-    "structures", unit="Å", remedy="Drop all but one: the same label twice weighs double, and across a split it leaks."
+    "structures",
+    unit="Å",
+    remedy="Keep one copy: a repeated label has double weight in training and can leak between splits.",
 )
 def duplicates(subject: Subject, bounds: Bounds) -> Rounds:
-    """RMSD of each structure, aligned, to the nearest other geometry of its molecule."""
+    """RMSD of each structure, after alignment, to the nearest other geometry of the same molecule."""
     keys, fingerprints = yield from ask(_fingerprints)
     pairs = _suspects(keys, fingerprints, bounds.limits[""].min or 0.0)
     nearest = np.full(len(keys), np.inf)
@@ -47,7 +49,7 @@ def duplicates(subject: Subject, bounds: Bounds) -> Rounds:
             for here, other in ((one, two), (two, one)):
                 if rmsd < nearest[here]:
                     nearest[here], twin[here] = rmsd, other
-    # Only the worst few are named with their twin's formula, which another part may hold.
+    # Only the worst few are reported with the formula of the duplicate, which may be in another part.
     shown = twin[np.argsort(nearest, kind="stable")[:EXAMPLES]]
     names = (
         {one.row: one.name for one in (yield from ask(partial(picked, rows=np.unique(shown))))} if len(pairs) else {}
@@ -62,13 +64,13 @@ def _rows(part: Part, nearest: Floats, twin: Ints, names: dict[int, str]) -> Row
 
     def describe(row: int) -> str:
         other = names.get(others[row], f"structure {others[row]}")
-        return f"{part.name(row)} and {other} are one geometry, RMSD {values[row]:.2g} Å"
+        return f"{part.name(row)} and {other} are the same geometry, RMSD {values[row]:.2g} Å"
 
     return Rows(values, describe)
 
 
 def _fingerprints(part: Part) -> tuple[Keys, NDArray[np.float32]]:
-    """(M,) a key of each structure's composition, charge, spin and cell; (M, BLOCKS) of its geometry."""
+    """Return (M,) keys of composition, charge, spin and cell, and (M, BLOCKS) fingerprints of the geometries."""
     data = part.data
     keys = scattered(data.charge.astype(np.int64) * 1000 + data.spin_multiplicity)
     if data.cell is not None:
@@ -82,8 +84,8 @@ def _fingerprints(part: Part) -> tuple[Keys, NDArray[np.float32]]:
 
 
 def _suspects(keys: Keys, fingerprints: NDArray[np.float32], reach: float) -> Ints:
-    """(P, 2) pairs of structures, first < second, that may lie within ``reach`` (Å): at most a few a structure."""
-    # Positions are stored in float32: a turned copy differs by the rounding.
+    """Return (P, 2) pairs of structures, first < second, that may be within ``reach`` (Å); a few per structure."""
+    # Positions are stored in float32, so a rotated copy differs by rounding.
     radius = 2.0 * reach + ROUNDING
     order = np.argsort(keys, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(keys[order])) + 1)
@@ -101,7 +103,10 @@ def _suspects(keys: Keys, fingerprints: NDArray[np.float32], reach: float) -> In
 
 
 def _means(positions: Floats) -> Floats:
-    """(m, BLOCKS) of geometries (m, n, 3), at most as far apart as their sorted distances are by RMS."""
+    """Return (m, BLOCKS) block means of geometries (m, n, 3).
+
+    The distance between two rows is at most the RMS difference of the sorted interatomic distances.
+    """
     one, two = np.triu_indices(positions.shape[1], 1)
     distances = np.sort(np.linalg.norm(positions[:, one] - positions[:, two], axis=-1), axis=1)
     parts = np.array_split(distances, BLOCKS, axis=1)
@@ -111,7 +116,7 @@ def _means(positions: Floats) -> Floats:
 
 
 def _rmsd(first: Picked, second: Picked) -> float:
-    """RMSD (Å) after the best turn, the better of the atoms' order as given and as matched."""
+    """Return the RMSD (Å) after the optimal rotation, the smaller of those in the given and the matched atom order."""
     one, two = first.atoms.positions, second.atoms.positions
     numbers, other_numbers = first.atoms.numbers, second.atoms.numbers
     as_given = _aligned(one, two) if np.array_equal(numbers, other_numbers) else np.inf
@@ -123,14 +128,14 @@ def _rmsd(first: Picked, second: Picked) -> float:
 def _aligned(one: Floats, two: Floats) -> float:
     one, two = one - one.mean(axis=0), two - two.mean(axis=0)
     left, values, right = np.linalg.svd(one.T @ two)
-    # A mirror image has the same distances and is another geometry.
+    # A mirror image has the same distances but is a different geometry.
     values[-1] *= np.sign(np.linalg.det(left) * np.linalg.det(right))
     square = (one**2).sum() + (two**2).sum() - 2.0 * values.sum()
     return float(np.sqrt(max(square, 0.0) / len(one)))
 
 
 def _matching(one: Floats, two: Floats, numbers: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Which atom of ``two`` is which of ``one``, by each atom's sorted distances to all."""
+    """Return the atom of ``two`` that matches each atom of ``one``, by each atom's sorted distances to all others."""
     views = [np.sort(squareform(pdist(positions)), axis=1) for positions in (one, two)]
     cost = np.abs(views[0][:, None] - views[1][None]).sum(axis=2)
     cost[numbers[:, None] != others[None]] = 1e6

@@ -1,4 +1,4 @@
-"""Contract ``labels``: energies against a fit of one energy an element, and against those of isolated atoms."""
+"""Contract ``labels``: energies against a fit of one energy per element, and against isolated-atom energies."""
 
 from collections.abc import Generator, Mapping
 from functools import partial
@@ -15,14 +15,14 @@ from hydrogate.checks.engine.registry import NotRun, Quantities, Rounds, Subject
 from hydrogate.checks.rules.labels import labels_of
 from hydrogate.checks.rules.structures import element_counts
 
-# The name of the total charge beside the atomic numbers among the columns of the composition fit.
+# Column name of the total charge in the composition fit; the other columns are atomic numbers.
 CHARGE = 1000
 
 
 def composition(part: Part) -> tuple[LeastSquares, Extremes]:
-    """Energy per atom from the share of each element and the total charge over the atoms; the charges' range.
+    """Return the fit of energy per atom on element shares and charge per atom, and the range of the total charges.
 
-    Structures without a finite energy are left out of the fit.
+    Structures without a finite energy are excluded from the fit.
     """
     data, energy, _ = labels_of(part)
     usable = np.isfinite(energy)
@@ -33,12 +33,12 @@ def composition(part: Part) -> tuple[LeastSquares, Extremes]:
 
 
 def solved(fit: LeastSquares, charges: Extremes) -> Solution:
-    """E = Σ_Z n_Z e_Z + q e_q; the charge counts only where charges differ."""
+    """Solve E = Σ_Z n_Z e_Z + q e_q; the charge term is used only if charges differ."""
     return fit.solve(but=() if charges.least < charges.greatest else (CHARGE,))
 
 
 def composition_residual(part: Part, coefficients: Mapping[int, float]) -> NDArray[np.float64]:
-    """(M,) what the fit leaves of each structure's energy per atom, eV."""
+    """Return the (M,) residuals of the energy per atom after the composition fit, eV."""
     data, energy, _ = labels_of(part)
     fitted = part.compositions @ np.array([coefficients.get(z, 0.0) for z in part.elements.tolist()])
     fitted += data.charge * coefficients.get(CHARGE, 0.0)
@@ -52,23 +52,23 @@ def _residuals(part: Part, coefficients: Mapping[int, float]) -> tuple[Histogram
 
 
 def _composition(subject: Subject, bounds: Bounds) -> Generator[Any, Any, tuple[Histogram, Moments]]:
-    """The distribution of the residual of the composition fit."""
+    """Return the histogram and the moments of the residual of the composition fit."""
     solution = solved(*(yield from ask(composition)))
     wanted = bounds.settings["min_structures_per_rank"] * solution.rank
     if solution.rank < 2 or subject.whole.structures < wanted:
         raise NotRun(
-            f"{subject.whole.structures} structures of compositions of rank {solution.rank}; rank 2 and {wanted} "
-            "structures needed"
+            f"{subject.whole.structures} structures with compositions of rank {solution.rank}; at least rank 2 and "
+            f"{wanted} structures needed"
         )
     residuals: tuple[Histogram, Moments] = yield from ask(partial(_residuals, coefficients=solution.coefficients))
     return residuals
 
 
 @rule(
-    "labels", unit="eV/atom", remedy="Look at the outliers: a failed SCF, another level of theory, or a shuffled order."
+    "labels", unit="eV/atom", remedy="Inspect the outliers: a failed SCF, another level of theory, or a shuffled order."
 )
 def energy_residual(subject: Subject, bounds: Bounds) -> Rounds:
-    """Energy per atom after a fit of element energies: largest robust z-score, standard deviation."""
+    """Residual energy per atom after a fit of element energies: largest robust z-score and standard deviation."""
     residual, moments = yield from _composition(subject, bounds)
     middle, scale = residual.median, 1.4826 * residual.deviation
     farthest = max(residual.extremes.greatest - middle, middle - residual.extremes.least)
@@ -76,9 +76,9 @@ def energy_residual(subject: Subject, bounds: Bounds) -> Rounds:
     return Quantities({"robust_z": z, "standard_deviation": moments.deviation}, residual.n)
 
 
-@rule("labels", unit="eV/atom", remedy="Check the unit of the energies: eV is meant, not hartree or kcal/mol.")
+@rule("labels", unit="eV/atom", remedy="Check the unit of the energies: eV is expected, not hartree or kcal/mol.")
 def energy_residual_scale(subject: Subject, bounds: Bounds) -> Rounds:
-    """Median absolute deviation of the residual of the composition fit; exactly 0 is undecided."""
+    """Median absolute deviation of the residual of the composition fit; a value of exactly 0 is undecided."""
     residual, _ = yield from _composition(subject, bounds)
     return Quantities({"": residual.deviation or float("nan")}, residual.n)
 
@@ -86,19 +86,19 @@ def energy_residual_scale(subject: Subject, bounds: Bounds) -> Rounds:
 @rule(
     "labels",
     unit="eV",
-    remedy="The isolated atoms are of another unit, method or element than the labels: compute them with one method.",
+    remedy="The isolated atoms have another unit, method or element than the labels: use one method for both.",
 )
 def isolated_atom_energies(subject: Subject, bounds: Bounds) -> Rounds:
-    """What the composition fit finds each element to gain in the structures over its isolated atom; none left out."""
+    """Binding energy per atom, overall and by element: composition fit minus isolated atom; none may be missing."""
     whole = subject.whole
     if not whole.isolated_atom_energies:
-        raise NotRun("the data set carries no energies of isolated atoms")
+        raise NotRun("the data set has no isolated-atom energies")
     alone = {atomic_numbers[symbol]: energy for symbol, energy in whole.isolated_atom_energies.items()}
     counts, gain, (fit, charges) = yield from ask(element_counts, partial(_gains, alone=alone), composition)
     without = [chemical_symbols[z] for z in sorted(counts) if z not in alone]
     if without:
         return Quantities(
-            {"missing": float(len(without))}, whole.structures, f"structures (without {', '.join(without)})"
+            {"missing": float(len(without))}, whole.structures, f"structures (no isolated atom of {', '.join(without)})"
         )
     values = {"missing": 0.0, "all": gain.median}
     solution = solved(fit, charges)
@@ -109,5 +109,5 @@ def isolated_atom_energies(subject: Subject, bounds: Bounds) -> Rounds:
 
 
 def _gains(part: Part, alone: Mapping[int, float]) -> Histogram:
-    """The energy of each structure less that of its atoms alone, over its atoms, eV."""
+    """Return the binding energies per atom: energy minus that of the isolated atoms, over the atom count, eV."""
     return Histogram.of(composition_residual(part, alone))

@@ -1,4 +1,4 @@
-"""Checks of contract ``input``: what became of the records of the input files."""
+"""Checks of contract ``input``: counts of read, accepted and quarantined records of the input files."""
 
 from hydrogate.checks.data.input_counts import InputCounts
 from hydrogate.checks.engine.bounds import Bounds
@@ -7,13 +7,13 @@ from hydrogate.checks.engine.registry import NotRun, Quantities, Subject, rule
 
 def _counts(subject: Subject) -> InputCounts:
     if subject.counts is None:
-        raise NotRun("the records of the input were not counted; give the input files themselves")
+        raise NotRun("the input records were not counted; pass the input files themselves")
     return subject.counts
 
 
-@rule("input", unit="records", remedy="Look for a file or a record that the reader passed over.")
+@rule("input", unit="records", remedy="Look for a file or a record that the reader skipped.")
 def readable(subject: Subject, bounds: Bounds) -> Quantities:
-    """Records in equal molecules out plus quarantined; where there is no molecule at all, every record is lost."""
+    """Records read equal molecules plus quarantined records; if there is no molecule at all, every record is lost."""
     counts = _counts(subject)
     lost = counts.n_read - counts.molecules - counts.n_quarantined if counts.molecules else max(counts.n_read, 1)
     return Quantities({"": float(lost)}, counts.n_read, "records")
@@ -24,19 +24,19 @@ def _set_aside(subject: Subject, check: str) -> Quantities:
     return Quantities({"": float(len(counts.quarantined[check]))}, counts.n_read, "records")
 
 
-@rule("input", unit="records quarantined", remedy="Embed 2-D drawings in three dimensions before they come here.")
+@rule("input", unit="records quarantined", remedy="Convert 2-D drawings to 3-D coordinates before using them as input.")
 def has_3d(subject: Subject, bounds: Bounds) -> Quantities:
-    """Coordinates are three-dimensional."""
+    """Coordinates of every record are three-dimensional."""
     return _set_aside(subject, "has_3d")
 
 
 @rule(
     "input",
     unit="hydrogens",
-    remedy="Stage regenerate makes them explicit (regenerate.add_hydrogens); ase.io.read would not.",
+    remedy="Stage regenerate makes them explicit (regenerate.add_hydrogens); ase.io.read does not.",
 )
 def implicit_hydrogens(subject: Subject, bounds: Bounds) -> Quantities:
-    """Hydrogens that the file leaves implicit, over all molecules; and molecules with some written and some not."""
+    """Number of hydrogens that are implicit in the file, and of molecules that mix explicit and implicit hydrogens."""
     counts = _counts(subject)
     values = {"implicit": float(counts.implicit_hydrogens), "mixed_molecules": float(counts.mixed)}
     return Quantities(values, counts.molecules, "molecules")
@@ -45,18 +45,18 @@ def implicit_hydrogens(subject: Subject, bounds: Bounds) -> Quantities:
 @rule(
     "input",
     unit="records quarantined",
-    remedy="Extend regenerate.elements, where the teacher and the student know the element.",
+    remedy="Extend regenerate.elements if the teacher and the student support the element.",
 )
 def known_elements(subject: Subject, bounds: Bounds) -> Quantities:
-    """Elements are within the teacher's and the student's set."""
+    """Every element is supported by the teacher and the student."""
     return _set_aside(subject, "known_elements")
 
 
 @rule(
     "input",
     unit="records quarantined",
-    remedy="Read RDKit's reasons in the quarantine; correct charges and bond orders.",
+    remedy="Read RDKit's reasons in the quarantine; correct the charges and bond orders.",
 )
 def sanitizes(subject: Subject, bounds: Bounds) -> Quantities:
-    """Valences and aromaticity make sense to RDKit."""
+    """Valences and aromaticity pass RDKit's sanitization."""
     return _set_aside(subject, "sanitizes")

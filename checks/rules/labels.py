@@ -1,4 +1,4 @@
-"""Contract ``labels``: what energies and forces must satisfy before anything is trained on them."""
+"""Contract ``labels``: requirements on energies and forces before a student is trained on them."""
 
 from functools import partial, reduce
 from typing import NamedTuple
@@ -18,11 +18,11 @@ from hydrogate.checks.geometry.observables import net_force as net_force_of
 from hydrogate.checks.geometry.observables import net_torque as net_torque_of
 from hydrogate.checks.rules.structures import NO_HYDROGEN, refuse_absent_hydrogen
 
-_UNITS = "Check the unit (eV/Å is meant) and that forces, not gradients, were stored."
+_UNITS = "Check that the unit is eV/Å and that forces, not gradients, are stored."
 
 
 class Labelled(NamedTuple):
-    """A part's data set, its energies (M,), eV, and its forces (N, 3), eV/Å."""
+    """Labels of a part: its data set, the energies (M,), eV, and the forces (N, 3), eV/Å."""
 
     data: Dataset
     energy: NDArray[np.float64]
@@ -30,20 +30,20 @@ class Labelled(NamedTuple):
 
 
 def labels_of(part: Part) -> Labelled:
-    """The part's data set and its labels.
+    """Return the part's data set and its labels.
 
     Raises
     ------
     NotRun
-        It carries none.
+        The data set has no energies or no forces.
     """
     data = part.data
     if data.energy is None or data.forces is None:
-        raise NotRun("the data set carries no " + ("energy" if data.forces is not None else "forces"))
+        raise NotRun("the data set has no " + ("energy" if data.forces is not None else "forces"))
     return Labelled(data, data.energy, data.forces)
 
 
-@rule("labels", remedy="Label again; read the teacher's reasons in the quarantine of the data set.")
+@rule("labels", remedy="Relabel; the quarantine of the data set lists the teacher's reasons.")
 def complete(subject: Subject, bounds: Bounds) -> Rounds:
     """Each structure has energy and forces, or a quarantine entry with the teacher's reason."""
     whole = subject.whole
@@ -64,14 +64,14 @@ def _unlabelled(part: Part) -> int:
 
 
 def force_histograms(part: Part) -> dict[bool, Histogram]:
-    """|F| of the heavy atoms (False) and of the hydrogens (True), eV/Å."""
+    """Return histograms of |F| of heavy atoms (False) and of hydrogens (True), eV/Å."""
     hydrogen = labels_of(part).data.numbers == 1
     return Histogram.of_kinds(part.force_norms, hydrogen)
 
 
 @rule("labels", unit="eV/Å", remedy=_UNITS)
 def force_magnitude(subject: Subject, bounds: Bounds) -> Rounds:
-    """|F| of atoms: the largest, the 99.9th percentile, the median."""
+    """|F| over all atoms: largest value, 99.9th percentile and median."""
     by_kind = yield from ask(force_histograms)
     norms = by_kind[False].merge(by_kind[True])
     if not norms.n:
@@ -93,16 +93,16 @@ def _force_squares(part: Part) -> tuple[int, float]:
         return len(data.numbers), float(force_squares(data).sum())
 
 
-@rule("labels", remedy="Look at the structure's label: zeroed, rescaled, or an SCF that did not converge.")
+@rule("labels", remedy="Inspect the structure's label: zeroed, rescaled, or from an SCF that did not converge.")
 def force_rms_per_structure(subject: Subject, bounds: Bounds) -> Rounds:
-    """A structure's RMS force over the median of the data set."""
+    """RMS force of each structure divided by the median of the data set."""
     rms: Histogram = yield from ask(_structure_forces)
     tally: Tally = yield from ask(tallied(partial(_relative_forces, median=rms.median)))
     return tally
 
 
 def _several(data: Dataset) -> NDArray[np.int64]:
-    """Structures in which there can be a force: an atom alone feels none, unless from its own images."""
+    """Return the structures that can have forces: a single atom has none, except from its periodic images."""
     return np.flatnonzero((data.sizes != 1) | data.periodic)
 
 
@@ -118,35 +118,35 @@ def _relative_forces(part: Part, median: float) -> Rows:
         relative[several],
         lambda row: (
             f"{part.name(int(several[row]))} has RMS force {rms[several[row]]:.4g} eV/Å, "
-            f"{relative[several[row]]:.3g} of the median"
+            f"{relative[several[row]]:.3g} times the median"
         ),
         several,
     )
 
 
-@rule("labels", remedy="The sign is wrong, or forces and atoms are in a different order: store F = −∇E.")
+@rule("labels", remedy="The sign is wrong, or forces and atoms are in different orders: store F = −∇E.")
 def restoring_forces(subject: Subject, bounds: Bounds) -> Rounds:
-    """Correlation of (X-H length minus its mean for that X) with the force on H along the bond, pooled."""
+    """Correlation of X-H bond length (minus the mean of that X) with the force on H along the bond, pooled over X."""
     by_element: dict[int, Moments] = yield from ask(partial(_bond_moments, bounds=bounds))
     n = sum(moments.n for moments in by_element.values())
     few = n < bounds.settings["min_bonds"]
     undecided = f"{n} X-H bonds, at least {bounds.settings['min_bonds']} needed" if few else ""
     value = float("nan")
     if n > 1:
-        # About the mean of each element for the lengths, about the mean of all for the forces.
+        # Lengths are centred on the mean of each element, forces on the mean of all.
         of_each = [by_element[z] for z in sorted(by_element)]
         within = np.sum([moments.products for moments in of_each], axis=0)
         deviation, least = float(np.sqrt(within[0, 0] / n)), bounds.settings["min_spread"]
         if not few and deviation < least:
-            # Near equilibrium bonds differ in length by their chemistry, and the correlation has the wrong sign.
-            undecided = f"X-H lengths spread by {deviation:.2g} Å, at least {least:g} Å needed"
+            # Near equilibrium, bond lengths differ by chemical environment, which gives the wrong sign.
+            undecided = f"X-H lengths have a spread of {deviation:.2g} Å, at least {least:g} Å needed"
         spread = within[0, 0] * reduce(merged, of_each).products[1, 1]
         value = float(within[0, 1] / np.sqrt(spread)) if spread > 0 else float("nan")
     return Quantities({"": value}, n, "X-H bonds", undecided, bounds.settings["too_few_only_warn"])
 
 
 def _bond_moments(part: Part, bounds: Bounds) -> dict[int, Moments]:
-    """Of the length of X-H bonds (Å) and the force along them (eV/Å), by the element X."""
+    """Return the moments of X-H bond length (Å) and force along the bond (eV/Å), by element X."""
     data, shape = labels_of(part).data, part.geometry
     refuse_absent_hydrogen(data, bounds)
     return {z: Moments(*moments) for z, moments in bond_moments(data, shape).items()}
@@ -156,13 +156,15 @@ def _near_siblings(part: Part, bounds: Bounds) -> SiblingWork:
     labels_of(part)
     near = part.siblings.rms_displacement <= bounds.settings["max_rms_displacement"]
     if not near.any():
-        raise NotRun("no molecule has two near geometries (regenerate.sampling: none)")
+        raise NotRun("no molecule has two nearby geometries (regenerate.sampling: none)")
     return SiblingWork(*(column[near] for column in part.siblings))
 
 
-@rule("labels", remedy="Energies and forces disagree: a unit, a sign, an order of atoms, or labels of two methods.")
+@rule(
+    "labels", remedy="Energies and forces are inconsistent: wrong unit, sign or atom order, or labels of two methods."
+)
 def sibling_work(subject: Subject, bounds: Bounds) -> Rounds:
-    """Slope of ΔE on −½(F₁ + F₂)·Δx over pairs of near geometries of one molecule; needs no teacher."""
+    """Slope of ΔE against −½(F₁ + F₂)·Δx over pairs of nearby geometries of one molecule; needs no teacher."""
     n, product, square = yield from ask(partial(_work, bounds=bounds))
     few = n < bounds.settings["min_pairs"]
     undecided = f"{n} pairs, at least {bounds.settings['min_pairs']} needed" if few else ""
@@ -178,10 +180,10 @@ def _work(part: Part, bounds: Bounds) -> tuple[int, float, float]:
 @row_rule(
     "labels",
     unit="1/Å",
-    remedy="The two energies have different references, or one of the two labels failed: look at both.",
+    remedy="The two energies have different references, or one of the two labels failed: inspect both.",
 )
 def sibling_residual(part: Part, bounds: Bounds) -> Rows:
-    """How far ΔE of two near geometries is from the work of their forces, over Σ |ΔF·Δx| |Δx| of their atoms."""
+    """|ΔE − work of the forces| of two nearby geometries, divided by Σ |ΔF·Δx| |Δx| over their atoms."""
     pairs = _near_siblings(part, bounds)
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = np.abs(pairs.energy_difference - pairs.work) / pairs.third_order
@@ -189,7 +191,7 @@ def sibling_residual(part: Part, bounds: Bounds) -> Rows:
     def describe(row: int) -> str:
         return (
             f"{part.name(int(pairs.second[row]))} differs from structure {part.rows[int(pairs.first[row])]} by "
-            f"{pairs.energy_difference[row]:.4g} eV, the work of their forces is {pairs.work[row]:.4g} eV"
+            f"{pairs.energy_difference[row]:.4g} eV, but the work of their forces is {pairs.work[row]:.4g} eV"
         )
 
     return Rows(relative, describe, pairs.second, "pairs")
@@ -199,10 +201,10 @@ def sibling_residual(part: Part, bounds: Bounds) -> Rows:
     "labels",
     "predictions",
     unit="eV/Å",
-    remedy="The forces are not those of an isolated molecule, or of other positions.",
+    remedy="The forces are not those of an isolated molecule, or belong to other positions.",
 )
 def net_force(subject: Subject, bounds: Bounds) -> Rounds:
-    """|ΣF| / √(3N), the largest over the structures; ``exact`` for teachers known to sum to zero."""
+    """Largest |ΣF| / √(3N) over the structures; ``exact`` for teachers whose forces are known to sum to zero."""
     largest: Extremes = yield from ask(_net_forces)
     exact = str((subject.whole.teacher or {}).get("name", "")) in bounds.settings["exact_teachers"]
     value = largest.greatest if subject.whole.structures else np.nan
@@ -213,17 +215,19 @@ def _net_forces(part: Part) -> Extremes:
     return Extremes.of(net_force_of(labels_of(part).data))
 
 
-@row_rule("labels", unit="eV", remedy="Positions and forces are of two geometries, or two orders of the atoms.")
+@row_rule(
+    "labels", unit="eV", remedy="Positions and forces belong to different geometries or have different atom orders."
+)
 def net_torque(part: Part, bounds: Bounds) -> Rows:
     """|Σ r × F| about the centroid of each isolated structure."""
     data = labels_of(part).data
     isolated = np.flatnonzero(~data.periodic)
     if not len(isolated):
-        raise NotRun("every structure is periodic")
+        raise NotRun("all structures are periodic")
     values = net_torque_of(data)[isolated]
     return Rows(
         values,
-        lambda row: f"{part.name(int(isolated[row]))} is turned by its own forces, torque {values[row]:.4g} eV",
+        lambda row: f"{part.name(int(isolated[row]))} has a net torque of {values[row]:.4g} eV",
         isolated,
         "isolated structures",
     )
@@ -231,10 +235,10 @@ def net_torque(part: Part, bounds: Bounds) -> Rows:
 
 @rule("labels", remedy="Label the whole data set with one teacher, version and set of settings.")
 def teacher_identity(subject: Subject, bounds: Bounds) -> Quantities:
-    """The data set names one teacher; in the pipeline, the one in the parameters."""
+    """The data set names exactly one teacher; in the pipeline, the one declared in the parameters."""
     found, n = subject.whole.teacher, subject.whole.structures
     if found is None:
-        raise NotRun("the data set names no teacher")
+        raise NotRun("the data set does not name a teacher")
     if several := found.get("several"):
         named = " and ".join(
             " ".join(str(one.get(key, "")) for key in ("name", "method", "version")) for one in several
@@ -248,31 +252,32 @@ def teacher_identity(subject: Subject, bounds: Bounds) -> Quantities:
     return Quantities({"": 0.0}, n)
 
 
-@rule("labels", remedy="Hydrogen carries no force of the size of the others: masked, mislabelled or missing hydrogen.")
+@rule(
+    "labels",
+    remedy="Forces on hydrogen differ in size from those on heavy atoms: masked, mislabelled or missing hydrogen.",
+)
 def hydrogen_forces(subject: Subject, bounds: Bounds) -> Rounds:
-    """Median |F| on hydrogen over the median |F| on heavy atoms."""
+    """Median |F| on hydrogens divided by the median |F| on heavy atoms."""
     by_kind = yield from ask(force_histograms)
     heavy, hydrogen = by_kind[False], by_kind[True]
     if bounds.settings["may_be_absent"] and not hydrogen.n:
         raise NotRun(NO_HYDROGEN)
-    # Not over all atoms: where most are hydrogen, their own zeros would be the scale.
+    # Not the median of all atoms: if most are hydrogen, their own zeros would set the scale.
     scale = (heavy if heavy.n else hydrogen).median
     value = hydrogen.median / scale if hydrogen.n and scale > 0 else np.nan
     return Quantities({"": value}, hydrogen.n, "hydrogens")
 
 
-@rule(
-    "labels", remedy="Look at the structures of that value: labels that failed, or were written over by one constant."
-)
+@rule("labels", remedy="Inspect the structures with that value: failed labels, or labels overwritten by a constant.")
 def constant_labels(subject: Subject, bounds: Bounds) -> Rounds:
-    """Share of the structures and of the atoms, a sample of each, that repeat the most frequent energy and force."""
+    """Share of structures and of atoms, each in a sample, that repeat the most frequent energy or force."""
     whole, size = subject.whole, bounds.settings["atoms"]
     random = np.random.default_rng(bounds.settings["seed"])
     structures, atoms = (
         np.arange(n) if n <= size else _ordered(random.integers(0, n, size)) for n in (whole.structures, whole.atoms)
     )
     n, energies, geometries, forces = yield from ask(partial(_label_keys, structures=structures, atoms=atoms))
-    # One geometry written down twice rightly has one energy.
+    # A geometry stored twice correctly has the same energy, so it counts once.
     labels = scattered(energies ^ scattered(geometries))
     order = np.argsort(labels)
     distinct = energies[order[runs(labels[order])]]
@@ -280,18 +285,18 @@ def constant_labels(subject: Subject, bounds: Bounds) -> Rounds:
 
 
 def _ordered(rows: Ints) -> Ints:
-    """Each of ``rows`` once, ascending: many times as fast as np.unique, which hashes whole numbers."""
+    """Return the distinct ``rows``, ascending; many times faster than np.unique, which hashes integers."""
     ordered = np.sort(rows)
     return ordered[runs(ordered)]
 
 
 def _label_keys(part: Part, structures: Ints, atoms: Ints) -> tuple[int, Keys, Keys, Keys]:
-    """How many structures have several atoms; of the sampled ones a key of each energy, geometry and force vector."""
+    """Return the number of multi-atom structures, and keys of the sampled energies, geometries and force vectors."""
     data, energy, forces = labels_of(part)
     several = data.sizes > 1
     rows = part.own(structures)
     rows = rows[several[rows]]
-    # A second place along some line tells geometries apart.
+    # The centroid projected on an arbitrary direction distinguishes geometries.
     along = force_sums(data).centroid @ np.sqrt([2.0, 3.0, 5.0])
     own = part.own_atoms(atoms)
     owner = np.searchsorted(data.offset, own, side="right") - 1
@@ -305,7 +310,7 @@ def _label_keys(part: Part, structures: Ints, atoms: Ints) -> tuple[int, Keys, K
 
 
 def _repeated(keys: Keys) -> float:
-    """Share of ``keys`` that repeat the most frequent one; 0 where each is unique, NaN of none."""
+    """Return the share of ``keys`` that repeat the most frequent one: 0 if all are unique, NaN if there are none."""
     if not len(keys):
         return float("nan")
     ordered = np.sort(keys)

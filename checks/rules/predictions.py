@@ -1,4 +1,4 @@
-"""Contract ``predictions``: that a student's predictions are of the held-out structures, and physics of some kind."""
+"""Contract ``predictions``: a student's predictions match the held-out structures and obey basic physics."""
 
 from collections.abc import Generator
 from functools import partial
@@ -14,14 +14,15 @@ from hydrogate.checks.engine.registry import NotRun, Quantities, Rounds, Subject
 from hydrogate.checks.engine.row_counts import Rows, Tally
 from hydrogate.checks.geometry.symmetry import Potential, force_gradient_error, permutation_error, rotation_error
 
-_STUDENT = "The student or the graph that evaluated it is at fault: run its conformance tests (tests/models)."
+_STUDENT = "The student, or the graph that evaluated it, is faulty: run its conformance tests (tests/models)."
 
 
 @rule(
-    "predictions", remedy="Run the validate stage again on the present data set; of files, name the split with --split."
+    "predictions",
+    remedy="Rerun the validate stage on the current data set; for files, select the split with --split.",
 )
 def same_structures(subject: Subject, bounds: Bounds) -> Rounds:
-    """The predictions are of the held-out structures: same atoms, same positions, same order."""
+    """Predicted and held-out structures are identical: same atoms, same positions, same order."""
     if subject.held_out is None:
         raise NotRun("no held-out reference was given")
     tally: Tally = yield from ask(tallied(partial(_differing, held_out=subject.held_out)))
@@ -44,7 +45,7 @@ def _differing(part: Part, held_out: Dataset) -> Rows:
         ],
         dtype=float,
     )
-    return Rows(differs, lambda row: f"{part.name(row)} is not the held-out {held_out.name(part.rows[row])}")
+    return Rows(differs, lambda row: f"{part.name(row)} does not match the held-out {held_out.name(part.rows[row])}")
 
 
 def _sample(subject: Subject, bounds: Bounds) -> Generator[Any, Any, tuple[Potential, list[Atoms]]]:
@@ -59,7 +60,7 @@ def _sample(subject: Subject, bounds: Bounds) -> Generator[Any, Any, tuple[Poten
 
 @rule("predictions", unit="eV, eV/Å", remedy=_STUDENT)
 def rotation_invariance(subject: Subject, bounds: Bounds) -> Rounds:
-    """Turning a molecule changes neither its energy nor, turned back, its forces."""
+    """Rotating a molecule leaves its energy unchanged and rotates its forces with it."""
     potential, structures = yield from _sample(subject, bounds)
     energy, forces = rotation_error(potential, structures, seed=bounds.settings["seed"])
     return Quantities({"energy": energy, "forces": forces}, len(structures))
@@ -67,7 +68,7 @@ def rotation_invariance(subject: Subject, bounds: Bounds) -> Rounds:
 
 @rule("predictions", unit="eV, eV/Å", remedy=_STUDENT)
 def permutation_invariance(subject: Subject, bounds: Bounds) -> Rounds:
-    """Another order of the atoms changes neither the energy nor, put back in order, the forces."""
+    """Reordering the atoms leaves the energy unchanged and reorders the forces with them."""
     potential, structures = yield from _sample(subject, bounds)
     energy, forces = permutation_error(potential, structures, seed=bounds.settings["seed"])
     return Quantities({"energy": energy, "forces": forces}, len(structures))
@@ -75,6 +76,6 @@ def permutation_invariance(subject: Subject, bounds: Bounds) -> Rounds:
 
 @rule("predictions", remedy=_STUDENT)
 def energy_force_consistency(subject: Subject, bounds: Bounds) -> Rounds:
-    """Forces equal the negative gradient of the energy, by central finite differences, relative."""
+    """Forces equal the negative gradient of the energy, by central finite differences; relative error."""
     potential, structures = yield from _sample(subject, bounds)
     return Quantities({"": force_gradient_error(potential, structures, seed=bounds.settings["seed"])}, len(structures))

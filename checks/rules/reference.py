@@ -1,4 +1,4 @@
-"""Checks that compare with a reference data set: the one that training went well on, or the branch before."""
+"""Checks against a reference data set: one that gave a good student, or that of the base branch."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -16,7 +16,7 @@ from hydrogate.checks.engine.registry import NotRun, Quantities, Rounds, Subject
 from hydrogate.checks.rules.labels import labels_of
 from hydrogate.checks.rules.structures import element_counts
 
-_LOOK = "Compare both with `hydrogate show`: another source, another filter, another teacher or another unit."
+_LOOK = "Compare both with `hydrogate show`: the source, filter, teacher or unit may differ."
 
 
 def _reference(subject: Subject, labelled: bool = False) -> Dataset:
@@ -24,14 +24,14 @@ def _reference(subject: Subject, labelled: bool = False) -> Dataset:
     if reference is None:
         raise NotRun("no reference data set was given (--reference)")
     if labelled and not (subject.whole.has_forces and subject.whole.has_energy):
-        raise NotRun("the data set carries no labels")
+        raise NotRun("the data set has no labels")
     if labelled and (reference.forces is None or reference.energy is None):
-        raise NotRun("the reference data set carries no labels")
+        raise NotRun("the reference data set has no labels")
     return reference
 
 
 def element_distance(data: Dataset, other: Dataset) -> float:
-    """Jensen-Shannon distance (base 2: 0 equal, 1 disjoint) of the element distributions; NaN where one is empty."""
+    """Return the Jensen-Shannon distance (base 2: 0 equal, 1 disjoint) of the element shares; NaN if one is empty."""
     return _distance(*(np.bincount(one.numbers, minlength=256) for one in (data, other)))
 
 
@@ -40,25 +40,25 @@ def _distance(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
 
 
 def kolmogorov_smirnov(values: NDArray[np.float64], others: NDArray[np.float64]) -> float:
-    """Largest difference of the cumulative distributions: 0 equal, 1 disjoint; NaN where one is empty."""
+    """Return the largest difference of the cumulative distributions: 0 equal, 1 disjoint; NaN if one is empty."""
     if not (len(values) and len(others)):
         return float("nan")
     from scipy.stats import ks_2samp
 
-    # The asymptotic p-value, which nobody reads, divides by 0 for one value against one.
+    # The asymptotic p-value, which is not used, divides by 0 for one value against one.
     method = "asymp" if len(values) + len(others) > 2 else "exact"
     return float(ks_2samp(values, others, method=method).statistic)
 
 
 def energy_per_atom(data: Dataset) -> NDArray[np.float64]:
-    """(M,) energy over atoms of each structure, eV."""
+    """Return the (M,) energies per atom, eV."""
     assert data.energy is not None
     return np.asarray(data.energy / np.maximum(data.sizes, 1))
 
 
 @rule("structures", remedy=_LOOK)
 def element_drift(subject: Subject, bounds: Bounds) -> Rounds:
-    """Jensen-Shannon distance (base 2) of the element distribution to the reference's."""
+    """Jensen-Shannon distance (base 2) between the element distributions of the data set and the reference."""
     reference = _reference(subject)
     counts: dict[int, int] = yield from ask(element_counts)
     distance = _distance(_by_number(counts), np.bincount(reference.numbers, minlength=256))
@@ -70,14 +70,14 @@ def _by_number(counts: Mapping[int, int]) -> NDArray[np.int64]:
 
 
 def forces_by_element(part: Part) -> dict[int, Histogram]:
-    """|F| of the atoms of each element, eV/Å."""
+    """Return histograms of |F| by element, eV/Å."""
     numbers = labels_of(part).data.numbers
     return {z: Histogram.of(part.force_norms[numbers == z]) for z in part.elements.tolist()}
 
 
 @rule("labels", remedy=_LOOK)
 def force_scale_by_element(subject: Subject, bounds: Bounds) -> Rounds:
-    """Median |F| of each element over the reference's, for the elements that both have in number."""
+    """Median |F| of each element divided by the reference's, for elements with enough atoms in both."""
     reference = Parts.of(_reference(subject, labelled=True))
     theirs = reference.ask(forces_by_element)
     own: dict[int, Histogram] = yield from ask(forces_by_element)
@@ -91,10 +91,10 @@ def force_scale_by_element(subject: Subject, bounds: Bounds) -> Rounds:
 
 @rule("labels", remedy=_LOOK)
 def distribution_drift(subject: Subject, bounds: Bounds) -> Rounds:
-    """Kolmogorov-Smirnov distance and largest relative shift of a quartile of |F| and of energy per atom."""
+    """Kolmogorov-Smirnov distance and largest relative quartile shift of |F| and of energy per atom."""
     reference = _reference(subject, labelled=True)
     wanted = bounds.settings["min_structures"]
-    # Bins are fine about zero: energies are counted from the reference's middle.
+    # Histogram bins are finest near zero, so energies are shifted by the reference's median.
     middle = float(np.median(energy_per_atom(reference))) if len(reference) else 0.0
     of_labels = partial(_label_histograms, middle=middle)
     theirs = Parts.of(reference).ask(of_labels)
@@ -113,7 +113,7 @@ def distribution_drift(subject: Subject, bounds: Bounds) -> Rounds:
 
 
 def _label_histograms(part: Part, middle: float) -> dict[str, tuple[Histogram, Moments]]:
-    """Of |F| (eV/Å), and of energy per atom less ``middle`` (eV)."""
+    """Return histograms and moments of |F| (eV/Å) and of energy per atom minus ``middle`` (eV)."""
     energy = energy_per_atom(labels_of(part).data) - middle
     return {
         name: (Histogram.of(values), Moments.of(values))

@@ -1,4 +1,4 @@
-"""Checks that ask the teacher again: the only ones that see a wrong label that looks like a right one."""
+"""Checks that relabel with the teacher: the only ones that detect a wrong label that looks plausible."""
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
@@ -19,28 +19,28 @@ from hydrogate.checks.rules.labels import labels_of
 
 def _teacher(subject: Subject) -> Potential:
     if subject.relabel is None:
-        raise NotRun("no teacher was given to ask again (--audit)")
+        raise NotRun("no teacher was given for relabelling (--audit)")
     if not (subject.whole.has_energy and subject.whole.has_forces):
-        raise NotRun("the data set carries no labels")
+        raise NotRun("the data set has no labels")
     return subject.relabel
 
 
 def _at_random(subject: Subject, size: int, seed: int) -> tuple[Ints, np.random.Generator]:
-    """At most ``size`` structures, ascending, and the generator that chose them."""
+    """Return at most ``size`` random structures, ascending, and the random generator that drew them."""
     random = np.random.default_rng(seed)
     everything = subject.whole.structures
     return np.sort(random.choice(everything, min(size, everything), replace=False)), random
 
 
 class Sample(NamedTuple):
-    """Structures to ask the teacher about: at random, and those that the other checks find strangest."""
+    """Structures to relabel: a random sample, and the strongest outliers of the other checks."""
 
     random: list[Picked]
     outliers: list[Picked]
 
 
 def audit_sample(subject: Subject, size: int, seed: int) -> Generator[Any, Any, Sample]:
-    """``size`` structures of each kind; where there are fewer structures, all of them are the random half."""
+    """Select ``size`` structures of each kind; if the data set has fewer, all of them are the random half."""
     chosen, _ = _at_random(subject, size, seed)
     (fit, charges), odd = yield from ask(composition, _odd_histograms)
     coefficients = solved(fit, charges).coefficients
@@ -55,7 +55,7 @@ def audit_sample(subject: Subject, size: int, seed: int) -> Generator[Any, Any, 
 
 
 def _oddities(part: Part) -> tuple[Floats, Floats]:
-    """(M,) the logarithm of each structure's RMS force; how far ΔE to its parent is from the work of the forces, eV."""
+    """Return (M,) the logarithm of the RMS force, and (M,) |ΔE − work of the forces| to the parent geometry, eV."""
     labels_of(part)
     disagreement = np.zeros(len(part.data))
     pairs = part.siblings
@@ -79,7 +79,7 @@ def _finite(values: Floats) -> Histogram:
 
 @dataclass(frozen=True, eq=False)
 class Strangest:
-    """The ``size`` structures of the highest scores, the strangest first, of equal ones the first."""
+    """The ``size`` structures with the highest scores, in descending order; ties keep their order."""
 
     rows: Ints
     scores: Floats
@@ -98,7 +98,7 @@ class Strangest:
 def _strangest(
     part: Part, coefficients: Mapping[int, float], scales: tuple[tuple[float, float], ...], size: int, but: Ints
 ) -> Strangest:
-    """By the largest robust z-score among RMS force, disagreement with the parent and composition residual."""
+    """Rank by the largest robust z-score of RMS force, disagreement with the parent and composition residual."""
     observed = (*part.once(_oddities), composition_residual(part, coefficients))
     scores = np.max([_robust_z(values, *scale) for values, scale in zip(observed, scales, strict=True)], axis=0)
     scores = np.where(np.isfinite(labels_of(part).energy), scores, np.inf)
@@ -108,29 +108,29 @@ def _strangest(
 
 
 def _robust_z(values: Floats, middle: float, scale: float) -> Floats:
-    if np.isnan(middle):  # nothing of this kind was measured, and no structure is the stranger for it
+    if np.isnan(middle):  # not measured, so no structure is an outlier
         return np.zeros(len(values))
-    # What is not finite is the strangest of all.
+    # Non-finite values rank as the strongest outliers.
     with np.errstate(over="ignore"):
         return np.nan_to_num(np.abs(values - middle) / (scale if scale > 0 else 1.0), nan=np.inf, posinf=np.inf)
 
 
 def missed_share(n: int, of: int) -> float:
-    """The share of wrong labels that ``n`` right ones, at random from ``of``, would miss at 95 %: 1 - 0.05^(1/n)."""
+    """Return the share of wrong labels that ``n`` correct random ones of ``of`` can miss at 95 %: 1 - 0.05^(1/n)."""
     if not n:
         return 1.0
     return 0.0 if n >= of else 1.0 - 0.05 ** (1.0 / n)
 
 
 def _unanswered(asked: list[Picked], values: Floats) -> str:
-    """Which of the structures have no finite value, in words; "" where all have one."""
+    """Describe the structures without a finite value; "" if all have one."""
     without = [one.name for one, value in zip(asked, values.tolist(), strict=True) if not np.isfinite(value)]
-    return f"no answer of the teacher, or no label, for {len(without)}, such as {without[0]}" if without else ""
+    return f"no teacher result or no stored label for {len(without)}, such as {without[0]}" if without else ""
 
 
-@rule("labels", unit="eV, eV/Å", remedy="The stored labels are not this teacher's at these positions: label again.")
+@rule("labels", unit="eV, eV/Å", remedy="The stored labels are not this teacher's labels at these positions: relabel.")
 def label_audit(subject: Subject, bounds: Bounds) -> Rounds:
-    """Sampled structures labelled again agree with what is stored; energies up to one constant."""
+    """Relabelled sample agrees with the stored labels; energies up to one constant."""
     relabel = _teacher(subject)
     random, outliers = yield from audit_sample(subject, bounds.settings["structures"], bounds.settings["seed"])
     asked = [*random, *outliers]
@@ -155,11 +155,11 @@ def label_audit(subject: Subject, bounds: Bounds) -> Rounds:
 
 
 def _inexact(teacher: Mapping[str, Any]) -> str:
-    """What a teacher says that its forces and energies are not, and what that means; "" where it says nothing."""
+    """Describe what a teacher declares inexact in its forces and energies, and the effect; "" if nothing."""
     said = {
-        "conservative": "{} predicts forces beside its energy: no energy has them, so that a student, whose forces are "
-        "the gradient of its energy, learns them only in part",
-        "smooth": "the energy of {} jumps where a neighbour comes or goes: no student that is smooth can follow",
+        "conservative": "{} predicts forces separately from its energy: they are not the gradient of any energy, so a "
+        "student, whose forces are a gradient, learns them only in part",
+        "smooth": "the energy of {} jumps when an atom gains or loses a neighbour: a smooth student cannot follow",
     }
     return "; ".join(
         text.format(one.get("method") or one.get("name"))
@@ -169,11 +169,11 @@ def _inexact(teacher: Mapping[str, Any]) -> str:
     )
 
 
-@rule("labels", remedy="The teacher's forces are not the gradient of its energy, or the labels are another teacher's.")
+@rule("labels", remedy="The teacher's forces are not the gradient of its energy, or another teacher made the labels.")
 def energy_force_consistency(subject: Subject, bounds: Bounds) -> Rounds:
-    """E(x + h) − E(x − h) by the teacher against 2h·F as stored, on sampled structures, relative.
+    """Teacher's E(x + h) − E(x − h) against the stored 2h·F, on sampled structures; relative error.
 
-    ``inexact`` where the teacher itself says that its forces are no gradient, or that its energies jump.
+    Reported as ``inexact`` if the teacher declares that its forces are not a gradient or that its energies jump.
     """
     inexact = _inexact(subject.whole.teacher or {})
     try:

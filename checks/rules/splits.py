@@ -1,6 +1,6 @@
-"""Checks of contract ``structures`` on the splits: what a test figure may be believed of.
+"""Checks of contract ``structures`` on the splits: leakage, coverage of elements, and similarity.
 
-Of each molecule and each SMILES a few bytes are gathered from the parts, since a leak lies between two of them.
+A few bytes per molecule and SMILES are collected from all parts, since a leak can be between two of them.
 """
 
 from collections.abc import Callable
@@ -18,15 +18,15 @@ from hydrogate.checks.engine.row_counts import Rows, Tally
 from hydrogate.checks.geometry.chemistry import molecule_key, nearest_similarities, skeleton_key
 from hydrogate.checks.rules.bonding import isolated
 
-_WIDER = "Add molecules that hold it, leave the molecules with it out, or split with another seed (regenerate.split)."
-_NO_SMILES = "some structures have no SMILES, so that their molecule cannot be told"
-# One bit a split; those that are none of SPLITS share the last.
+_WIDER = "Add molecules that contain it, remove the molecules with it, or split with another seed (regenerate.split)."
+_NO_SMILES = "some structures have no SMILES, so their molecule cannot be identified"
+# One bit per split; all names outside SPLITS share the last one.
 _BITS = {split: 1 << index for index, split in enumerate(SPLITS)}
 _ANOTHER = 1 << len(SPLITS)
 
 
 def split_sizes(part: Part) -> dict[str, int]:
-    """Structures of each split."""
+    """Return the number of structures of each split."""
     splits, counts = np.unique(part.data.split.astype(str), return_counts=True)
     return dict(zip(splits.tolist(), counts.tolist(), strict=True))
 
@@ -35,7 +35,7 @@ def _refuse_no_split(sizes: dict[str, int], held_out: bool = False) -> None:
     if not sizes.keys() - {""}:
         raise NotRun("the data set has no split")
     if held_out and not ("train" in sizes and {"valid", "test"} & sizes.keys()):
-        raise NotRun("the data set has no train split beside a held-out one")
+        raise NotRun("the data set needs both a train split and a held-out split")
 
 
 def _without_smiles(part: Part) -> int:
@@ -44,13 +44,13 @@ def _without_smiles(part: Part) -> int:
 
 @rule("structures", remedy="Split by molecule (regenerate.split), never by geometry.")
 def split_leakage(subject: Subject, bounds: Bounds) -> Rounds:
-    """No molecule and no augmentation parent on both sides of a split."""
+    """Each molecule, with all geometries derived from it, is in exactly one split."""
     sizes, without = yield from ask(split_sizes, _without_smiles)
     _refuse_no_split(sizes)
     if without:
         raise NotRun(_NO_SMILES)
-    # A tautomer's canonical form takes milliseconds and leaves the skeleton as it is: only molecules of a skeleton that
-    # is on two sides are looked at closely.
+    # The canonical tautomer takes milliseconds and does not change the skeleton, so it is computed only for molecules
+    # whose skeleton is in more than one split.
     skeletons: Sides = yield from ask(partial(_sides, key=skeleton_key))
     molecules: Sides = yield from ask(partial(_sides, key=molecule_key, among=skeletons.crossing()))
     tally: Tally = yield from ask(
@@ -69,7 +69,7 @@ def _among(part: Part, skeletons: Sides | None) -> np.ndarray:
 
 
 def _sides(part: Part, key: Callable[[str], str], among: Sides | None = None) -> Sides:
-    """The sides on which each key is seen, of the structures whose skeleton is ``among`` those given."""
+    """Return the splits in which each key occurs, over the structures whose skeleton is ``among`` the given ones."""
     rows = _among(part, among)
     bits = [_BITS.get(split, _ANOTHER) for split in part.data.split[rows].tolist()]
     return Sides.of(_keys(part, key, rows), np.array(bits, dtype=np.uint8))
@@ -86,14 +86,14 @@ def _leaks(part: Part, skeletons: Sides, molecules: Sides) -> Rows:
 
     def describe(row: int) -> str:
         sides = {split for split, bit in _BITS.items() if seen[row] & bit} | {str(data.split[row])}
-        return f"{part.name(row)} is in split {data.split[row]!r}, its molecule also in {sorted(sides)}"
+        return f"{part.name(row)} is in split {data.split[row]!r}, its molecule in {sorted(sides)}"
 
     return Rows(crosses, describe)
 
 
 @rule("structures", unit="structures", remedy=_WIDER)
 def element_coverage(subject: Subject, bounds: Bounds) -> Rounds:
-    """Structures of each split that hold the element that it has fewest of; elements of any split count."""
+    """Number of structures in each split with the element that is rarest there; elements of all splits count."""
     sizes, holding = yield from ask(split_sizes, _holding)
     _refuse_no_split(sizes, held_out=True)
     elements = sorted({z for _, z in holding})
@@ -109,7 +109,7 @@ def element_coverage(subject: Subject, bounds: Bounds) -> Rounds:
 
 
 def _holding(part: Part) -> dict[tuple[str, int], int]:
-    """Structures of each split that hold each element."""
+    """Return the number of structures with each element, by split."""
     split, held = part.data.split, part.compositions > 0
     return {
         (name, z): int(count)
@@ -120,16 +120,16 @@ def _holding(part: Part) -> dict[tuple[str, int], int]:
 
 @rule("structures", unit="pairs", remedy=_WIDER)
 def element_pair_coverage(subject: Subject, bounds: Bounds) -> Rounds:
-    """Bonded pairs of elements of the held-out splits that no structure of train has."""
+    """Number of bonded element pairs of the held-out splits that no training structure has."""
     sizes, (taught, asked) = yield from ask(split_sizes, _bonded_pairs)
     _refuse_no_split(sizes, held_out=True)
     missing = [f"{chemical_symbols[one]}-{chemical_symbols[two]}" for one, two in sorted(asked - taught)]
     named = f" (missing from train: {', '.join(missing[:5])})" if missing else ""
-    return Quantities({"": float(len(missing))}, len(asked), f"bonded pairs of elements{named}")
+    return Quantities({"": float(len(missing))}, len(asked), f"bonded element pairs{named}")
 
 
 def _bonded_pairs(part: Part) -> tuple[frozenset[tuple[int, int]], frozenset[tuple[int, int]]]:
-    """Bonded pairs of elements, the lighter first: in train, and elsewhere."""
+    """Return the bonded element pairs, lighter element first, of train and of all other splits."""
     isolated(part)
     data, bonded = part.data, part.bonds
     ends = np.sort(np.column_stack([data.numbers[bonded.first], data.numbers[bonded.second]]), axis=1).astype(np.int64)
@@ -142,10 +142,11 @@ def _bonded_pairs(part: Part) -> tuple[frozenset[tuple[int, int]], frozenset[tup
 
 
 @rule(
-    "structures", remedy="Split by scaffold (regenerate.split.by) where test molecules should be unlike those of train."
+    "structures",
+    remedy="Split by scaffold (regenerate.split.by) if test molecules should differ from the training molecules.",
 )
 def split_similarity(subject: Subject, bounds: Bounds) -> Rounds:
-    """Tanimoto similarity of each test molecule to its nearest of train: the mean and the largest."""
+    """Tanimoto similarity of each test molecule to the nearest training molecule: mean and largest."""
     sizes, without = yield from ask(split_sizes, _without_smiles)
     _refuse_no_split(sizes, held_out=True)
     if without:
@@ -161,7 +162,7 @@ def split_similarity(subject: Subject, bounds: Bounds) -> Rounds:
 
 
 def _smiles(part: Part, split: str) -> dict[str, int]:
-    """The distinct SMILES of one split, in their order, and how often they occur."""
+    """Return the distinct SMILES of one split, in order of first occurrence, with their counts."""
     smiles, first, counts = np.unique(
         part.data.smiles[part.data.split == split].astype(str), return_index=True, return_counts=True
     )

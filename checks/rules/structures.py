@@ -1,4 +1,4 @@
-"""Contract ``structures``: what a data set of molecules must satisfy before anything is labelled."""
+"""Contract ``structures``: requirements on a data set of molecules before labelling."""
 
 from functools import partial
 from typing import cast
@@ -17,12 +17,12 @@ from hydrogate.checks.engine.row_counts import Rows, Tally
 from hydrogate.checks.geometry.chemistry import expected_hydrogens_of_smiles, perceives
 from hydrogate.checks.geometry.observables import are_finite, per_structure
 
-NO_HYDROGEN = "no structure holds hydrogen, which this profile allows"
+NO_HYDROGEN = "no structure contains hydrogen, which this profile allows"
 
 
-@row_rule("structures", "labels", "predictions", unit="values", remedy="Drop or recompute the structure.")
+@row_rule("structures", "labels", "predictions", unit="values", remedy="Remove or recompute the structure.")
 def finite(part: Part, bounds: Bounds) -> Rows:
-    """No NaN or infinity, every atomic number an element's, every structure with atoms."""
+    """No NaN or infinity, only valid atomic numbers, and at least one atom in each structure."""
     data = part.data
     bad = (data.sizes < 1).astype(np.float64)
     for values in () if are_finite(data) else (data.positions, data.forces):
@@ -35,17 +35,18 @@ def finite(part: Part, bounds: Bounds) -> Rows:
     if data.cell is not None:
         bad += ~np.isfinite(data.cell).all(axis=(1, 2))
     return Rows(
-        bad, lambda row: f"{part.name(row)} has {int(bad[row])} values that are not finite or no element, or no atoms"
+        bad,
+        lambda row: f"{part.name(row)} has {int(bad[row])} non-finite values or invalid atomic numbers, or no atoms",
     )
 
 
-@rule("structures", remedy="Read the reasons in the quarantine of the data set; mend the input files or the reader.")
+@rule("structures", remedy="Read the reasons in the quarantine of the data set; fix the input files or the reader.")
 def quarantine_share(subject: Subject, bounds: Bounds) -> Rounds:
-    """Records set aside over records read."""
+    """Quarantined records divided by records read."""
     whole = subject.whole
     if not whole.n_read:
-        raise NotRun("nobody counted the records read (only the pipeline's data sets carry that count)")
-    # A label stage reads structures, a regenerate stage records, each of which may have become several structures.
+        raise NotRun("the data set has no record count (only the pipeline writes one)")
+    # The label stage reads structures; the regenerate stage reads records, each of which can give several structures.
     kept = whole.structures
     if not whole.has_energy:
         kept = len(np.unique((yield from ask(_records))))
@@ -55,33 +56,34 @@ def quarantine_share(subject: Subject, bounds: Bounds) -> Rounds:
 
 
 def _records(part: Part) -> Keys:
-    """A key of each record that the structures came from."""
+    """Return the keys of the records that the structures come from."""
     return np.unique(scattered(keys_of_text(part.data.source) ^ scattered(part.data.source_index)))
 
 
 @rule(
     "structures",
     unit="H atoms",
-    remedy="Make them explicit where they belong: stage regenerate does, or RDKit's AddHs(mol, addCoords=True).",
+    remedy="Add explicit hydrogens with coordinates: use stage regenerate, or RDKit's AddHs(mol, addCoords=True).",
 )
 def explicit_hydrogens(subject: Subject, bounds: Bounds) -> Rounds:
-    """Explicit hydrogens equal the expected ones, structure by structure, exactly."""
+    """Each structure has exactly the expected number of explicit hydrogens."""
     unknown, failures, untold, few_fail, many_fail = yield from ask(partial(_hydrogens, bounds=bounds))
     if subject.whole.structures and untold == subject.whole.structures:
-        raise NotRun("periodic structures without a bond block or SMILES do not tell how much hydrogen is expected")
+        raise NotRun("the hydrogens expected in periodic structures without a bond block or SMILES are unknown")
     settings = bounds.settings
     wide = failures > settings["max_perception_failures"] * max(unknown, 1) and unknown >= settings["min_perceptions"]
     tally = cast(Tally, many_fail if wide else few_fail)  # the rows of all parts are merged into tallies
     if not failures:
         return tally
-    noun = f"structures (of {unknown} without a bond block or SMILES no valid bonds can be perceived in {failures})"
+    noun = f"structures (no valid bonds can be perceived in {failures} of {unknown} without a bond block or SMILES)"
     return tally.of_noun(noun)
 
 
 def _hydrogens(part: Part, bounds: Bounds) -> tuple[int, int, int, Rows, Rows]:
-    """Structures in which bonds must be perceived; those where none can be; periodic ones that tell nothing.
+    """Count structures that need bond perception, those where it fails, and periodic ones with unknown hydrogens.
 
-    And the differences: where a failed perception alone is no proof, and where it is.
+    The two ``Rows`` are the differences from the expected counts: in the first, a failed perception alone does not fail
+    a structure; in the second, it does.
     """
     data = part.data
     explicit = per_structure(data.numbers == 1, data).astype(np.int64)
@@ -94,7 +96,7 @@ def _hydrogens(part: Part, bounds: Bounds) -> tuple[int, int, int, Rows, Rows]:
     failed[untold] = imperceptible
     electrons = per_structure(data.numbers, data).astype(np.int64) - data.charge
     odd = (electrons - (data.spin_multiplicity - 1)) % 2 != 0
-    # A molecule that lost one hydrogen is a radical to every reader that takes the multiplicity from the electrons.
+    # A reader that derives the multiplicity from the electron count sees a molecule without one hydrogen as a radical.
     odd |= (data.spin_multiplicity > 1) & (not bounds.settings["may_be_radical"])
     bare = (explicit == 0) & (per_structure(data.numbers == 6, data) >= bounds.settings["min_carbons_of_bare"])
     difference = np.where(unknown, 0, np.abs(explicit - expected)).astype(np.float64)
@@ -118,15 +120,15 @@ def _hydrogens(part: Part, bounds: Bounds) -> tuple[int, int, int, Rows, Rows]:
 
 
 def _perception(part: Part) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Structures with neither a bond block nor a SMILES nor a cell, and whether no bonds can be perceived in each."""
+    """Return the structures with no bond block, SMILES or cell, and a mask of those whose bonds cannot be perceived."""
     data = part.data
     untold = np.flatnonzero((data.expected_hydrogens == UNKNOWN_HYDROGENS) & (data.smiles == "") & ~data.periodic)
     return untold, np.array([not perceives(data.to_atoms(row)) for row in untold.tolist()], dtype=bool)
 
 
-@row_rule("structures", remedy="Look at the structure: an atom that is missing, a torn bond, or a wrong charge.")
+@row_rule("structures", remedy="Inspect the structure: a missing atom, a broken bond, or a wrong charge.")
 def perceivable_bonds(part: Part, bounds: Bounds) -> Rows:
-    """Bonds that agree with the charge can be perceived, where neither a bond block nor a SMILES tells them."""
+    """Bonds consistent with the charge can be perceived in structures without a bond block or SMILES."""
     untold, imperceptible = part.once(_perception)
     if len(part.data) and not len(untold):
         raise NotRun("every structure has a bond block or a SMILES, or is periodic")
@@ -136,12 +138,12 @@ def perceivable_bonds(part: Part, bounds: Bounds) -> Rows:
 
 
 def element_counts(part: Part) -> dict[int, int]:
-    """Atoms of each element."""
+    """Return the number of atoms of each element."""
     return dict(zip(part.elements.tolist(), part.compositions.sum(axis=0).tolist(), strict=True))
 
 
 def _formulas(part: Part, most: int) -> Distinct:
-    """Distinct formulas, each as the sum of its atoms' keys, whatever their order."""
+    """Return the distinct formulas, each as the sum of its atoms' keys, which does not depend on the atom order."""
     data = part.data
     occupied = data.sizes > 0
     keys = np.zeros(len(data), dtype=np.uint64)
@@ -151,7 +153,7 @@ def _formulas(part: Part, most: int) -> Distinct:
 
 
 def _too_few(subject: Subject, bounds: Bounds, formulas: Distinct) -> str:
-    """Why the data set is too small a sample of molecules to speak of a population; empty where it is not."""
+    """Return why the data set is too small for population statistics; an empty string if it is not."""
     structures, distinct, wanted = subject.whole.structures, len(formulas.keys), bounds.settings
     if structures < wanted["min_structures"]:
         return f"{structures} structures, at least {wanted['min_structures']} needed"
@@ -160,10 +162,10 @@ def _too_few(subject: Subject, bounds: Bounds, formulas: Distinct) -> str:
 
 
 @rule(
-    "structures", remedy="A population of molecules holds about 50 % hydrogen: look for implicit hydrogen in the input."
+    "structures", remedy="A population of molecules has about 50 % hydrogen: look for implicit hydrogens in the input."
 )
 def hydrogen_fraction(subject: Subject, bounds: Bounds) -> Rounds:
-    """Hydrogen atoms over atoms, over the data set."""
+    """Share of hydrogen among all atoms of the data set."""
     counts, formulas = yield from ask(element_counts, partial(_formulas, most=bounds.settings["min_formulas"]))
     atoms = sum(counts.values())
     value = counts.get(1, 0) / atoms if atoms else float("nan")
@@ -171,9 +173,9 @@ def hydrogen_fraction(subject: Subject, bounds: Bounds) -> Rounds:
     return Quantities({"": value}, subject.whole.structures, undecided=few, only_warns=True)
 
 
-@rule("structures", remedy="Compare the input files and the element filter with what was meant to be trained on.")
+@rule("structures", remedy="Compare the input files and the element filter with the intended training data.")
 def element_fraction(subject: Subject, bounds: Bounds) -> Rounds:
-    """Share of each element within its band; ``other`` bounds each further element, hydrogen excluded."""
+    """Share of each element among all atoms; ``other`` bounds each element not listed, except hydrogen."""
     counts, formulas = yield from ask(element_counts, partial(_formulas, most=bounds.settings["min_formulas"]))
     atoms = max(sum(counts.values()), 1)
     named = {symbol: counts.get(atomic_numbers[symbol], 0) / atoms for symbol in bounds.limits if symbol != "other"}
@@ -183,9 +185,9 @@ def element_fraction(subject: Subject, bounds: Bounds) -> Rounds:
     return Quantities(values, subject.whole.structures, undecided=few, only_warns=True)
 
 
-@rule("structures", unit="Å", remedy="Sample further geometries (regenerate.sampling: rattle or md).")
+@rule("structures", unit="Å", remedy="Sample more geometries (regenerate.sampling: rattle or md).")
 def xh_spread(subject: Subject, bounds: Bounds) -> Rounds:
-    """Standard deviation of the C-H length over the data set."""
+    """Standard deviation of the C-H bond length over the data set."""
     lengths: Moments = yield from ask(_ch_lengths)
     few = lengths.n < bounds.settings["min_bonds"]
     undecided = f"{lengths.n} C-H bonds, at least {bounds.settings['min_bonds']} needed" if few else ""
@@ -202,16 +204,16 @@ def _ch_lengths(part: Part) -> Moments:
     "structures",
     "labels",
     unit="Å",
-    remedy="Look at the structure: units other than Å, H at the origin, or overlapping atoms.",
+    remedy="Inspect the structure: units other than Å, H at the origin, or overlapping atoms.",
 )
 def min_distance(part: Part, bounds: Bounds) -> Rows:
-    """No two atoms of a structure closer than the bound."""
+    """Smallest distance between two atoms of each structure."""
     data, values = part.data, part.geometry.min_distance
-    # An atom alone in its cell still has its images.
+    # A single atom in a cell still has periodic images.
     several = np.flatnonzero((data.sizes > 1) | data.periodic)
 
     def describe(row: int) -> str:
-        images = " (an image of a cell counts)" if data.periodic[several[row]] else ""
+        images = " (periodic images included)" if data.periodic[several[row]] else ""
         return f"{part.name(int(several[row]))} has two atoms {values[several[row]]:.3f} Å apart{images}"
 
     return Rows(values[several], describe, several)
@@ -221,13 +223,13 @@ def min_distance(part: Part, bounds: Bounds) -> Rows:
     "structures", "labels", remedy="Place hydrogens with AddHs(addCoords=True), as pipeline/molecules/sdf.py does."
 )
 def hydrogen_bond_lengths(part: Part, bounds: Bounds) -> Rows:
-    """Distance of each hydrogen to its nearest heavy atom over the sum of covalent radii; no H alone."""
+    """Distance of each hydrogen to its nearest heavy atom, over the sum of covalent radii; an isolated H fails."""
     data, shape = part.data, part.geometry
     refuse_absent_hydrogen(data, bounds)
     hydrogens = part.compositions[:, part.elements == 1].sum(axis=1)
     structure = np.repeat(np.arange(len(data)), hydrogens)
     alone = (data.sizes == 1) & bounds.settings["may_be_alone"]
-    # Where none is left out, none is copied.
+    # Avoid a copy if no structure is excluded.
     judged = ~alone[structure] if alone.any() else slice(None)
 
     def describe(row: int) -> str:
@@ -235,14 +237,14 @@ def hydrogen_bond_lengths(part: Part, bounds: Bounds) -> Rows:
         atom = int(shape.hydrogen[bond] - data.offset[structure[bond]])
         return (
             f"{part.name(int(structure[bond]))} has H atom {atom} at {shape.length[bond]:.3f} Å from its nearest heavy "
-            f"atom, {shape.relative_length[bond]:.2f} of the sum of covalent radii"
+            f"atom, {shape.relative_length[bond]:.2f} times the sum of covalent radii"
         )
 
     return Rows(shape.relative_length[judged], describe, structure[judged], "hydrogens")
 
 
 def refuse_absent_hydrogen(data: Dataset, bounds: Bounds) -> None:
-    """Raise NotRun where nothing holds hydrogen and the bounds say that this may be so."""
+    """Raise NotRun if no structure contains hydrogen and the bounds allow that."""
     if bounds.settings["may_be_absent"] and not (data.numbers == 1).any():
         raise NotRun(NO_HYDROGEN)
 
@@ -250,17 +252,17 @@ def refuse_absent_hydrogen(data: Dataset, bounds: Bounds) -> None:
 @row_rule(
     "structures",
     unit="atoms",
-    remedy="Look at the structure: atoms that were lost, or a structure that is no single molecule.",
+    remedy="Inspect the structure: lost atoms, or not a single molecule.",
 )
 def size(part: Part, bounds: Bounds) -> Rows:
-    """Atoms of each structure."""
+    """Number of atoms of each structure."""
     data = part.data
     return Rows(data.sizes, lambda row: f"{part.name(row)} has {data.sizes[row]} atoms")
 
 
-@row_rule("structures", remedy="Correct the charge or the spin multiplicity, or look for an atom that is missing.")
+@row_rule("structures", remedy="Correct the charge or the spin multiplicity, or look for a missing atom.")
 def charge_parity(part: Part, bounds: Bounds) -> Rows:
-    """Electrons, charge and spin multiplicity agree: as many electrons as unpaired ones at least, and as even."""
+    """Electron count matches the parity of the spin multiplicity and is not below the number of unpaired electrons."""
     data = part.data
     electrons = per_structure(data.numbers, data).astype(np.int64) - data.charge
     unpaired = data.spin_multiplicity.astype(np.int64) - 1
@@ -278,14 +280,16 @@ def charge_parity(part: Part, bounds: Bounds) -> Rows:
 @row_rule(
     "structures",
     unit="Å",
-    remedy="Hold the atoms of the file fixed while hydrogens are placed, as pipeline/molecules/sdf.py does.",
+    remedy="Keep the atoms of the file fixed while hydrogens are placed, as pipeline/molecules/sdf.py does.",
 )
 def heavy_atoms_moved(part: Part, bounds: Bounds) -> Rows:
-    """How far a heavy atom came from its place in the file where hydrogens were placed in given coordinates."""
+    """Displacement of heavy atoms from their positions in the file, if hydrogens were added to given coordinates."""
     moved: NDArray[np.float32] | None = part.data.heavy_atoms_moved
     if moved is None:
-        raise NotRun("nobody recorded where the heavy atoms were in the input (regenerate does, unless it embeds anew)")
+        raise NotRun("the data set does not record how far heavy atoms moved (regenerate does, unless it re-embeds)")
     given = np.flatnonzero(~np.isnan(moved))
     return Rows(
-        moved[given], lambda row: f"{part.name(int(given[row]))} has a heavy atom {moved[given[row]]:.3g} Å away", given
+        moved[given],
+        lambda row: f"{part.name(int(given[row]))} has a heavy atom displaced by {moved[given[row]]:.3g} Å",
+        given,
     )

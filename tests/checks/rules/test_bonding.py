@@ -1,4 +1,4 @@
-"""Bonds by distance against the bonds written down, and what a student can represent of them."""
+"""Tests of bonds from distances against declared bond orders, and of what a student can represent."""
 
 from dataclasses import replace
 from typing import Any
@@ -35,7 +35,7 @@ def found(data: Dataset, name: str, **inputs: Any) -> Finding:
 
 
 def embedded(smiles: str, *, all_single: bool = False) -> Atoms:
-    """A relaxed molecule; ``all_single`` writes every bond of its heavy atoms single and fills the valences with H."""
+    """Return a relaxed molecule; ``all_single`` makes every heavy-atom bond single and fills the valences with H."""
     mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
     assert rdDistGeom.EmbedMolecule(mol, randomSeed=0) == 0
     rdForceFieldHelpers.MMFFOptimizeMolecule(mol)
@@ -78,7 +78,7 @@ def test_one_molecule_written_single_among_many_warns() -> None:
     finding = found(of_molecules(one + [embedded(smiles) for smiles in DRUGS[1:]] * 10), "bond_lengths_match_orders")
     assert (finding.verdict, finding.severity) == (Verdict.FAIL, Severity.WARN)
     assert finding.observed["mean"] > 1.47
-    assert finding.observed["short"] == pytest.approx(1 / 31)  # three of the five hold sp3-sp3 bonds
+    assert finding.observed["short"] == pytest.approx(1 / 31)  # three of the five have sp3-sp3 bonds
 
 
 @pytest.mark.parametrize("smiles", ["CCN", "CCCO", "COC", "C=CO", "not a smiles"])
@@ -127,10 +127,10 @@ def test_bonds_across_a_cell_are_not_looked_for() -> None:
 @pytest.mark.parametrize(
     ("atoms", "words"),
     [
-        (molecule("CH3SH"), "an element that the student does not know"),
-        (Atoms("OH", [[0, 0, 0], [0, 0, 0.97]], info={"charge": -1}), "a charge that the student does not know"),
-        (molecule("CH3"), "a spin multiplicity that the student does not know"),
-        (two_waters(9.0), "fragments beyond the student's cutoff of 5 Å"),
+        (molecule("CH3SH"), "an element that the student does not support"),
+        (Atoms("OH", [[0, 0, 0], [0, 0, 0.97]], info={"charge": -1}), "a charge that the student does not support"),
+        (molecule("CH3"), "a spin multiplicity that the student does not support"),
+        (two_waters(9.0), "fragments farther apart than the student's cutoff of 5 Å"),
     ],
 )
 def test_what_the_student_cannot_represent_is_named(atoms: Atoms, words: str) -> None:

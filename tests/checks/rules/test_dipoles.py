@@ -1,4 +1,4 @@
-"""Dipoles and partial charges: good where given, and nothing is refused where they are not."""
+"""Tests of dipoles and partial charges: valid if present, and no failure if absent."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ def test_labels_without_them_are_not_refused(labelled: Dataset, name: str) -> No
         finding = found(replace(labelled, **columns), name)
         assert (finding.verdict, finding.severity) == (Verdict.NOT_RUN, Severity.WARN), how
         one, several = {"dipoles": ("a dipole", "dipoles")}.get(name, ("partial charges",) * 2)
-        said = {"absent": f"the data set carries no {several}", "all NaN": f"no structure has {one}"}
+        said = {"absent": f"the data set has no {several}", "all NaN": f"no structure has {one}"}
         assert finding.message == f"not run: {said[how]}."
         assert not finding.refuses(strict=True)
     assert resolve_bounds("labels")[1][name].severity is Severity.ERROR
@@ -57,7 +57,7 @@ def test_charges_must_sum_to_the_total_charge(labelled: Dataset) -> None:
     charges[labelled.offset[3]] += 0.0004
     finding = found(replace(labelled, charges=charges), "partial_charges")
     assert (finding.verdict, finding.n_bad) == (Verdict.FAIL, 1)
-    assert "sum to 0.0013 e, its total charge is 0 e; allowed at most 0.001 e" in finding.message
+    assert "sum to 0.0013 e instead of its total charge of 0 e; allowed at most 0.001 e" in finding.message
     cation = labelled.charge.copy()
     cation[3] = 1
     finding = found(replace(labelled, charge=cation), "partial_charges")

@@ -1,4 +1,4 @@
-"""One geometry twice is found, in whatever place and order; what is near and not the same is not."""
+"""Tests of duplicate detection: copies in any orientation and atom order, but not similar geometries."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ def found(data: Dataset) -> Finding:
 
 
 def ethylamine() -> Atoms:
-    """Away from any symmetry, so that its mirror image is another geometry."""
+    """Return an ethylamine without any symmetry, so that its mirror image is a different geometry."""
     atoms = molecule("CH3CH2NH2")
     atoms.positions += np.random.default_rng(1).normal(0.0, 0.1, atoms.positions.shape)
     return atoms
@@ -41,7 +41,7 @@ def test_one_geometry_twice_is_found(copy: Callable[[Atoms], Atoms]) -> None:
     finding = found(concatenate([molecule("CH3CH2OH"), ethylamine(), molecule("CH4"), copy(ethylamine())]))
     assert finding.verdict is Verdict.FAIL
     assert finding.n_bad == 2
-    assert "structure 1 (C2H7N) and structure 3 (C2H7N) are one geometry" in finding.message
+    assert "structure 1 (C2H7N) and structure 3 (C2H7N) are the same geometry" in finding.message
 
 
 def rattled(atoms: Atoms) -> Atoms:

@@ -1,4 +1,4 @@
-"""Energies against a fit of one energy an element, by NumPy's own least squares, and against isolated atoms."""
+"""Tests of energies against a fit of one energy per element, by NumPy's least squares, and against isolated atoms."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,13 +21,13 @@ def found(data: Dataset, name: str, bounds: Mapping[str, object] | None = None) 
 
 
 def energies_of(data: Dataset) -> np.ndarray:
-    """What the elements and the charge give."""
+    """Return energies that depend on the elements and the charge only."""
     of_atom = np.array([OF_ELEMENT[z] for z in data.numbers.tolist()])
     return np.add.reduceat(of_atom, data.offset[:-1]) + OF_CHARGE * data.charge
 
 
 def made(names: tuple[str, ...] = NAMES, copies: int = 8, charged: bool = False) -> Dataset:
-    """``copies`` of each molecule, every other one a cation where ``charged``; energies of their composition alone."""
+    """Return ``copies`` of each molecule with composition energies; if ``charged``, every other one is a cation."""
     structures = [molecule(name) for name in names for _ in range(copies)]
     for row, atoms in enumerate(structures):
         atoms.info = {"charge": row % 2, "spin": 1 + row % 2} if charged else {}
@@ -38,7 +38,7 @@ def made(names: tuple[str, ...] = NAMES, copies: int = 8, charged: bool = False)
 
 
 def with_noise(data: Dataset) -> Dataset:
-    """With 0.02 eV an atom of noise, and one structure 1 eV an atom too low."""
+    """Add noise of 0.02 eV per atom, and make one structure 1 eV per atom too low."""
     noise = np.random.default_rng(0).normal(0.0, 0.02, len(data))
     noise[3] = -1.0
     return replace(data, energy=data.energy + noise * data.sizes)
@@ -69,13 +69,13 @@ def test_too_few_structures_for_the_elements_are_not_judged() -> None:
         assert found(data.subset(range(39)), name, {"min_structures_per_rank": 13}).verdict is not Verdict.NOT_RUN
         few = found(data.subset(range(38)), name, {"min_structures_per_rank": 13})
         assert few.verdict is Verdict.NOT_RUN
-        assert "38 structures of compositions of rank 3; rank 2 and 39 structures needed" in few.message
+        assert "38 structures with compositions of rank 3; at least rank 2 and 39 structures needed" in few.message
         one = found(made(("CH4",), 40), name)
-        assert "40 structures of compositions of rank 1; rank 2" in one.message
+        assert "40 structures with compositions of rank 1; at least rank 2" in one.message
         assert found(with_noise(made(("CH4", "C2H6"), 10)), name).verdict is not Verdict.NOT_RUN
         charges = with_noise(made(charged=True))
         needed = found(charges, name, {"min_structures_per_rank": 13})
-        assert "rank 4; rank 2 and 52 structures needed" in needed.message
+        assert "rank 4; at least rank 2 and 52 structures needed" in needed.message
         cations = replace(charges, charge=np.ones_like(charges.charge))
         assert found(cations, name, {"min_structures_per_rank": 13}).verdict is not Verdict.NOT_RUN
 
@@ -126,9 +126,9 @@ def test_elements_that_no_composition_tells_apart_are_judged_together() -> None:
 def test_an_element_without_its_atom_alone_is_missing() -> None:
     data = made()
     told = found(data, "isolated_atom_energies")
-    assert told.message == "not run: the data set carries no energies of isolated atoms."
+    assert told.message == "not run: the data set has no isolated-atom energies."
     finding = found(replace(data, isolated_atom_energies={"C": -1025.0}), "isolated_atom_energies")
     assert (finding.verdict, finding.n, finding.observed) == (Verdict.FAIL, 40, {"missing": 2.0})
-    assert "structures (without H, O)" in finding.message
+    assert "structures (no isolated atom of H, O)" in finding.message
     more = {**ALONE, "N": -1480.0}
     assert found(replace(data, isolated_atom_energies=more), "isolated_atom_energies").observed["missing"] == 0.0

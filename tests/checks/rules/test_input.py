@@ -1,4 +1,4 @@
-"""Contract ``input``: one mutant a check, on plain counts."""
+"""Tests of contract ``input``: one mutant per check, on plain counts."""
 
 from dataclasses import replace
 
@@ -57,7 +57,7 @@ def test_mutant_is_caught(name: str) -> None:
         "readable": "1 records over 10 records, allowed at most 0.",
         "implicit_hydrogens": "implicit 80 hydrogens over 10 molecules, allowed at most 0.",
     }.get(name, "1 records quarantined over 10 records, allowed at most 0.")
-    # Only a record that nobody can account for refuses; the others are quarantined and counted.
+    # Only a record that is not accounted for fails the contract; the others are quarantined and counted.
     assert (failing[name].severity is Severity.ERROR) is (name == "readable")
     assert report.holds() is (name != "readable")
 
@@ -92,7 +92,7 @@ def test_without_counts_nothing_ran_and_nothing_holds() -> None:
     report = check(concatenate([]), "input")
     assert not report.holds()
     assert {finding.message for finding in report.findings} == {
-        "not run: the records of the input were not counted; give the input files themselves."
+        "not run: the input records were not counted; pass the input files themselves."
     }
 
 

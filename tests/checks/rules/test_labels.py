@@ -1,4 +1,4 @@
-"""Contract ``labels`` on molecules of a few atoms: each figure by hand, what is left out, and what cannot be told."""
+"""Tests of contract ``labels`` on small molecules: values by hand, exclusions, and undecided cases."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,14 +21,14 @@ def found(
 
 
 def labelled(structures: list[Atoms], forces: list[Any], energy: list[float] | None = None, **columns: Any) -> Dataset:
-    """``forces`` broadcast to (n, 3) for each structure."""
+    """Return a labelled data set; ``forces`` are broadcast to (n, 3) for each structure."""
     full = [np.broadcast_to(np.asarray(f, float), (len(atoms), 3)) for atoms, f in zip(structures, forces, strict=True)]
     energies = energy or [float(row) for row in range(len(structures))]
     return concatenate(structures, energy=energies, forces=full, **columns)
 
 
 def along(*lengths: float) -> np.ndarray:
-    """Forces of these lengths along x."""
+    """Return forces of these lengths along x."""
     return np.array([[length, 0.0, 0.0] for length in lengths])
 
 
@@ -44,7 +44,7 @@ def test_without_labels_nothing_is_judged_and_all_are_missing(lacking: str) -> N
     data = replace(labelled([WATER] * 3, [1.0] * 3), **{lacking: None})
     report = {finding.check: finding for finding in check(data, "labels").findings}
     for name in OF_FORCES:
-        assert report[name].message == f"not run: the data set carries no {lacking}.", name
+        assert report[name].message == f"not run: the data set has no {lacking}.", name
     complete = report["complete"]
     assert (complete.verdict, complete.n) == (Verdict.FAIL, 3)
     assert complete.observed == {"missing": 3.0, "quarantined_share": 0.0}
@@ -54,7 +54,7 @@ def test_a_label_is_there_or_in_the_quarantine_or_missing() -> None:
     data = labelled([WATER] * 4, [1.0] * 4)
     data.energy[0] = np.nan
     data.forces[4, 1] = np.nan
-    data.forces[8, 2] = np.inf  # there, if of no use: check finite's
+    data.forces[8, 2] = np.inf  # present but infinite: a case for check finite
     assert found(data, "complete").observed == {"missing": 2.0, "quarantined_share": 0.0}
     counted = found(replace(data, n_read=7, quarantine=(Quarantined("a.sdf", 5, "no SCF"),)), "complete")
     assert counted.observed == {"missing": 4.0, "quarantined_share": pytest.approx(1 / 7)}
@@ -84,13 +84,13 @@ def test_a_structure_is_held_against_the_median_and_an_atom_alone_is_not() -> No
     data = labelled([WATER, WATER, WATER, Atoms("He"), crystal], [1.0, 1.0, 20.0, 0.0, 1.0])
     finding = found(data, "force_rms_per_structure")
     assert (finding.verdict, finding.n, finding.n_bad) == (Verdict.FAIL, 4, 1)
-    assert finding.message.startswith("structure 2 (H2O) has RMS force 20 eV/Å, 20 of the median; allowed")
+    assert finding.message.startswith("structure 2 (H2O) has RMS force 20 eV/Å, 20 times the median; allowed")
     zeroed = found(labelled([WATER] * 3, [0.0] * 3), "force_rms_per_structure")
     assert (zeroed.verdict, zeroed.n_bad) == (Verdict.FAIL, 3)
 
 
 def stretched(name: str, seed: int, pull: float = 0.0, spread: float = 0.05) -> tuple[Atoms, np.ndarray]:
-    """A molecule whose bonds to its first atom pull back with 10 eV/Å², and its forces; ``pull`` more on each H."""
+    """Return a molecule with harmonic bonds (10 eV/Å²) to its first atom, and its forces, with ``pull`` on each H."""
     atoms = molecule(name)
     forces = np.zeros((len(atoms), 3))
     change = np.random.default_rng(seed).normal(0.0, spread, len(atoms))
@@ -112,7 +112,7 @@ def test_a_stretched_bond_pulls_back() -> None:
     enough = {"min_bonds": 27}
     finding = found(data, "restoring_forces", enough)
     assert (finding.verdict, finding.n) == (Verdict.PASS, 27)
-    assert finding.observed["value"] == pytest.approx(-1.0, abs=1e-5)  # each element about its own length
+    assert finding.observed["value"] == pytest.approx(-1.0, abs=1e-5)  # lengths centred per element
     gradients = found(replace(data, forces=-data.forces), "restoring_forces", enough)
     assert gradients.verdict is Verdict.FAIL
     assert gradients.observed["value"] == pytest.approx(1.0, abs=1e-5)
@@ -142,7 +142,7 @@ def test_bonds_that_hardly_differ_tell_nothing() -> None:
     atoms, forces = stretched("CH4", 1, spread=0.002)
     finding = found(labelled([atoms], [forces]), "restoring_forces", {"min_bonds": 4})
     assert finding.verdict is Verdict.UNDECIDED
-    assert "X-H lengths spread by 0.00" in finding.message and "at least 0.01 Å needed" in finding.message
+    assert "X-H lengths have a spread of 0.00" in finding.message and "at least 0.01 Å needed" in finding.message
     assert (
         found(labelled([atoms], [forces]), "restoring_forces", {"min_bonds": 4, "min_spread": 0}).verdict
         is Verdict.PASS
@@ -153,7 +153,7 @@ def test_bonds_that_hardly_differ_tell_nothing() -> None:
 
 
 def springs(lengths: list[float], scale: float = 1.0) -> Dataset:
-    """H2 at several lengths, all further geometries of the first, on a spring of 30 eV/Å² and rest length 0.7 Å."""
+    """Return H2 at several lengths, all derived from the first, on a spring of 30 eV/Å² and rest length 0.7 Å."""
     pairs = [Atoms("H2", [[0, 0, 0], [length, 0, 0]]) for length in lengths]
     pull = [30.0 * (length - 0.7) * scale for length in lengths]
     energy = [15.0 * (length - 0.7) ** 2 for length in lengths]
@@ -162,7 +162,7 @@ def springs(lengths: list[float], scale: float = 1.0) -> Dataset:
 
 @pytest.mark.parametrize(("scale", "slope"), [(1.0, 1.0), (-1.0, -1.0), (23.0, 1 / 23)])
 def test_work_of_the_forces_is_the_difference_of_the_energies(scale: float, slope: float) -> None:
-    data = springs([0.7, 0.8, 0.9, 1.4], scale)  # the last one is half an Å away, 0.49 Å a root of two atoms
+    data = springs([0.7, 0.8, 0.9, 1.4], scale)  # the last one has RMS displacement 0.49 Å
     finding = found(data, "sibling_work", {"min_pairs": 2})
     assert finding.n == 2
     assert finding.observed["value"] == pytest.approx(slope, rel=1e-5)
@@ -177,7 +177,7 @@ def test_geometries_far_from_each_other_are_no_pairs() -> None:
         for name in ("sibling_work", "sibling_residual"):
             finding = found(data, name)
             assert finding.verdict is Verdict.NOT_RUN
-            assert "no molecule has two near geometries" in finding.message
+            assert "no molecule has two nearby geometries" in finding.message
     still = found(springs([0.7, 0.7]), "sibling_work", {"min_pairs": 1})
     assert still.verdict is Verdict.UNDECIDED
 
@@ -188,10 +188,10 @@ def test_one_energy_of_another_reference_is_named() -> None:
     data.energy[2] += 10.0
     finding = found(data, "sibling_residual")
     assert (finding.verdict, finding.n, finding.n_bad) == (Verdict.FAIL, 2, 1)
-    # 0.6 eV of work; one atom moves by 0.2 Å against 6 eV/Å, so that the work may be off by what 0.24 eV Å allow.
+    # Work 0.6 eV; one atom moves by 0.2 Å and its force changes by 6 eV/Å, so Σ |ΔF·Δx| |Δx| is 0.24 eV Å.
     assert finding.observed["worst"] == pytest.approx(10.0 / 0.24, rel=1e-4)
     assert finding.message.startswith(
-        "structure 2 (H2) differs from structure 0 by 10.6 eV, the work of their forces is 0.6 eV; allowed"
+        "structure 2 (H2) differs from structure 0 by 10.6 eV, but the work of their forces is 0.6 eV; allowed"
     )
     assert "1 of 2 pairs fail" in finding.message
 
@@ -223,7 +223,7 @@ def test_what_pushes_itself() -> None:
     data = labelled([WATER, WATER, WATER], [0.0, along(0.2, 0.1, 0.0), along(-0.1, 0.0, 0.0)])
     finding = found(data, "net_force")
     assert (finding.verdict, finding.n) == (Verdict.FAIL, 3)
-    assert finding.observed == {"other": pytest.approx(0.1)}  # 0.3 over the root of nine
+    assert finding.observed == {"other": pytest.approx(0.1)}  # 0.3 divided by √9
     small = replace(data, forces=data.forces / np.float32(20))
     assert (found(small, "net_force").verdict, found(small, "net_force").severity) == (Verdict.FAIL, Severity.WARN)
     exact = found(replace(small, teacher={"name": "xtb"}), "net_force")
@@ -237,10 +237,10 @@ def test_what_turns_itself_unless_it_is_periodic() -> None:
     turning = np.array([[0.0, 0.1, 0.0], [0.0, -0.1, 0.0]])
     finding = found(labelled([boxed, pair, pair], [turning, 0.0, turning]), "net_torque")
     assert (finding.verdict, finding.n, finding.n_bad) == (Verdict.FAIL, 2, 1)
-    assert finding.message.startswith("structure 2 (H2) is turned by its own forces, torque 0.074 eV; allowed")
+    assert finding.message.startswith("structure 2 (H2) has a net torque of 0.074 eV; allowed")
     assert "1 of 2 isolated structures fail" in finding.message
     lattice = found(labelled([boxed], [turning]), "net_torque")
-    assert lattice.message == "not run: every structure is periodic."
+    assert lattice.message == "not run: all structures are periodic."
 
 
 XTB = {"name": "xtb", "method": "GFN2-xTB", "version": "6.7.1"}
@@ -248,7 +248,7 @@ XTB = {"name": "xtb", "method": "GFN2-xTB", "version": "6.7.1"}
 
 def test_one_teacher_and_the_one_that_was_meant() -> None:
     data = labelled([WATER] * 2, [0.0] * 2)
-    assert found(data, "teacher_identity", teacher=XTB).message == "not run: the data set names no teacher."
+    assert found(data, "teacher_identity", teacher=XTB).message == "not run: the data set does not name a teacher."
     named = replace(data, teacher=XTB)
     for wanted in (None, {}, {"name": "xtb"}, XTB):
         assert found(named, "teacher_identity", teacher=wanted).verdict is Verdict.PASS

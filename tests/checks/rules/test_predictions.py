@@ -1,4 +1,4 @@
-"""Contract ``predictions``: one mutant a check, on the predictions of an analytic student."""
+"""Tests of contract ``predictions``: one mutant per check, on the predictions of an analytic student."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from hydrogate.checks.geometry.symmetry import Potential
 
 
 def springs(structures: Sequence[Atoms]) -> list[tuple[float, np.ndarray]]:
-    """Every pair of atoms on a spring of rest length 2 Å: invariant, and forces are −∇E."""
+    """Evaluate springs of rest length 2 Å between all atom pairs: invariant, with forces −∇E."""
     answers = []
     for atoms in structures:
         vectors = atoms.positions[:, None] - atoms.positions[None]
@@ -26,7 +26,7 @@ def springs(structures: Sequence[Atoms]) -> list[tuple[float, np.ndarray]]:
 
 
 def leaning(structures: Sequence[Atoms]) -> list[tuple[float, np.ndarray]]:
-    """A field along x, which no isolated molecule feels."""
+    """Add a field along x, which an isolated molecule does not have."""
     pull = np.array([0.3, 0.0, 0.0])
     return [
         (e - float((a.positions @ pull).sum()), f + pull)
@@ -35,7 +35,7 @@ def leaning(structures: Sequence[Atoms]) -> list[tuple[float, np.ndarray]]:
 
 
 def first_atom_special(structures: Sequence[Atoms]) -> list[tuple[float, np.ndarray]]:
-    """The energy depends on which atom is written first; forces follow it."""
+    """Make the energy, with consistent forces, depend on which atom comes first."""
     answers = []
     for atoms, (energy, forces) in zip(structures, springs(structures), strict=True):
         centre = atoms.positions[1:].mean(axis=0)
@@ -47,7 +47,7 @@ def first_atom_special(structures: Sequence[Atoms]) -> list[tuple[float, np.ndar
 
 
 def non_conservative(structures: Sequence[Atoms]) -> list[tuple[float, np.ndarray]]:
-    """Forces of another strength than the energy."""
+    """Scale the forces, but not the energy."""
     return [(energy, 1.05 * forces) for energy, forces in springs(structures)]
 
 
@@ -61,7 +61,7 @@ def predicted(labelled: Dataset) -> tuple[Dataset, Dataset]:
 
 
 class Mutant(NamedTuple):
-    """The predictions spoiled, or the student replaced."""
+    """A mutant: corrupted predictions, or a replaced student."""
 
     spoil: Callable[[Dataset], Dataset] = lambda data: data
     potential: Potential = springs

@@ -1,4 +1,4 @@
-"""A data set beside a reference: distances and ratios by hand, and what keeps two sets from being compared."""
+"""Tests of checks against a reference: distances and ratios by hand, and cases that cannot be compared."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,7 +22,7 @@ def found(data: Dataset, name: str, reference: Dataset | None, bounds: Mapping[s
 
 
 def pairs(forces: list[float], energies: list[float], symbols: str = "HO") -> Dataset:
-    """Pairs of atoms, ``forces`` on the first of each, half as much on the second; ``energies`` per atom."""
+    """Return pairs of atoms, ``forces`` on the first atom and half as much on the second; ``energies`` per atom."""
     atoms = [Atoms(symbols, [[0, 0, 0], [0, 0, 0.97]])] * len(forces)
     return concatenate(
         atoms, energy=[2 * energy for energy in energies], forces=[[[f, 0, 0], [0, f / 2, 0]] for f in forces]
@@ -36,8 +36,8 @@ def test_without_a_reference_or_labels_nothing_is_compared() -> None:
     for name in OF_LABELS:
         for lacking in ("energy", "forces"):
             bare = replace(data, **{lacking: None})
-            assert found(bare, name, data).message == "not run: the data set carries no labels."
-            assert found(data, name, bare).message == "not run: the reference data set carries no labels."
+            assert found(bare, name, data).message == "not run: the data set has no labels."
+            assert found(data, name, bare).message == "not run: the reference data set has no labels."
     assert found(replace(data, forces=None), "element_drift", data).verdict is Verdict.PASS
 
 

@@ -1,4 +1,4 @@
-"""The teacher asked again: what is asked, what is said of it, and that no answer is no pass."""
+"""Tests of relabelling by the teacher: the sample, the messages, and that a missing result never passes."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ def audited(data: Dataset, ask: Potential) -> dict[str, Finding]:
 
 
 def sampled(data: Dataset, size: int) -> Sample:
-    """What the audit would ask the teacher about."""
+    """Return the structures that the audit would relabel."""
     parts = Parts.of(data, atoms=500)
     asking, answer = audit_sample(Subject(parts), size, 0), None
     while True:
@@ -49,7 +49,7 @@ def test_where_all_were_asked_nothing_was_missed(labelled: Dataset, ask_again: P
 @pytest.mark.parametrize(("n", "of", "share"), [(20, 10**6, 0.14), (59, 10**6, 0.05), (300, 10**6, 0.01), (0, 9, 1.0)])
 def test_missed_share(n: int, of: int, share: float) -> None:
     assert missed_share(n, of) == pytest.approx(share, abs=0.005)
-    if 0 < share < 1:  # so many wrong labels are missed once in twenty times
+    if 0 < share < 1:  # this share of wrong labels is missed once in twenty times
         assert (1.0 - missed_share(n, of)) ** n == pytest.approx(0.05)
 
 
@@ -63,7 +63,7 @@ def test_a_wrong_label_is_named_with_its_unit(labelled: Dataset, ask_again: Pote
 
 
 def direct(data: Dataset, **marks: bool) -> Dataset:
-    """The same labels, by a teacher that says itself what its forces and energies are not."""
+    """Return the same labels, from a teacher that declares its forces or energies inexact."""
     return replace(data, teacher={"name": "orb", "method": "orb-v3-direct-omol", **marks})
 
 
@@ -77,12 +77,12 @@ def test_a_teacher_that_says_that_its_forces_are_no_gradient_is_let_through_and_
     assert (finding.verdict, finding.severity) == (Verdict.FAIL, Severity.WARN)
     assert finding.observed["inexact"] == pytest.approx(1 / 6, abs=0.01)
     assert (
-        "orb-v3-direct-omol predicts forces beside its energy: no energy has them, so that a student, whose forces are "
-        "the gradient of its energy, learns them only in part, allowed at most 1"
+        "orb-v3-direct-omol predicts forces separately from its energy: they are not the gradient of any energy, so a "
+        "student, whose forces are a gradient, learns them only in part, allowed at most 1"
     ) in finding.message
     jumping = audited(direct(data, smooth=False), ask_again)["energy_force_consistency"]
-    assert "the energy of orb-v3-direct-omol jumps where a neighbour comes or goes" in jumping.message
-    # Forces that have nothing to do with the energy are nobody's.
+    assert "the energy of orb-v3-direct-omol jumps when an atom gains or loses a neighbour" in jumping.message
+    # Forces unrelated to the energy fail even for such a teacher.
     finding = audited(direct(replace(data, forces=-forces), conservative=False), ask_again)["energy_force_consistency"]
     assert (finding.verdict, finding.severity) == (Verdict.FAIL, Severity.ERROR)
 
@@ -91,7 +91,8 @@ def test_it_is_said_also_where_nobody_asks_the_teacher(labelled: Dataset) -> Non
     found = {f.check: f for f in check(direct(labelled, conservative=False), "labels").findings}
     message = found["energy_force_consistency"].message
     assert (
-        "no teacher was given to ask again (--audit); orb-v3-direct-omol predicts forces beside its energy" in message
+        "no teacher was given for relabelling (--audit); orb-v3-direct-omol predicts forces separately from its energy"
+        in message
     )
 
 
@@ -105,11 +106,11 @@ def test_no_answer_is_no_pass(failing: int, labelled: Dataset, ask_again: Potent
 
     finding = audited(labelled, ask)["label_audit"]
     assert finding.verdict is Verdict.UNDECIDED
-    assert "no answer of the teacher, or no label, for 1, such as structure" in finding.message
+    assert "no teacher result or no stored label for 1, such as structure" in finding.message
     if failing < 16:
         finding = audited(labelled, ask)["energy_force_consistency"]
         assert finding.verdict is Verdict.UNDECIDED
-        assert "no answer of the teacher, or no label, for 1, such as structure" in finding.message
+        assert "no teacher result or no stored label for 1, such as structure" in finding.message
 
 
 def test_a_structure_without_a_label_is_the_strangest_and_hides_no_other(

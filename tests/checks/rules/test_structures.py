@@ -1,4 +1,4 @@
-"""Contract ``structures`` on molecules of a few atoms: what each check measures, of how many, and in what words."""
+"""Tests of contract ``structures`` on small molecules: value, count and message of each check."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -47,7 +47,7 @@ def test_what_is_not_finite_or_no_element_is_counted(spoil: Spoil, count: int) -
     finding = found(replace(data), "finite")
     assert (finding.verdict, finding.n, finding.n_bad) == (Verdict.FAIL, 3, 1)
     assert finding.message.startswith("structure 1 (")
-    assert f") has {count} values that are not finite or no element, or no atoms;" in finding.message
+    assert f") has {count} non-finite values or invalid atomic numbers, or no atoms;" in finding.message
 
 
 def test_a_structure_of_no_atoms_is_not_finite() -> None:
@@ -58,7 +58,7 @@ def test_a_structure_of_no_atoms_is_not_finite() -> None:
 def test_of_unlabelled_structures_records_are_counted_and_of_labelled_ones_structures() -> None:
     data = of("H2O", "H2O", "CH4", source_index=[0, 0, 1], source=["a.sdf", "a.sdf", "a.sdf"])
     assert found(data, "quarantine_share").message == (
-        "not run: nobody counted the records read (only the pipeline's data sets carry that count)."
+        "not run: the data set has no record count (only the pipeline writes one)."
     )
     aside = (Quarantined("a.sdf", 2, "flat"),)
     finding = found(replace(data, n_read=3, quarantine=aside), "quarantine_share")
@@ -86,7 +86,7 @@ def test_hydrogens_are_expected_as_recorded_else_as_the_smiles_implies() -> None
     assert both.observed == {"worst": 2.0}
 
 
-# Acetonitrile without two of its hydrogens: no bonds can be perceived, and its electrons are paired all the same.
+# Acetonitrile without two of its hydrogens: no bonds can be perceived, but all electrons are paired.
 RING = Atoms("CCNH", without("CH3CN", 2).positions)
 
 
@@ -95,7 +95,7 @@ def test_one_failed_perception_among_many_is_no_proof_and_among_few_it_is() -> N
     finding = found(many, "explicit_hydrogens")
     assert finding.verdict is Verdict.PASS
     assert (
-        "8 structures (of 8 without a bond block or SMILES no valid bonds can be perceived in 1) within"
+        "8 structures (no valid bonds can be perceived in 1 of 8 without a bond block or SMILES) within"
         in finding.message
     )
     warned = found(many, "perceivable_bonds")
@@ -128,7 +128,7 @@ def test_a_cell_without_smiles_tells_no_hydrogens() -> None:
     boxed = [molecule("H2O", cell=[9, 9, 9], pbc=True)] * 2
     finding = found(concatenate(boxed), "explicit_hydrogens")
     assert finding.verdict is Verdict.NOT_RUN
-    assert "periodic structures without a bond block or SMILES do not tell" in finding.message
+    assert "hydrogens expected in periodic structures without a bond block or SMILES are unknown" in finding.message
     assert found(concatenate([*boxed, molecule("H2O")]), "explicit_hydrogens").verdict is Verdict.PASS
     assert found(concatenate(boxed, smiles=["O", "[OH]"]), "explicit_hydrogens").n_bad == 1
     assert found(concatenate(boxed), "perceivable_bonds").verdict is Verdict.NOT_RUN
@@ -180,7 +180,7 @@ def test_atoms_too_near_are_named_with_their_distance() -> None:
     assert found(concatenate([pair(0.7)]), "min_distance").severity is Severity.WARN
     images = found(concatenate([Atoms("H"), Atoms("H", cell=[0.5, 9, 9], pbc=True)]), "min_distance")
     assert images.n == 1
-    assert images.message.startswith("structure 1 (H) has two atoms 0.500 Å apart (an image of a cell counts);")
+    assert images.message.startswith("structure 1 (H) has two atoms 0.500 Å apart (periodic images included);")
 
 
 def test_a_hydrogen_far_from_everything_is_named() -> None:
@@ -190,7 +190,7 @@ def test_a_hydrogen_far_from_everything_is_named() -> None:
     alone = found(data, "hydrogen_bond_lengths", may_be_alone=True)
     assert (alone.verdict, alone.n, alone.n_bad) == (Verdict.FAIL, 6, 1)
     assert alone.message.startswith(
-        "structure 2 (H2O) has H atom 2 at 3.000 Å from its nearest heavy atom, 3.09 of the sum of covalent radii;"
+        "structure 2 (H2O) has H atom 2 at 3.000 Å from its nearest heavy atom, 3.09 times the sum of covalent radii;"
     )
     every = found(data, "hydrogen_bond_lengths")
     assert (every.n, every.n_bad) == (7, 2)
@@ -202,7 +202,7 @@ def test_without_any_hydrogen_nothing_is_judged_and_only_a_profile_makes_that_ri
     assert found(data, "hydrogen_bond_lengths").verdict is Verdict.UNDECIDED
     allowed = found(data, "hydrogen_bond_lengths", may_be_absent=True)
     assert allowed.verdict is Verdict.NOT_RUN
-    assert "no structure holds hydrogen, which this profile allows" in allowed.message
+    assert "no structure contains hydrogen, which this profile allows" in allowed.message
     assert found(of("N2", "H2O"), "hydrogen_bond_lengths", may_be_absent=True).verdict is Verdict.PASS
 
 
@@ -223,7 +223,7 @@ def test_sizes() -> None:
         ("H2O", 1, 1, False),
         ("H2O", -1, 2, True),
         ("H", 0, 2, True),
-        ("H", 0, 0, False),  # a parity that fits, and no unpaired electrons fewer than none
+        ("H", 0, 0, False),  # the parity matches, but the number of unpaired electrons is negative
         ("H", 0, 4, False),  # one electron cannot leave three unpaired
         ("He", 0, 3, True),
         ("He", 0, 5, False),
@@ -247,10 +247,10 @@ def test_heavy_atoms_may_not_move_where_hydrogens_are_placed() -> None:
     data = of("H2O", "CH4", "NH3", heavy_atoms_moved=[np.nan, 0.3, 0.0005])
     finding = found(data, "heavy_atoms_moved")
     assert (finding.verdict, finding.n, finding.n_bad) == (Verdict.FAIL, 2, 1)
-    assert finding.message.startswith("structure 1 (CH4) has a heavy atom 0.3 Å away;")
+    assert finding.message.startswith("structure 1 (CH4) has a heavy atom displaced by 0.3 Å;")
     told = found(of("H2O"), "heavy_atoms_moved")
     assert told.verdict is Verdict.NOT_RUN
-    assert "nobody recorded where the heavy atoms were" in told.message
+    assert "does not record how far heavy atoms moved" in told.message
 
 
 def test_the_bug_is_named_in_words(structures: Dataset) -> None:
@@ -260,7 +260,9 @@ def test_the_bug_is_named_in_words(structures: Dataset) -> None:
     assert "contract structures, check explicit_hydrogens: structure " in text
     assert "has 0 explicit H, its valences imply" in text
     assert f"{finding.n_bad} of {len(structures)} structures fail" in text
-    assert "Make them explicit where they belong: stage regenerate does, or RDKit's AddHs(mol, addCoords=True)." in text
+    assert (
+        "Add explicit hydrogens with coordinates: use stage regenerate, or RDKit's AddHs(mol, addCoords=True)." in text
+    )
     assert len(finding.examples) == 5
 
 
