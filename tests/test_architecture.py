@@ -42,7 +42,9 @@ HOMES = {
     "vesin": {"checks/geometry/distances.py", "models/neighbours.py"},
     "rdkit": {
         "checks/geometry/chemistry.py",
+        "pipeline/molecules/geometry_faults.py",
         "pipeline/molecules/hydrogens.py",
+        "pipeline/molecules/valences.py",
         "pipeline/molecules/sdf.py",
         "pipeline/molecules/sample.py",
         "pipeline/stages/regenerate.py",
@@ -174,7 +176,8 @@ def holds(dep: str, place: str) -> bool:
     return place == dep or place.startswith(f"{dep}/")
 
 
-@pytest.mark.parametrize("name", GRAPH)
+# A stage that always runs needs no dependencies.
+@pytest.mark.parametrize("name", [name for name, stage in GRAPH.items() if "always_changed" not in stage])
 def test_dvc_yaml_names_the_code_that_a_stage_runs(name: str) -> None:
     """Each file that the stage runs, and no folder of which it runs nothing."""
     module = GRAPH[name]["cmd"].split()[2]

@@ -1,1 +1,1 @@
-"""The data set in memory: arrays, fingerprint, keys and units of labels, readers of ASE atoms."""
+"""Data set in memory: arrays, fingerprint, label keys and units, conversion from ASE Atoms."""

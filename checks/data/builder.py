@@ -1,6 +1,6 @@
-"""The arrays of a :class:`Dataset`, gathered a molecule at a time from what a file or a program gives.
+"""Builder of a :class:`Dataset`: collects arrays molecule by molecule from a file or a program.
 
-Numbers are scaled to eV and Å before they are rounded to float32, and converted once.
+Values are scaled to eV and Å before they are rounded to float32, and are converted only once.
 """
 
 from collections.abc import Mapping
@@ -15,19 +15,19 @@ from hydrogate.checks.data.label_keys import Named
 from hydrogate.checks.data.units import Units
 from hydrogate.checks.errors import UnreadableData
 
-# Two energies of one isolated atom may differ by this much (eV): files hold them with as few as four decimals.
+# Largest difference (eV) between two energies of the same isolated atom: some files store only four decimals.
 ISOLATED_ATOM_TOLERANCE = 1e-3
 
 
 class Columns:
-    """A data set that grows.
+    """Columns of a data set under construction.
 
     Parameters
     ----------
     source : str
-        The file, for messages.
+        File name, for messages.
     units : Units
-        What the numbers are in.
+        Units of the input values.
     """
 
     def __init__(self, source: str, units: Units) -> None:
@@ -57,24 +57,24 @@ class Columns:
         source: str,
         source_index: int,
     ) -> None:
-        """Append K geometries of one molecule, the first of them the parent of the others.
+        """Append K geometries of one molecule; the first is the parent of the others.
 
         Parameters
         ----------
         where : str
-            What to call them in a message.
+            Name of the geometries in messages.
         numbers : (n,) int
-        positions, forces : (K, n, 3), in the data's units
-        energy : (K,), in the data's unit
+        positions, forces : (K, n, 3), in the units of the data
+        energy : (K,), in the unit of the data
         charge, spin : int, e and 2S + 1
-            ``spin`` by electron count where it is None.
+            If ``spin`` is None, it is derived from the electron count.
         source_index : int
-            Record of the first geometry.
+            Record index of the first geometry.
 
         Raises
         ------
         UnreadableData
-            A number is no element's, or an array has another shape.
+            An atomic number is invalid, or an array has the wrong shape.
         """
         self._refuse_no_elements(where, numbers)
         n, count = len(numbers), positions.shape[0] if positions.ndim else 0
@@ -96,20 +96,21 @@ class Columns:
         self._structures["parent"] += [parent] * count
 
     def add_cell(self, cell: NDArray[Any], pbc: NDArray[Any]) -> None:
-        """Give the last structure a cell (3, 3), rows in the data's unit, and its periodic directions (3,)."""
+        """Set the cell (3, 3), rows in the unit of the data, and the periodic directions (3,) of the last structure."""
         self._periodic.append((len(self) - 1, np.asarray(cell, dtype=np.float64) * self._units.length, pbc))
 
     def add_isolated_atom(
         self, where: str, numbers: NDArray[Any], *, energy: float, charge: int, spin: int | None
     ) -> None:
-        """Keep the energy of an isolated atom, in the data's unit; of several multiplicities the lowest counts.
+        """Store the energy of an isolated atom, in the unit of the data; the lowest of several multiplicities is used.
 
-        Parameters are those of `add`, ``numbers`` of shape (1,).
+        The parameters are those of `add`, with ``numbers`` of shape (1,).
 
         Raises
         ------
         UnreadableData
-            Its number is no element's, its energy is not finite, or it has another one of this multiplicity.
+            The atomic number is invalid, the energy is not finite, or a different energy was stored for the same
+            multiplicity.
         """
         self._refuse_no_elements(where, numbers)
         number = int(numbers[0])
@@ -118,8 +119,8 @@ class Columns:
         known = self._isolated.setdefault((number, spin), value)
         if not np.isfinite(value) or abs(known - value) > ISOLATED_ATOM_TOLERANCE:
             raise UnreadableData(
-                f"{self._source}: {where} gives the isolated atom {chemical_symbols[number]} {value:.6f} eV, an "
-                f"earlier one {known:.6f} eV: keep the one of the method that made the labels, or give each its spin"
+                f"{self._source}: {where}: isolated atom {chemical_symbols[number]} has energy {value:.6f} eV, an "
+                f"earlier one {known:.6f} eV: keep the energy from the method of the labels, or set the spin of each"
             )
 
     def _refuse_no_elements(self, where: str, numbers: NDArray[Any]) -> None:
@@ -129,7 +130,7 @@ class Columns:
             )
         if len(numbers) and not 1 <= int(numbers.min()) <= int(numbers.max()) < len(chemical_symbols):
             outside = numbers.min() if numbers.min() < 1 else numbers.max()
-            raise UnreadableData(f"{self._source}: {where}: {outside} is the atomic number of no element")
+            raise UnreadableData(f"{self._source}: {where}: {outside} is not a valid atomic number")
 
     def _refuse_other_shapes(self, where: str, shapes: Mapping[str, tuple[NDArray[Any], tuple[int, ...]]]) -> None:
         for name, (values, shape) in shapes.items():
@@ -140,16 +141,16 @@ class Columns:
                 )
 
     def dataset(self) -> Dataset:
-        """What was gathered.
+        """Return the collected structures as a data set.
 
         Raises
         ------
         UnreadableData
-            Nothing was.
+            No structure was added.
         """
         if not len(self):
-            only = " but isolated atoms" if self._isolated else ""
-            raise UnreadableData(f"{self._source}: holds no structure{only}")
+            only = ", only isolated atoms" if self._isolated else ""
+            raise UnreadableData(f"{self._source}: contains no structures{only}")
         isolated: dict[str, float] = {}
         for (number, _), value in sorted(self._isolated.items()):
             symbol = chemical_symbols[number]
@@ -187,29 +188,30 @@ def _lowest_spin(numbers: NDArray[Any], charge: int) -> int:
 
 
 def _scaled(values: NDArray[Any], factor: float) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # infinite, which whoever uses it names
+    with np.errstate(over="ignore"):  # overflow gives infinity, which the contracts report
         return (values.astype(np.float64) * factor).reshape(-1, 3).astype(np.float32)
 
 
 def charge_of(source: str, where: str, named: Named) -> int:
-    """A total charge, e.
+    """Return the total charge, e.
 
     Raises
     ------
     UnreadableData
-        It is no whole number.
+        The value is not an integer.
     """
     most = np.iinfo(np.int16).max
-    return _whole(source, where, named, f"a whole number from {-most} to {most}", -most)
+    return _whole(source, where, named, f"an integer from {-most} to {most}", -most)
 
 
 def multiplicity_of(source: str, where: str, named: Named) -> int:
-    """A spin multiplicity.
+    """Return the spin multiplicity.
 
     Raises
     ------
     UnreadableData
-        It is no whole number from 1, such as the 0 of a file that counts unpaired electrons.
+        The value is not an integer of at least 1, for example the 0 of a file that stores the number of unpaired
+        electrons.
     """
     return _whole(source, where, named, "the multiplicity 2S + 1", 1)
 
@@ -224,7 +226,7 @@ def _whole(source: str, where: str, named: Named, expected: str, least: int) -> 
 
 
 def plain(value: Any) -> NDArray[Any]:
-    """``value`` as an array; an empty one of objects where it is ragged."""
+    """Return ``value`` as an array; an empty object array if it is ragged."""
     try:
         return np.asarray(value)
     except ValueError:

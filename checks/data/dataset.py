@@ -1,6 +1,6 @@
-"""What a data set is in memory: flat arrays and offsets, with the units fixed (eV, Å, eV/Å, e).
+"""Data set in memory: flat arrays and offsets in fixed units (eV, Å, eV/Å, e).
 
-``hydrogate.pipeline.storage.hdf5`` stores it; the contracts read it; nothing here knows of a file.
+``hydrogate.pipeline.storage.hdf5`` stores it and the contracts read it; this module does no file I/O.
 """
 
 import hashlib
@@ -28,12 +28,12 @@ Kept = TypeVar("Kept")
 
 
 def symbol_of(number: int) -> str:
-    """The symbol of an element, or what to call an atomic number that is none's."""
+    """Return the symbol of an element, or "Z<number>" for an invalid atomic number."""
     return chemical_symbols[number] if number < len(chemical_symbols) else f"Z{number}"
 
 
 class Quarantined(NamedTuple):
-    """A record that was set aside, and why."""
+    """Quarantined record, with the reason."""
 
     source: str
     source_index: int
@@ -42,7 +42,7 @@ class Quarantined(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Structures, flat: N atoms in M structures.
+    """Structures in flat arrays: N atoms in M structures.
 
     Parameters
     ----------
@@ -50,46 +50,47 @@ class Dataset:
         Atomic numbers.
     positions : (N, 3) float32, Å
     offset : (M + 1,) int64
-        Structure ``m`` owns the atoms ``offset[m]:offset[m + 1]``.
+        Structure ``m`` has the atoms ``offset[m]:offset[m + 1]``.
     charge : (M,) int16, e
         Total charge.
     spin_multiplicity : (M,) int16
         2S + 1.
     expected_hydrogens : (M,) int32
-        Hydrogen count that the valences imply, recorded before any was added; -1 where unknown.
+        Hydrogen count implied by the valences, recorded before any hydrogen was added; -1 if unknown.
     smiles, inchikey, source, split : (M,) object (str)
-        ``source`` is the file a structure came from; ``split`` is train, valid, test or "". May be given as
+        ``source`` is the file that a structure was read from; ``split`` is train, valid, test or "". May be passed as
         :class:`Text`, which is decoded at first use.
     source_index : (M,) int64
-        Record in the source file, from 0.
+        Record index in the source file, from 0.
     parent : (M,) int64
-        Index of the structure that this one is a further geometry of; its own index for a root.
+        Index of the structure of which this one is an additional geometry; its own index for a root.
     energy : (M,) float64, eV, optional
     forces : (N, 3) float32, eV/Å, optional
     teacher : mapping, optional
-        Name, version and settings of what computed the labels.
+        Name, version and settings of the program that computed the labels.
     quarantine : tuple of Quarantined
-        Records set aside on the way here.
+        Records quarantined while the data set was made.
     n_read : int
-        Records read on the way here, the quarantined included; 0 where nobody counted.
+        Number of records read while the data set was made, including the quarantined ones; 0 if not counted.
     cell : (M, 3, 3) float64, Å, optional
-        Lattice vectors in rows, zero for a structure without; None where no structure has any.
+        Lattice vectors in rows, zero for a structure without a cell; None if no structure has a cell.
     pbc : (M, 3) bool, optional
-        Which directions are periodic; None where ``cell`` is.
+        Periodic directions; None if ``cell`` is None.
     isolated_atom_energies : mapping of str to float, eV, optional
-        Energy of each element's isolated atom, where the data came with them.
+        Energy of the isolated atom of each element, if the data contained them.
     heavy_atoms_moved : (M,) float32, Å, optional
-        How far the farthest heavy atom is from its place in the input; NaN for a geometry that was sampled from
-        another. None where nobody recorded it.
+        Largest displacement of a heavy atom from its position in the input; NaN for a geometry that was sampled from
+        another one. None if not recorded.
     dipole : (M, 3) float64, e·Å, optional
-        About the origin of the positions; NaN for a structure without one, as a periodic one is.
+        Dipole moment about the origin of the positions; NaN for a structure without one, such as a periodic one.
     charges : (N,) float32, e, optional
-        Partial charges of the atoms, by the teacher; NaN where it gave none.
+        Partial charges of the atoms from the teacher; NaN where the teacher gave none.
     partner : (M,) int64, optional
-        Index of the other structure of a displacement pair, x + h·v and x − h·v along a direction v: the change of
-        their forces over 2h is a Hessian-vector product. Its own index where there is none; None where there are none.
+        Index of the other structure of a displacement pair, x + h·v and x − h·v along a direction v: the difference of
+        their forces divided by 2h is a Hessian-vector product. The structure's own index if it has no partner; None if
+        no structure has one.
     first : int
-        Index of structure 0 in the whole that this is a part of.
+        Index of structure 0 in the full data set of which this one is a part.
     """
 
     numbers: NDArray[np.uint8]
@@ -120,7 +121,7 @@ class Dataset:
     _cache: dict[str, Any] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        # A copy with another field has nothing of what was kept for this one.
+        # A copy with a changed field must not share cached values.
         object.__setattr__(self, "_cache", {})
         for name in TEXT:
             if isinstance(stored := vars(self)[name], Text):
@@ -128,7 +129,7 @@ class Dataset:
                 object.__delattr__(self, name)
 
     def __getattr__(self, name: str) -> Any:
-        # Found only where a text is not decoded yet.
+        # Called only while a text column is not yet decoded.
         if name not in TEXT:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         texts = self._cache[name].decoded()
@@ -140,37 +141,37 @@ class Dataset:
 
     @property
     def sizes(self) -> NDArray[np.int64]:
-        """(M,) atoms per structure."""
+        """Number of atoms of each structure, (M,)."""
         return np.diff(self.offset)
 
     @property
     def structure_of_atom(self) -> NDArray[np.int64]:
-        """(N,) index of the structure that owns each atom."""
+        """Structure index of each atom, (N,)."""
         return self.once("structure_of_atom", lambda: np.repeat(np.arange(len(self)), self.sizes))
 
     def once(self, name: str, make: Callable[[], Kept]) -> Kept:
-        """What ``make`` returns, made once for this data set and kept under ``name``."""
+        """Return the result of ``make``, computed once for this data set and cached under ``name``."""
         if name not in self._cache:
             self._cache[name] = make()
         kept: Kept = self._cache[name]
         return kept
 
     def has(self, name: str) -> bool:
-        """Whether :meth:`once` has made what it keeps under ``name``."""
+        """Return True if :meth:`once` has cached a value under ``name``."""
         return name in self._cache
 
     @property
     def periodic(self) -> NDArray[np.bool_]:
-        """(M,) whether each structure repeats in any direction."""
+        """Mask of the structures that are periodic in any direction, (M,)."""
         directions = np.zeros((len(self), 3), dtype=bool) if self.pbc is None else self.pbc
         return np.logical_or.reduce(directions, axis=1)  # type: ignore[no-any-return]
 
     def atoms_of(self, index: int) -> slice:
-        """The slice of the flat arrays that structure ``index`` owns."""
+        """Return the slice of the flat arrays with the atoms of structure ``index``."""
         return slice(int(self.offset[index]), int(self.offset[index + 1]))
 
     def to_atoms(self, index: int) -> Atoms:
-        """Structure ``index`` as ASE Atoms; charge and spin multiplicity in ``info``, as Orb's omol models need."""
+        """Return structure ``index`` as ASE Atoms; ``info`` has charge and spin, as needed by Orb's omol models."""
         own = self.atoms_of(index)
         atoms = Atoms(
             numbers=self.numbers[own],
@@ -183,21 +184,24 @@ class Dataset:
         return atoms
 
     def formula(self, index: int) -> str:
-        """Hill formula of structure ``index``."""
+        """Return the Hill formula of structure ``index``."""
         counts = Counter(symbol_of(z) for z in self.numbers[self.atoms_of(index)].tolist())
         first = [s for s in ("C", "H") if s in counts] if "C" in counts else []
         order = [*first, *sorted(set(counts) - set(first))]
         return "".join(f"{s}{counts[s] if counts[s] > 1 else ''}" for s in order)
 
     def name(self, index: int) -> str:
-        """How a person finds structure ``index``: its number, its formula, its file and record."""
-        held: Text | None = self._cache.get("source")  # of which one alone is decoded
+        """Return a readable identifier of structure ``index``: index, formula, file and record."""
+        held: Text | None = self._cache.get("source")  # only the requested text is decoded
         source = held.part(index, index + 1).decoded()[0] if held else self.source[index]
         origin = f", {source} record {self.source_index[index]}" if source else ""
         return f"structure {self.first + index} ({self.formula(index)}{origin})"
 
     def part(self, first: int, last: int) -> Self:
-        """The structures ``first`` to ``last``, as views; a parent or partner outside becomes the structure itself."""
+        """Return views of structures ``first`` to ``last``.
+
+        A parent or partner outside this range is replaced by the structure itself.
+        """
 
         def inside(indices: NDArray[np.int64]) -> NDArray[np.int64]:
             moved, own = indices[first:last] - first, np.arange(last - first)
@@ -222,9 +226,9 @@ class Dataset:
         return {name: None if values is None else values[rows] for name, values in columns.items()}
 
     def subset(self, indices: Iterable[int] | NDArray[Any]) -> Self:
-        """The structures ``indices``, in that order; a parent or partner that is left out becomes the structure itself.
+        """Return the structures ``indices`` in that order; an omitted parent or partner becomes the structure itself.
 
-        The records read and quarantined on the way are those of the whole, and a part of it does not carry them.
+        The counts of records read and quarantined describe the full data set, so the subset does not keep them.
         """
         chosen = np.asarray(list(indices) if not isinstance(indices, np.ndarray) else indices, dtype=np.int64)
         sizes = self.sizes[chosen]
@@ -249,11 +253,11 @@ class Dataset:
         )
 
     def fingerprint(self) -> str:
-        """SHA-256 of the content: every array, the teacher, the quarantine. Equal content, equal fingerprint."""
+        """Return the SHA-256 of the content (arrays, teacher, quarantine); equal content gives an equal fingerprint."""
         return self._cache.get("fingerprint") or fingerprint_of(self.content())
 
     def stored(self, fingerprint: str) -> Self:
-        """Itself, its arrays made read-only: what was read from a file keeps the fingerprint it was verified by."""
+        """Make all arrays read-only, cache the fingerprint verified on reading the file, and return this data set."""
         texts = [self._cache[name] for name in TEXT if name in self._cache]
         for value in (*vars(self).values(), *(array for text in texts for array in text)):
             if isinstance(value, np.ndarray):
@@ -262,7 +266,7 @@ class Dataset:
         return self
 
     def content(self) -> Iterator[tuple[str, Any]]:
-        """What the fingerprint is of: the fields by name, texts as they are stored."""
+        """Yield the fields that enter the fingerprint, by name; text columns in stored form."""
         for item in fields(self):
             if item.name in TEXT:
                 yield item.name, self.text(item.name)
@@ -270,12 +274,12 @@ class Dataset:
                 yield item.name, getattr(self, item.name)
 
     def text(self, name: str) -> Text:
-        """The column ``name``, one of ``TEXT``, as it is stored."""
+        """Return the column ``name``, one of ``TEXT``, in stored form."""
         stored: Text | None = self._cache.get(name)
         return stored or Text.of(getattr(self, name).tolist())
 
     def structure_fingerprint(self, index: int) -> str:
-        """SHA-256 of what a teacher sees of structure ``index``: numbers, positions, charge, multiplicity, any cell."""
+        """Return the SHA-256 of a structure's teacher inputs: numbers, positions, charge, multiplicity and any cell."""
         own = self.atoms_of(index)
         seen = f"{self.charge[index]} {self.spin_multiplicity[index]} ".encode()
         seen += self.numbers[own].tobytes() + self.positions[own].tobytes()
@@ -284,7 +288,7 @@ class Dataset:
         return hashlib.sha256(seen).hexdigest()
 
     def species_percentages(self) -> dict[str, float]:
-        """Share of each element over all atoms, in percent; hydrogen always named, also at 0."""
+        """Return the percentage of each element among all atoms; hydrogen is always included, even at 0."""
         counts = np.bincount(self.numbers, minlength=2)
         present = [1, *(z for z in np.flatnonzero(counts).tolist() if z != 1)]
         total = max(len(self.numbers), 1)
@@ -301,11 +305,12 @@ class Dataset:
 
 
 def concatenate(structures: Sequence[Atoms], **columns: Any) -> Dataset:
-    """A data set from ASE Atoms.
+    """Build a data set from ASE Atoms.
 
-    Charge and spin multiplicity come from ``info["charge"]`` and ``info["spin"]`` (default 0 and, by electron count,
-    1 or 2), cell and periodicity from the Atoms where any has them; ``columns`` sets any other per-structure field by
-    name, as well as ``energy``, ``heavy_atoms_moved``, ``partner`` and ``forces`` (a sequence of (n, 3) arrays).
+    Charge and spin multiplicity are taken from ``info["charge"]`` and ``info["spin"]``; the defaults are 0 and, by
+    electron count, 1 or 2. Cell and periodicity are taken from the Atoms if any of them has a cell. ``columns`` sets
+    other per-structure fields by name, including ``energy``, ``heavy_atoms_moved`` and ``partner``, and ``forces`` (a
+    sequence of (n, 3) arrays).
     """
     count = len(structures)
     sizes = [len(atoms) for atoms in structures]

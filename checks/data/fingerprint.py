@@ -1,4 +1,4 @@
-"""A data set as it is stored: columns of text, where it may be cut into parts, and SHA-256 over all columns."""
+"""Stored form of a data set: text columns, positions where it may be split into parts, and SHA-256 fingerprints."""
 
 import hashlib
 import json
@@ -10,20 +10,20 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-# These enter the fingerprint only where they hold something: a data set without them keeps the one it had.
+# Fields added later enter the fingerprint only if set, so data sets without them keep their old fingerprint.
 _LATER = ("cell", "pbc", "isolated_atom_energies", "heavy_atoms_moved", "dipole", "charges", "partner")
-_HASHED_AT_ONCE = 4 * 2**20  # bytes; fixed, as the fingerprint depends on it
+_HASHED_AT_ONCE = 4 * 2**20  # bytes; must not change, because the fingerprint depends on it
 
 
 class Text(NamedTuple):
-    """A column of M texts as it is stored.
+    """Text column of M strings in stored form.
 
     Parameters
     ----------
     utf8 : (B,) uint8
-        The texts, one behind the other.
+        Concatenated UTF-8 bytes of the strings.
     ends : (M,) int64
-        Where each ends.
+        End offset of each string.
     """
 
     utf8: NDArray[np.uint8]
@@ -31,13 +31,13 @@ class Text(NamedTuple):
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Self:
-        """``texts`` encoded; what is no Unicode (the name of a file may hold it) comes back as it was."""
+        """Encode ``texts``; invalid Unicode, which may occur in file names, is preserved."""
         parts = [text.encode("utf-8", "surrogatepass") for text in texts]
         ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
         return cls(np.frombuffer(b"".join(parts), dtype=np.uint8), ends)
 
     def decoded(self) -> NDArray[np.object_]:
-        """(M,) object (str)."""
+        """Decode to an (M,) object array of str."""
         whole, ends = self.utf8.tobytes(), self.ends.tolist()
         texts = np.empty(len(ends), dtype=object)
         bounds = zip([0, *ends], ends, strict=False)
@@ -50,14 +50,14 @@ class Text(NamedTuple):
         return texts
 
     def part(self, first: int, last: int) -> Self:
-        """The texts ``first`` to ``last``."""
+        """Return the texts ``first`` to ``last``."""
         start = int(self.ends[first - 1]) if first else 0
         ends = self.ends[first:last]
         return type(self)(self.utf8[start : int(ends[-1]) if len(ends) else start], ends - start)
 
 
 def cuts(offset: NDArray[np.int64], parent: NDArray[np.int64], atoms: int) -> NDArray[np.int64]:
-    """The structures at which a new part begins: about every ``atoms`` atoms, where no family of one parent is torn."""
+    """Return the structures at which a new part begins: about every ``atoms`` atoms, without splitting a family."""
     here = np.arange(1, len(parent))
     whole = (np.maximum.accumulate(parent)[:-1] < here) & (np.minimum.accumulate(parent[::-1])[::-1][1:] >= here)
     allowed: NDArray[np.int64] = here[whole]
@@ -65,9 +65,9 @@ def cuts(offset: NDArray[np.int64], parent: NDArray[np.int64], atoms: int) -> ND
 
 
 def fingerprint_of(content: Iterable[tuple[str, Any]]) -> str:
-    """SHA-256 over the fields of a data set, by name: arrays (any that slice), Text, plain values.
+    """Compute the SHA-256 of the fields of a data set, by name: arrays (any sliceable type), Text and plain values.
 
-    Of an array enter the digests of its blocks, so that they can be made at once.
+    For an array, the digests of its blocks are hashed, so that blocks can be processed in parallel.
     """
     digest = hashlib.sha256()
     with ThreadPoolExecutor() as pool:
@@ -92,7 +92,7 @@ def _hashed(array: NDArray[Any], rows: int, start: int) -> bytes:
 
 
 def fingerprint_of_schema_1(content: Iterable[tuple[str, Any]]) -> str:
-    """The fingerprint as the first version of the project's file had it."""
+    """Compute the fingerprint as defined in version 1 of the project's file format."""
     digest = hashlib.sha256()
     for name, value in content:
         if value is None and name in _LATER:

@@ -1,4 +1,4 @@
-"""Structures as a file or a program gives them, one after another: their labels found by key, in one data set."""
+"""Conversion of a sequence of structures from a file or a program to one data set; labels are found by key."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -15,7 +15,7 @@ from hydrogate.checks.data.dataset import Dataset
 from hydrogate.checks.data.label_keys import KeyChoice, Named, ReadOptions
 from hydrogate.checks.errors import BadParams, UnreadableData
 
-# The REF_ and total_ keys are MACE's, whose total_spin is 2S + 1.
+# The REF_ and total_ keys are those of MACE; its total_spin is 2S + 1.
 FRAME_KEYS = {
     "energy": ("energy", "REF_energy"),
     "forces": ("forces", "REF_forces"),
@@ -27,7 +27,7 @@ _GEOMETRY = ("numbers", "positions", "cell", "pbc")
 
 
 class Frame(NamedTuple):
-    """One structure: numbers (n,), positions (n, 3) in the data's unit, everything else that was found, by its key."""
+    """Structure as read: numbers (n,), positions (n, 3) in the unit of the data, and all other values by key."""
 
     numbers: NDArray[Any]
     positions: NDArray[np.float64]
@@ -37,20 +37,20 @@ class Frame(NamedTuple):
 
 
 def frame_of(atoms: Atoms) -> Frame:
-    """``atoms`` with its arrays, its info and the results that its calculator holds."""
+    """Return ``atoms`` with its arrays, its info and the stored results of its calculator."""
     results = getattr(atoms.calc, "results", {})
     return Frame(atoms.numbers, atoms.positions, {**atoms.arrays, **atoms.info, **results}, atoms.cell.array, atoms.pbc)
 
 
 def dataset_of_frames(source: str, frames: Iterable[Frame], options: ReadOptions, convention: str) -> Dataset:
-    """The frames as a data set; single atoms that carry an energy become isolated-atom energies.
+    """Convert frames to a data set; single atoms with an energy become isolated-atom energies.
 
     Raises
     ------
     BadParams
-        A key is not there, or something else looks like the quantity; see :class:`KeyChoice`.
+        A key is missing, or another key looks like the quantity; see :class:`KeyChoice`.
     UnreadableData
-        Some frames are labelled and others are not, or a value is not what it should be.
+        Only some frames are labelled, or a value is invalid.
     """
     choice = KeyChoice(source, options, FRAME_KEYS)
     columns = Columns(source, options.scale(convention))
@@ -96,27 +96,27 @@ def dataset_of_frames(source: str, frames: Iterable[Frame], options: ReadOptions
 def from_atoms(
     structures: Sequence[Atoms], *, keys: Mapping[str, str] | None = None, units: str | None = None
 ) -> Dataset:
-    """A data set from ASE Atoms, read as `hydrogate check` reads ASE's file formats; nothing is calculated.
+    """Convert ASE Atoms to a data set, with the rules of `hydrogate check` for ASE file formats; nothing is calculated.
 
     Parameters
     ----------
     structures : sequence of ase.Atoms
-        Labels under ``energy`` and ``forces``, or MACE's ``REF_energy`` and ``REF_forces``, in the results of each
-        Atoms' calculator, its info or its arrays; ``charge``, ``spin`` (2S + 1) and ``smiles`` in its info. A neutral
-        single atom with an energy is an isolated-atom energy and no structure.
+        Labels are read from ``energy`` and ``forces``, or from MACE's ``REF_energy`` and ``REF_forces``, in the
+        calculator results, info or arrays of each Atoms; ``charge``, ``spin`` (2S + 1) and ``smiles`` are read from
+        info. A neutral single atom with an energy is read as an isolated-atom energy, not as a structure.
     keys : mapping of str to str, optional
-        What the data call a quantity, as in ``{"energy": "dft_e", "forces": "-gradient"}``; see
+        Key of each quantity in the data, as in ``{"energy": "dft_e", "forces": "-gradient"}``; see
         :class:`hydrogate.checks.data.label_keys.ReadOptions`.
     units : str, optional
-        One of :data:`hydrogate.checks.data.units.UNIT_SYSTEMS`; ASE's ``eV,angstrom`` where it is left out.
+        One of :data:`hydrogate.checks.data.units.UNIT_SYSTEMS`; the default is ASE's ``eV,angstrom``.
 
     Raises
     ------
     BadParams
-        These are no Atoms, the units or a key are unknown, or something looks like labels under other keys.
+        The input is not a list of Atoms, the units or a key are unknown, or labels seem to be stored under other keys.
     UnreadableData
-        There are none, some are labelled and others are not, a value is not what it should be, or a calculator holds
-        the results of another structure.
+        The list contains no structures, only some structures are labelled, a value is invalid, or a calculator has the
+        results of another structure.
     """
     options = ReadOptions(keys or {}, units, in_python=True)
     return dataset_of_frames("list", _frames_of(structures), options, "eV,angstrom")
@@ -125,11 +125,13 @@ def from_atoms(
 def _frames_of(structures: Sequence[Atoms]) -> Iterator[Frame]:
     if isinstance(structures, Atoms):
         raise BadParams(
-            "one ase.Atoms and no list of them: write [atoms]; of a file, ase.io.read(file, ':') gives all structures "
-            "and ase.io.read(file) the last one alone"
+            "expected a list of ase.Atoms, got a single ase.Atoms: pass [atoms]; ase.io.read(file, ':') reads all "
+            "structures of a file, ase.io.read(file) only the last one"
         )
     if isinstance(structures, str | PathLike):
-        raise BadParams(f"{structures}: a file's name and no list of ase.Atoms: run `hydrogate check {structures}`")
+        raise BadParams(
+            f"{structures}: expected a list of ase.Atoms, got a file name: run `hydrogate check {structures}`"
+        )
     for index, atoms in enumerate(structures):
         if not isinstance(atoms, Atoms):
             raise BadParams(f"list: item {index} is a {type(atoms).__name__}, expected ase.Atoms")
@@ -138,15 +140,15 @@ def _frames_of(structures: Sequence[Atoms]) -> Iterator[Frame]:
 
 
 def _refuse_results_of_another(atoms: Atoms, index: int) -> None:
-    """One calculator for all structures holds the results of the last; one that was moved, those of where it was."""
+    """Reject calculator results of another structure: of a shared calculator, or from before the atoms moved."""
     calculated = getattr(atoms.calc, "atoms", None)
     if calculated is None or not atoms.calc.results:
         return
     different = compare_atoms(calculated, atoms, tol=1e-6)  # type: ignore[no-untyped-call]
     if changed := [what for what in _GEOMETRY if what in different]:
         raise UnreadableData(
-            f"list: frame {index}: its calculator holds results of other {', '.join(changed)} than the frame's: "
-            "keep each result with its own structure in a SinglePointCalculator when it is computed"
+            f"list: frame {index}: the results of its calculator are for different {', '.join(changed)}: "
+            "store the results of each structure in a SinglePointCalculator when they are computed"
         )
 
 
@@ -156,12 +158,12 @@ def _signed(forces: Named) -> NDArray[Any]:
 
 
 def _of_all_atoms(named: Named | None, n: int) -> Named | None:
-    """``named`` unless it is a value an atom, such as a spin density: that is another quantity of the same name."""
+    """Return ``named``, or None for per-atom values such as a spin density: a different quantity of the same name."""
     return None if named is not None and n != 1 and plain(named.value).shape[:1] == (n,) else named
 
 
 def _is_isolated_atom(frame: Frame, charge: int, energy: Named | None) -> bool:
-    """MACE's ``config_type=IsolatedAtom``, or a neutral atom alone in no cell that carries an energy."""
+    """Return True for MACE's ``config_type=IsolatedAtom`` or a single neutral non-periodic atom with an energy."""
     if str(frame.found.get("config_type", "")).lower().replace("_", "") == "isolatedatom":
         return len(frame.numbers) == 1
     return len(frame.numbers) == 1 and energy is not None and charge == 0 and not frame.pbc.any()

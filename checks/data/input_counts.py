@@ -1,4 +1,4 @@
-"""What became of the records of the input files, as plain counts."""
+"""Counts of the records of the input files: read, converted to molecules, quarantined."""
 
 import hashlib
 import json
@@ -7,26 +7,27 @@ from dataclasses import asdict, dataclass
 
 from hydrogate.checks.data.dataset import Quarantined
 
-# The checks of contract ``input`` that set a record aside, in the order in which a record meets them.
+# Checks of contract ``input`` that quarantine a record, in the order in which they are applied.
 SETTING_ASIDE = ("readable", "sanitizes", "known_elements", "has_3d")
 
 
 @dataclass(frozen=True)
 class InputCounts:
-    """Every record of the input, accounted for.
+    """Counts that account for every input record.
 
     Parameters
     ----------
     records_read : mapping of str to int
-        Records read, by file.
+        Number of records read, by file.
     molecules : int
-        Records that became a molecule: fully implicit, mixed, fully explicit and without hydrogen together.
+        Number of records that became a molecule: the sum of ``fully_implicit``, ``mixed``, ``fully_explicit`` and
+        ``without_hydrogen``.
     quarantined : mapping of str to tuple of Quarantined
-        Records set aside, by the check that did it, one key for each of ``SETTING_ASIDE``.
+        Quarantined records by check, with one key for each of ``SETTING_ASIDE``.
     implicit_hydrogens, explicit_hydrogens : int
-        Hydrogens over all molecules, before any is added.
+        Number of hydrogens over all molecules, before any is added.
     fully_implicit, mixed, fully_explicit, without_hydrogen : int
-        Molecules whose hydrogens are all implicit, some of each, all written down; that have none.
+        Number of molecules with only implicit hydrogens, with both kinds, with only explicit hydrogens, and with none.
     """
 
     records_read: Mapping[str, int]
@@ -41,14 +42,14 @@ class InputCounts:
 
     @property
     def n_read(self) -> int:
-        """Records read over all files."""
+        """Number of records read over all files."""
         return sum(self.records_read.values())
 
     @property
     def n_quarantined(self) -> int:
-        """Records set aside over all checks."""
+        """Number of records quarantined over all checks."""
         return sum(len(records) for records in self.quarantined.values())
 
     def fingerprint(self) -> str:
-        """SHA-256 of the counts and the quarantine."""
+        """Return the SHA-256 of the counts and the quarantine."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""What data call their energies and forces: found under the expected key, or refused with what was probably meant.
+"""Keys of energies and forces in the data: expected keys are found, similar ones are rejected with a suggestion.
 
-Nothing is more easily overlooked than a label under another key: the data read as unlabelled, and the student trains
-on energies alone. So a quantity is either found, or declared absent (``none``), or nothing there looks like it.
+A label stored under another key is easily overlooked: the data are read as unlabelled, and the student is trained on
+energies only. Therefore a quantity is either found, or declared absent (``none``), or no other key resembles it.
 """
 
 import re
@@ -15,10 +15,11 @@ import numpy as np
 from hydrogate.checks.data.units import UNIT_SYSTEMS, Units
 from hydrogate.checks.errors import BadParams, UnreadableData, did_you_mean
 
-# As a key: the quantity is not to be read.
+# Special key: do not read the quantity.
 NONE = "none"
 QUANTITIES = ("energy", "forces", "charge", "spin", "smiles", "numbers", "positions")
-# Names without digits and punctuation, in lower case. A gradient is looked for before forces: its sign matters.
+# Patterns match lower-case names without digits and punctuation. Gradients are tested before forces, because the sign
+# differs.
 _GRADIENT = re.compile(r"grad|^g$|deriv|^de?dr?x?$|jacob")
 _LOOKS_LIKE = {
     "energy": (re.compile(r"energ|^e$|^e(tot|total|dft|pot|scf|ref|xtb)|^(tot|pot|ref|dft|scf)e$|^u$|^eng|eng$"),
@@ -32,17 +33,17 @@ _LOOKS_LIKE = {
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What the caller declares about data.
+    """Keys and units of the data, as declared by the caller.
 
     Parameters
     ----------
     keys : mapping of str to str
-        What the data call a quantity, one of ``QUANTITIES``; ``none`` leaves it unread, a minus in front of the key of
-        the forces changes their sign.
+        Key of each quantity in the data; quantities are those of ``QUANTITIES``. The key ``none`` ignores the
+        quantity; a minus in front of the key of the forces changes their sign.
     units : str, optional
-        One of ``UNIT_SYSTEMS``; the format's convention where it is left out.
+        One of ``UNIT_SYSTEMS``; the default is the convention of the format.
     in_python : bool
-        Declared by keyword arguments: messages spell them so, and not as options of the command line.
+        True if declared by keyword arguments; messages then use Python syntax instead of command-line options.
     """
 
     keys: Mapping[str, str] = field(default_factory=dict)
@@ -53,19 +54,19 @@ class ReadOptions:
         for quantity in self.keys:
             if quantity not in QUANTITIES:
                 raise BadParams(
-                    f"{self.keyword('keys')} {quantity!r} is no quantity{did_you_mean(quantity, QUANTITIES)}"
+                    f"{self.keyword('keys')}: unknown quantity {quantity!r}{did_you_mean(quantity, QUANTITIES)}"
                 )
 
     def keyword(self, name: str) -> str:
-        """How the caller spells an option: ``--keys``, or ``keys=`` in Python."""
+        """Return an option in the caller's syntax: ``--keys``, or ``keys=`` in Python."""
         return f"{name}=" if self.in_python else f"--{name}"
 
     def spelled(self, quantity: str, key: str) -> str:
-        """How the caller declares a key: ``--keys forces=force``, or ``keys={"forces": "force"}`` in Python."""
+        """Return a key declaration in the caller's syntax, ``--keys forces=force`` or ``keys={"forces": "force"}``."""
         return f'keys={{"{quantity}": "{key}"}}' if self.in_python else f"--keys {quantity}={key}"
 
     def scale(self, convention: str) -> Units:
-        """The declared units, else those of ``convention``.
+        """Return the declared units, or those of ``convention``.
 
         Raises
         ------
@@ -78,25 +79,25 @@ class ReadOptions:
         return UNIT_SYSTEMS[name]
 
     def scale_of_known_keys(self, convention: str, expected: Mapping[str, tuple[str, ...]]) -> Units:
-        """As :meth:`scale`, but a convention says nothing of keys that are not its own.
+        """Return units as :meth:`scale` does, but require declared units for keys outside the convention.
 
         Raises
         ------
         BadParams
-            A key of positions, energy or forces is another than ``expected``, and no units are declared.
+            A key of positions, energy or forces is not in ``expected``, and no units are declared.
         """
         for quantity in ("positions", "energy", "forces"):
             key = self.keys.get(quantity, NONE)
             if self.units is None and key != NONE and key not in expected[quantity]:
                 raise BadParams(
-                    f"{self.spelled(quantity, key)} is no key of the format's convention, so that its units do not "
-                    f"hold either: declare them with {self.keyword('units')} ({', '.join(UNIT_SYSTEMS)})"
+                    f"{self.spelled(quantity, key)} is not a key of the format's convention, so its units may not "
+                    f"apply: declare the units with {self.keyword('units')} ({', '.join(UNIT_SYSTEMS)})"
                 )
         return self.scale(convention)
 
 
 class Named(NamedTuple):
-    """A value found, and the factor (1 or -1) that makes it the quantity."""
+    """Value that was found, its key, and the sign (1 or -1) that converts it to the quantity."""
 
     key: str
     value: Any
@@ -104,18 +105,18 @@ class Named(NamedTuple):
 
 
 def is_gradient(key: str) -> bool:
-    """Whether ``key`` names a gradient, whose negative the forces are."""
+    """Return True if ``key`` names a gradient, the negative of the forces."""
     return _GRADIENT.search(_plain(key)) is not None
 
 
 def lookalike(quantity: str, keys: list[str]) -> str | None:
-    """The first of ``keys`` that seems to name ``quantity``; a gradient counts as forces."""
+    """Return the first of ``keys`` that seems to name ``quantity``; a gradient counts as forces."""
     pattern, words = _LOOKS_LIKE[quantity]
     for key in keys:
         plain = _plain(key)
         if quantity == "forces" and is_gradient(key):
             return key
-        # An energy gradient is no energy.
+        # An energy gradient is not an energy.
         if pattern.search(plain) and not is_gradient(key):
             return key
         if len(plain) > 3 and get_close_matches(plain, words, n=1, cutoff=0.8):
@@ -132,15 +133,15 @@ def _unsigned(key: str) -> str:
 
 
 class KeyChoice:
-    """Finds quantities by the declared key, else by the first expected one that is there.
+    """Lookup of quantities by the declared key, or by the first expected key that is present.
 
     Parameters
     ----------
     source : str
-        The file, for messages.
+        File name, for messages.
     options : ReadOptions
     expected : mapping of str to tuple of str
-        The keys of the format's convention, one with a minus in front where it holds the negative.
+        Keys of the format's convention; a minus in front marks a key that stores the negative.
     """
 
     def __init__(self, source: str, options: ReadOptions, expected: Mapping[str, tuple[str, ...]]) -> None:
@@ -157,17 +158,17 @@ class KeyChoice:
     def find(
         self, quantity: str, where: str, found: Mapping[str, Any], fits: Callable[[Any], bool] = lambda _: True
     ) -> Named | None:
-        """``quantity`` among what was ``found`` at ``where``; None where it is declared or seems absent.
+        """Find ``quantity`` in the values ``found`` at ``where``; None if it is declared absent or seems absent.
 
         Parameters
         ----------
         fits : callable
-            Whether a value has the form of the quantity: only such a value can be what was meant.
+            Returns True if a value has the form of the quantity; only such values are suggested.
 
         Raises
         ------
         BadParams
-            Something else there looks like the quantity, two keys disagree about it, or the key names a gradient.
+            Another key resembles the quantity, two keys have different values, or the key names a gradient.
         """
         declared = self._options.keys.get(quantity)
         if declared == NONE:
@@ -183,37 +184,37 @@ class KeyChoice:
         for other in present[1:]:
             if not np.array_equal(np.asarray(found[key]), np.asarray(found[other])):
                 raise BadParams(
-                    f"{self._source}: {where} has both {key!r} and {other!r}, and they differ; "
-                    f"say which with {self._options.spelled(quantity, key)}"
+                    f"{self._source}: {where} has both {key!r} and {other!r}, with different values; "
+                    f"choose one with {self._options.spelled(quantity, key)}"
                 )
         self._seen.add(quantity)
         return Named(key, found[key], -1 if keys[key].startswith("-") else 1)
 
     def need(self, quantity: str, where: str, found: Mapping[str, Any]) -> Any:
-        """The value of a quantity without which there is no structure.
+        """Return the value of a quantity that every structure must have.
 
         Raises
         ------
         UnreadableData
-            It is not there.
+            The quantity is missing.
         """
         named = self.find(quantity, where, found)
         if named is None:
             keys = self._expected[quantity]
             raise UnreadableData(
                 f"{self._source}: {where} has no {keys[0]!r} for the {quantity}; it has {', '.join(found)}: "
-                f"name the key with {self._options.spelled(quantity, 'KEY')}"
+                f"set the key with {self._options.spelled(quantity, 'KEY')}"
             )
         return named.value
 
     def refuse_mixture(self, where: str, labels: Mapping[str, Named | None]) -> None:
-        """Raise UnreadableData where a label is there and was not before, or the other way round."""
+        """Raise UnreadableData if a label is present that was absent before, or the reverse."""
         for quantity, named in labels.items():
             has = named is not None
             if self._labelled.setdefault(quantity, has) != has:
                 raise UnreadableData(
                     f"{self._source}: {where} has {'' if has else 'no '}{quantity}, unlike those before it: label all "
-                    f"or none, or leave the {quantity} unread with {self._options.spelled(quantity, NONE)}"
+                    f"or none, or ignore the {quantity} with {self._options.spelled(quantity, NONE)}"
                 )
 
     def _refuse_sign(self, quantity: str, declared: str) -> None:
@@ -223,7 +224,7 @@ class KeyChoice:
             raise BadParams(f"{spelled(quantity, declared)}: only the key of the forces takes a sign")
         if key == declared and quantity == "forces" and is_gradient(key):
             raise BadParams(
-                f"{self._source}: {key!r} is a gradient by its name, and forces are its negative: "
+                f"{self._source}: the name {key!r} suggests a gradient, and forces are the negative gradient: "
                 f"{spelled(quantity, f'-{key}')} changes the sign, {spelled(quantity, f'+{key}')} does not"
             )
 
@@ -235,10 +236,10 @@ class KeyChoice:
         found: Mapping[str, Any],
         fits: Callable[[Any], bool],
     ) -> None:
-        # Where those before have it, refuse_mixture says more.
+        # If earlier structures have the label, refuse_mixture gives a better message.
         if quantity not in _LOOKS_LIKE or self._labelled.get(quantity):
             return
-        # Most frames have the keys of the one before.
+        # Most frames have the same keys as the frame before.
         if self._cleared.get(quantity) == tuple(found):
             return
         other = lookalike(quantity, [key for key, value in found.items() if fits(value)])
@@ -250,16 +251,16 @@ class KeyChoice:
         shape = f" of shape {np.shape(found[other])}" if np.ndim(found[other]) else ""
         if quantity == "forces" and is_gradient(other):
             raise BadParams(
-                f"{missing}, but {other!r}{shape}, a gradient by its name, whose negative the forces are: "
-                f"{spelled(quantity, f'-{other}')} changes the sign ({spelled(quantity, NONE)} leaves it unread)"
+                f"{missing}, but {other!r}{shape}; the name suggests a gradient, and forces are the negative gradient: "
+                f"{spelled(quantity, f'-{other}')} changes the sign ({spelled(quantity, NONE)} ignores it)"
             )
         raise BadParams(
             f"{missing}, but {other!r}{shape}: did you mean {spelled(quantity, other)}? "
-            f"({spelled(quantity, NONE)} leaves it unread)"
+            f"({spelled(quantity, NONE)} ignores it)"
         )
 
     def refuse_unseen(self, found: Mapping[str, Any]) -> None:
-        """Raise BadParams where a declared key was nowhere in the data; ``found`` is what one structure has."""
+        """Raise BadParams if a declared key was never found; ``found`` holds the values of one structure."""
         for quantity, key in self._options.keys.items():
             if key != NONE and quantity not in self._seen:
                 raise BadParams(

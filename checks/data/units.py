@@ -1,4 +1,4 @@
-"""The units that data may come in, and what one of each is in eV and Å."""
+"""Supported unit systems of input data, with conversion factors to eV and Å."""
 
 from typing import NamedTuple
 
@@ -6,14 +6,14 @@ from ase import units
 
 
 class Units(NamedTuple):
-    """What one unit of the data's lengths and energies is in Å and eV."""
+    """Conversion factors of lengths to Å and of energies to eV."""
 
     length: float
     energy: float
 
     @property
     def force(self) -> float:
-        """What one unit of their forces is in eV/Å."""
+        """Conversion factor of forces to eV/Å."""
         return self.energy / self.length
 
 

@@ -1,1 +1,1 @@
-"""Gates, milestones, and how many molecules would decide a gate."""
+"""Gates, milestones, and estimates of the number of molecules that would decide a gate."""

@@ -1,13 +1,13 @@
-"""Gates: what a student must reach, declared with its reason, and judged by the whole interval of a metric.
+"""Gates: acceptance thresholds for a student, each with a reason, evaluated on the entire interval of a metric.
 
-A gate passes when the whole 95 % interval lies on the good side of its threshold, fails when the whole interval lies on
-the bad side, and is undecided in between, with the number of molecules that would decide it. A metric that is a plain
-figure (n_structures, hydrogen_fraction, convergence: a count, a share of the set, a ratio of losses) has no interval;
-its gate declares ``confidence: 0`` and compares the value. Undefined never passes.
+A gate passes if the entire 95 % interval lies on the good side of its threshold. It fails if the entire interval lies
+on the bad side. In between it is undecided, and reports the number of molecules that would decide it. A metric that is
+a single number (n_structures, hydrogen_fraction, convergence: a count, a fraction of the set, a ratio of losses) has no
+interval; its gate declares ``confidence: 0`` and compares the value. An undefined metric never passes.
 
-Where equal is good enough (a ratio to a baseline, threshold 1), hardly an interval lies on the good side: such a gate
-declares a ``tolerance``. It still fails when the whole interval lies beyond the threshold; else it passes when the
-whole interval lies within threshold and tolerance.
+Some gates accept equality, such as a ratio to a baseline with threshold 1. Then the interval almost never lies entirely
+on the good side, so the gate declares a ``tolerance``. It still fails if the entire interval lies beyond the threshold.
+Otherwise it passes if the entire interval lies within the threshold plus the tolerance.
 """
 
 import math
@@ -26,7 +26,7 @@ from hydrogate.checks.metrics.bootstrap import LEVEL, Metric
 from hydrogate.checks.metrics.definitions import metric_names
 from hydrogate.checks.metrics.regression import count_of
 
-# Metrics that need more than predictions, and where they come from.
+# Metrics that cannot be computed from predictions alone, and their source.
 MEASURED_ELSEWHERE = {
     "convergence": "stage train writes it to metrics/training.json",
     "force_gradient_error": "stage validate writes it to metrics/validation.json",
@@ -36,37 +36,40 @@ MEASURED_ELSEWHERE = {
     "md_drift": "stage dynamics writes it to metrics/md.json",
     "md_temperature": "stage dynamics writes it to metrics/md.json",
     "md_broken_bonds": "stage dynamics writes it to metrics/md.json",
-    "regression": "it needs the predictions of a baseline (validate.baseline)",
+    "regression": "it requires the predictions of a baseline (validate.baseline)",
 }
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-# How much narrower an interval is whose one end alone must hold at the same level, if the figure is normal.
+# Width of a one-sided interval relative to a two-sided one at the same confidence level, for a normal distribution.
 ONE_SIDED = NormalDist().inv_cdf(LEVEL) / NormalDist().inv_cdf((1 + LEVEL) / 2)
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Gate(Section):
-    """One gate.
+    """Declaration of one gate.
 
     Parameters
     ----------
     metric : str
-        The metric that is judged; thresholds are in its unit.
+        Name of the metric to evaluate; thresholds are in its unit.
     comparison : str
-        ``<``, ``<=``, ``>=`` or ``>`` to ``threshold``; ``between`` ``low`` and ``high``, both included.
+        ``<``, ``<=``, ``>=`` or ``>`` compares with ``threshold``; ``between`` compares with ``low`` and ``high``,
+        both included.
     required : bool
-        Whether the milestone depends on it; reported all the same.
+        True if the milestone depends on this gate. Gates that are not required are still reported.
     confidence : float
-        0.95 judges the whole interval; 0 compares the value.
+        0.95 evaluates the entire interval; 0 compares the value.
     tolerance : float
-        How far beyond the threshold the interval may reach where the threshold itself is not shown to be missed.
+        Distance by which the interval may extend beyond the threshold, unless the entire interval lies beyond it.
     one_sided : bool
-        Only the end towards the threshold must hold, at the same confidence: an interval narrower by 1.645 / 1.960.
+        Only the interval end nearest the threshold must satisfy the condition, at the same confidence. The interval is
+        narrower by the factor 1.645 / 1.960.
     min_n : int
-        Molecules below which nothing is judged (epochs, for ``convergence``).
+        Minimum number of molecules (epochs, for ``convergence``); the gate is undecided below it.
     command : str
-        What starts the work that would fix it.
+        Command that starts the work to fix a failed gate.
     reason : str
+        Justification of the threshold.
     """
 
     metric: str
@@ -87,18 +90,18 @@ class Gate(Section):
     def _known(cls, name: str) -> str:
         known = [*metric_names(), *MEASURED_ELSEWHERE]
         if name not in known:
-            raise ValueError(f"no metric of this name{did_you_mean(name, known)}")
+            raise ValueError(f"unknown metric{did_you_mean(name, known)}")
         return name
 
     @field_validator("confidence")
     @classmethod
     def _interval_or_value(cls, confidence: float) -> float:
         if confidence not in (0.0, LEVEL):
-            raise ValueError(f"metrics carry {LEVEL:.0%} intervals: {LEVEL} judges the interval, 0 the value")
+            raise ValueError(f"metrics have {LEVEL:.0%} intervals: use {LEVEL} for the interval, 0 for the value")
         return confidence
 
     def good(self, value: float) -> bool:
-        """Whether ``value`` lies on the good side."""
+        """Return True if ``value`` lies on the good side of the threshold."""
         match self.comparison:
             case "<":
                 return value < self._threshold
@@ -118,7 +121,7 @@ class Gate(Section):
 
     @property
     def tolerated(self) -> "Gate":
-        """The gate whose threshold is moved by the tolerance; itself where there is none."""
+        """Copy of this gate with the threshold shifted by the tolerance; the gate itself if it has no tolerance."""
         if not self.tolerance:
             return self
         moved = self._threshold + (self.tolerance if self.comparison in ("<", "<=") else -self.tolerance)
@@ -126,18 +129,18 @@ class Gate(Section):
 
     @property
     def of_split(self) -> bool:
-        """Whether further held-out molecules would tell more of its metric; epochs or chosen molecules are others."""
+        """True if more held-out molecules would narrow the interval; False if n counts epochs or selected molecules."""
         return self.metric == "regression" or self.metric not in MEASURED_ELSEWHERE
 
     @property
     def edges(self) -> tuple[float, ...]:
-        """The threshold, or the two ends of the range."""
+        """Threshold, or the two ends of the range."""
         chosen = (self.low, self.high) if self.comparison == "between" else (self.threshold,)
         return tuple(edge for edge in chosen if edge is not None)
 
     @property
     def allowed(self) -> str:
-        """The condition in words."""
+        """Condition as text."""
         if self.comparison == "between":
             return f"{self.low:g} to {self.high:g}"
         tolerance = f" (tolerance {self.tolerance:g})" if self.tolerance else ""
@@ -146,14 +149,14 @@ class Gate(Section):
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a gate says of a student.
+    """Result of one gate for a student.
 
     Parameters
     ----------
     metric : Metric or None
-        None where nothing measured it.
+        None if the metric was not measured.
     molecules_needed : int or None
-        How many held-out molecules would decide an undecided gate; None where no number would, or none is needed.
+        Number of held-out molecules that would decide an undecided gate; None if no number would, or if none is needed.
     """
 
     name: str
@@ -168,19 +171,20 @@ class Judgement:
 
 
 def read_gates(content: object, where: str = "gates") -> dict[str, Gate]:
-    """The gates of a declaration, in its order.
+    """Read the gates of a declaration, in the order given.
 
     Raises
     ------
     BadParams
-        Not a mapping; an unknown key or metric, with the nearest known one; thresholds that do not fit the comparison.
+        The content is not a mapping; a key or metric is unknown (the message suggests the closest known name); or the
+        thresholds do not match the comparison.
     """
     if not isinstance(content, Mapping):
         raise BadParams(f"{where}: expected a mapping of gates, got {content!r}")
     gates = {}
     for name, block in content.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise BadParams(f"{where}: gate {name!r}: a name is lower case letters, digits and underscores")
+            raise BadParams(f"{where}: gate {name!r}: use only lower-case letters, digits and underscores")
         try:
             gates[name] = Gate.model_validate(block)
         except ValidationError as error:
@@ -194,33 +198,33 @@ def _refuse_contradiction(gate: Gate, where: str) -> None:
     expected = {"low", "high"} if gate.comparison == "between" else {"threshold"}
     if given != expected:
         raise BadParams(
-            f"{where}: comparison {gate.comparison!r} takes {' and '.join(sorted(expected))}, "
-            f"got {' and '.join(sorted(given)) or 'neither'}"
+            f"{where}: comparison {gate.comparison!r} requires {' and '.join(sorted(expected))}, "
+            f"got {' and '.join(sorted(given)) or 'none'}"
         )
     if gate.low is not None and gate.high is not None and gate.low > gate.high:
         raise BadParams(f"{where}: low {gate.low:g} is above high {gate.high:g}")
     for key in ("one_sided", "tolerance"):
         if getattr(gate, key) and (gate.comparison == "between" or not gate.confidence):
-            raise BadParams(f"{where}: {key} needs one threshold and confidence {LEVEL}")
+            raise BadParams(f"{where}: {key} requires a single threshold and confidence {LEVEL}")
 
 
 def judge(name: str, gate: Gate, metric: Metric | None, note: str = "", held_out: int = 0) -> Judgement:
-    """The verdict of one gate.
+    """Evaluate one gate.
 
     Parameters
     ----------
     name : str
     gate : Gate
     metric : Metric or None
-        None where nothing measured it: ``not_run``.
+        None if the metric was not measured; the verdict is then ``not_run``.
     note : str
-        Why it was not measured, or what else belongs to the figure.
+        Reason why the metric was not measured, or a remark to print with the value.
     held_out : int
-        Molecules of the held-out split, of which not each contributes to every metric; 0 where that is not known.
+        Number of molecules in the held-out split, not all of which contribute to every metric; 0 if unknown.
     """
 
     def say(verdict: Verdict, message: str, needed: int | None = None) -> Judgement:
-        """``needed`` molecules that contribute to the metric."""
+        """Build the result; ``needed`` counts molecules that contribute to the metric."""
         if metric is None or needed is None or not gate.of_split:
             return Judgement(name, gate, metric, verdict, message)
         needed = held_out_molecules(metric, needed, held_out)
@@ -239,25 +243,25 @@ def judge(name: str, gate: Gate, metric: Metric | None, note: str = "", held_out
         return say(Verdict.UNDECIDED, message, molecules_to_decide(gate, metric) or gate.min_n)
     low, high = _interval(gate, metric, metric.value)
     if low is None or high is None:
-        message = f"{metric} has no interval, and confidence {gate.confidence:g} needs one; {allowed}"
+        message = f"{metric} has no interval, which confidence {gate.confidence:g} requires; {allowed}"
         return say(Verdict.UNDECIDED, message)
     if low > high:
-        return say(Verdict.ERROR, f"the interval of {metric} ends before it starts; measure it again")
+        return say(Verdict.ERROR, f"the lower end of the interval of {metric} is above the upper end; measure it again")
     message = f"{metric}, {allowed}"
     spans_a_range = len(gate.edges) > 1 and any(low <= edge <= high for edge in gate.edges)
     if not gate.good(low) and not gate.good(high) and not spans_a_range:
         return say(Verdict.FAIL, message)
     if gate.tolerated.good(low) and gate.tolerated.good(high):
         return say(Verdict.PASS, message)
-    message = f"{message}: the interval lies on both sides"
+    message = f"{message}: the interval includes the threshold"
     needed = molecules_to_decide(gate, metric)
     if needed is None:
-        return say(Verdict.UNDECIDED, f"{message}, no number of molecules decides a value on the edge")
+        return say(Verdict.UNDECIDED, f"{message}, no number of molecules would decide a value on the threshold")
     return say(Verdict.UNDECIDED, message, max(needed, metric.n + 1))
 
 
 def held_out_molecules(metric: Metric, molecules: int, held_out: int) -> int:
-    """How many of the held-out split hold ``molecules`` that contribute to ``metric``: not each has every element."""
+    """Return how many held-out molecules include ``molecules`` that contribute to ``metric``; some lack an element."""
     return math.ceil(molecules * max(held_out / metric.n, 1.0)) if metric.n else molecules
 
 
@@ -270,19 +274,20 @@ def _interval(gate: Gate, metric: Metric, value: float) -> tuple[float | None, f
 
 
 def molecules_to_decide(gate: Gate, metric: Metric) -> int | None:
-    """How many molecules would decide ``gate`` if the value stayed as it is; at least ``min_n``.
+    """Estimate the number of molecules that would decide ``gate`` if the value stays the same; at least ``min_n``.
 
     Returns
     -------
     int or None
-        None where the metric is undefined, has no interval, lies on an edge (as `molecules_to_exclude` takes it), or is
-        judged by its value alone.
+        None if the metric is undefined, has no interval or lies on an edge (as defined by `molecules_to_exclude`), or
+        if the gate compares only the value.
     """
     if metric.value is None or not gate.confidence:
         return None
     scale = ONE_SIDED if gate.one_sided else 1.0
     if gate.tolerance:
-        # To fail, the interval leaves the threshold; to pass, the tolerated one; the value may allow for both.
+        # A gate fails once the interval excludes the threshold, and passes once it excludes the tolerated threshold.
+        # Depending on the value, both outcomes may be possible.
         ways = [gate.edges] if not gate.good(metric.value) else []
         ways += [gate.tolerated.edges] if gate.tolerated.good(metric.value) else []
     else:
@@ -292,20 +297,22 @@ def molecules_to_decide(gate: Gate, metric: Metric) -> int | None:
 
 
 def molecules_to_exclude(metric: Metric, edges: Sequence[float], scale: float = 1.0) -> int | None:
-    """How many molecules would narrow or widen the interval, as 1/√n, until it just holds none of ``edges``.
+    """Estimate the number of molecules at which the interval just excludes ``edges``; its width scales as 1/√n.
+
+    The number may be smaller than the present one: the interval is then widened.
 
     Parameters
     ----------
     metric : Metric
     edges : sequence of float
-        In the metric's unit.
+        Values to exclude, in the metric's unit.
     scale : float
-        Of the half width.
+        Factor applied to the half width.
 
     Returns
     -------
     int or None
-        None where the value lies on an edge, or so near to it that no data set would tell, or has no interval.
+        None if the value lies on an edge, is too close to it for a data set of any realistic size, or has no interval.
     """
     if metric.value is None or metric.low is None or metric.high is None:
         return None
@@ -314,6 +321,6 @@ def molecules_to_exclude(metric: Metric, edges: Sequence[float], scale: float = 
         half = metric.high - metric.value if edge > metric.value else metric.value - metric.low
         distance = abs(edge - metric.value)
         wider = scale * half / distance if distance else math.inf
-        needed.append(count_of(metric.n * wider * wider))  # no power: it raises where a product is infinite
+        needed.append(count_of(metric.n * wider * wider))  # not ** 2: it raises where the product is infinite
     counts = [count for count in needed if count is not None]
     return max(counts) if len(counts) == len(needed) else None

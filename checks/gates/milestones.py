@@ -1,12 +1,12 @@
-"""The milestone that a student has earned: bands of the force RMSE, then the gates. One table, first match wins.
+"""Next milestone of a student: bands of the force RMSE, then the gates. One table; the first matching rule applies.
 
-1. A contract does not pass, or metrics are stale or missing: ``blocked``, naming it.
-2. The force RMSE's interval lies inside one milestone (bands of one milestone merged). Where that milestone is not
-   ``gated``, it decides, whatever the gates say.
-3. The interval spans two milestones: ``more_validation_data``.
+1. A contract does not pass, or metrics are stale or missing: ``blocked``; the reason names them.
+2. The interval of the force RMSE lies inside one milestone (adjacent bands of one milestone are merged). If that
+   milestone is not ``gated``, it applies regardless of the gates.
+3. The interval spans two or more milestones: ``more_validation_data``.
 4. A required gate fails: ``fix_<gate>``.
-5. A required gate is undecided or not run: ``more_validation_data``, naming it.
-6. Otherwise the milestone of rule 2.
+5. A required gate is undecided or not run: ``more_validation_data``; the reason names the gate.
+6. Otherwise the milestone of rule 2 applies.
 """
 
 import math
@@ -26,8 +26,8 @@ from hydrogate.checks.metrics.bootstrap import Metric
 
 BLOCKED = "blocked"
 MORE_DATA = "more_validation_data"
-# Draws other molecules than the shipped sample, so that the held-out split grows; then the pipeline. For where nothing
-# tells how many would decide.
+# Draws molecules that are not in the shipped sample, which enlarges the held-out split, and then runs the pipeline.
+# Used if the number of molecules that would decide is unknown.
 MORE_DATA_COMMAND = "python3 -m nox -s hydrogate -- sample --count 4883 --seed 1 && python3 -m nox -s repro"
 SHOW_PARAMS = "git diff HEAD -- params.yaml"
 _NUMBER = r"(\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)"
@@ -35,7 +35,7 @@ _RANGE = re.compile(rf"([\[(])\s*{_NUMBER}\s*,\s*(?:{_NUMBER}|inf)\s*([\])])")
 
 
 class Range(NamedTuple):
-    """An interval as mathematics writes it, eV/Å: ``[0.15, 0.25)`` holds 0.15 and not 0.25."""
+    """Interval in mathematical notation, eV/Å: ``[0.15, 0.25)`` includes 0.15 and excludes 0.25."""
 
     low: float
     high: float
@@ -43,7 +43,7 @@ class Range(NamedTuple):
     holds_high: bool
 
     def holds(self, value: float) -> bool:
-        """Whether ``value`` lies in it."""
+        """Return True if ``value`` lies in the interval."""
         above = value >= self.low if self.holds_low else value > self.low
         below = value <= self.high if self.holds_high else value < self.high
         return above and below
@@ -62,25 +62,26 @@ def _read_range(text: Any) -> Any:
     left, low, high, right = found.groups()
     parsed = Range(float(low), float(high) if high else math.inf, left == "[", right == "]")
     if parsed.low >= parsed.high or (math.isinf(parsed.high) and parsed.holds_high):
-        raise ValueError(f"the range {text} is empty or holds infinity")
+        raise ValueError(f"the range {text} is empty or includes infinity")
     return parsed
 
 
 class Band(Section):
-    """Force RMSEs (eV/Å) that lead to one milestone.
+    """Range of the force RMSE (eV/Å) that leads to one milestone.
 
     Parameters
     ----------
     range : Range
     milestone : str
     status : str
-        How the student stands there, in two words: on track, accepted.
+        Short status of a student in this band, such as "on track" or "accepted".
     gated : bool
-        Whether the required gates must pass too; else the band decides alone.
+        True if the required gates must pass as well; otherwise the band alone determines the milestone.
     advice : str
     command : str
-        What starts the milestone.
+        Command that starts the milestone.
     reason : str
+        Justification of the range.
     """
 
     range: Annotated[Range, BeforeValidator(_read_range)]
@@ -93,15 +94,16 @@ class Band(Section):
 
 
 def read_milestones(content: object, where: str = "milestones") -> tuple[Band, ...]:
-    """The bands of a declaration, which must tile [0, ∞).
+    """Read the bands of a declaration, which must cover [0, ∞) without gaps or overlaps.
 
     Raises
     ------
     BadParams
-        Not a list of bands; an unknown key; a gap, an overlap or an end missing, naming the two bands.
+        The content is not a list of bands; a key is unknown; there is a gap or an overlap (the message names the two
+        bands); or the first or last band does not reach its end.
     """
     if not isinstance(content, list) or not content:
-        raise BadParams(f"{where}: expected a list of bands that tile [0, inf), got {content!r}")
+        raise BadParams(f"{where}: expected a list of bands that cover [0, inf), got {content!r}")
     bands = []
     for index, block in enumerate(content):
         try:
@@ -110,9 +112,9 @@ def read_milestones(content: object, where: str = "milestones") -> tuple[Band, .
             raise BadParams(f"{where}.{index}: {explain(error, Band)}") from error
     first, last = bands[0].range, bands[-1].range
     if first.low != 0.0 or not first.holds_low:
-        raise BadParams(f"{where}: the first band {first} must start with '[0,': a perfect student has a milestone too")
+        raise BadParams(f"{where}: the first band {first} must start with '[0,', so that every RMSE has a milestone")
     if not math.isinf(last.high):
-        raise BadParams(f"{where}: the last band {last} must end with 'inf)': a bad student has a milestone too")
+        raise BadParams(f"{where}: the last band {last} must end with 'inf)', so that every RMSE has a milestone")
     for before, after in pairwise(bands):
         _refuse_bad_seam(before, after, where)
     return tuple(bands)
@@ -122,15 +124,15 @@ def _refuse_bad_seam(before: Band, after: Band, where: str) -> None:
     left, right = before.range, after.range
     both = left.holds_high and right.holds_low
     if left.high > right.low or (left.high == right.low and both):
-        raise BadParams(f"{where}: {left} and {right} overlap at {right.low:g}; a value has one milestone")
+        raise BadParams(f"{where}: {left} and {right} overlap at {right.low:g}; each value must have one milestone")
     if left.high < right.low or not (left.holds_high or right.holds_low):
-        raise BadParams(f"{where}: a gap between {left} and {right}: {left.high:g} has no milestone")
+        raise BadParams(f"{where}: gap between {left} and {right}: {left.high:g} has no milestone")
     if before.milestone == after.milestone and before.gated != after.gated:
-        raise BadParams(f"{where}: bands {left} and {right} of {before.milestone} disagree about gated")
+        raise BadParams(f"{where}: bands {left} and {right} of {before.milestone} have different values of gated")
 
 
 class Blocker(NamedTuple):
-    """Why no milestone can be named, and the command that shows or mends it."""
+    """Reason why no milestone can be determined, and the command that shows or fixes it."""
 
     what: str
     command: str
@@ -138,21 +140,21 @@ class Blocker(NamedTuple):
 
 @dataclass(frozen=True)
 class Decision:
-    """The next milestone.
+    """Next milestone, with the rule and the reason that led to it.
 
     Parameters
     ----------
     milestone : str
     rule : int
-        The rule of the table that matched, 1 to 6.
+        Number of the matching rule in the table, 1 to 6.
     because : str
     status, advice : str
-        Of the band, where the milestone is one of the bands'.
+        Status and advice of the band, if the milestone is that of a band.
     command : str
-        Starts the milestone.
+        Command that starts the milestone.
     gates : tuple of Judgement
     caveats : tuple of str
-        What a reader must know before anything else: data that a contract refuses were let through.
+        Warnings to show first, such as data that failed a contract and were accepted nevertheless.
     """
 
     milestone: str
@@ -166,7 +168,7 @@ class Decision:
 
     @property
     def blocked(self) -> bool:
-        """Whether no milestone could be named."""
+        """True if no milestone could be determined."""
         return self.milestone == BLOCKED
 
 
@@ -177,18 +179,18 @@ def decide(
     blockers: Sequence[Blocker] = (),
     more_data: str = MORE_DATA_COMMAND,
 ) -> Decision:
-    """The milestone by the table of this module.
+    """Determine the next milestone by the table of this module.
 
     Parameters
     ----------
     force_rmse : Metric or None
-        eV/Å; None where nothing measured it.
+        Force RMSE, eV/Å; None if it was not measured.
     gates : sequence of Judgement
     bands : sequence of Band
-        As :func:`read_milestones` gives them.
+        Bands as returned by :func:`read_milestones`.
     blockers : sequence of Blocker
     more_data : str
-        The command that draws the molecules which would decide, where more of them would.
+        Command that draws more molecules, used if a larger held-out split would decide.
     """
     judged = tuple(gates)
     required = [item for item in judged if item.gate.required]
@@ -196,13 +198,13 @@ def decide(
     if force_rmse is None and not found:
         found.append(Blocker("metric force_rmse is missing", "python3 -m nox -s repro"))
     if not required:
-        found.append(Blocker("no gate is required, so that nothing would be judged (params.yaml, gates)", SHOW_PARAMS))
+        found.append(Blocker("no gate is required, so nothing would be evaluated (params.yaml, gates)", SHOW_PARAMS))
     if found or force_rmse is None:
         return Decision(BLOCKED, 1, "; ".join(item.what for item in found), found[0].command, judged)
     reached = _bands_of(force_rmse, bands)
     if len({band.milestone for band in reached}) != 1:
         return Decision(MORE_DATA, 3, _why_undecided(force_rmse, reached), more_data, judged)
-    # The worst band of the interval: "on track" only where all of it is.
+    # The worst band that the interval touches: "on track" only if the entire interval is.
     band = reached[-1]
     inside = f"force_rmse {force_rmse} lies in {band.milestone}, {' and '.join(str(b.range) for b in reached)}"
     if not band.gated:
@@ -213,7 +215,8 @@ def decide(
         return Decision(f"fix_{failed[0].name}", 4, because, failed[0].gate.command, judged)
     open_gates = [item for item in required if item.verdict is not Verdict.PASS]
     if open_gates:
-        # More molecules decide an interval; what was not measured, or has no interval, takes the gate's own command.
+        # More molecules can decide a gate with an interval; a metric that was not measured or has no interval needs the
+        # gate's own command.
         first = next((item for item in open_gates if item.molecules_needed is not None), None)
         command = more_data if first else open_gates[0].gate.command
         return Decision(MORE_DATA, 5, "; ".join(str(item) for item in open_gates), command, judged)
@@ -222,7 +225,7 @@ def decide(
 
 
 def _bands_of(metric: Metric, bands: Sequence[Band]) -> list[Band]:
-    """The bands that the interval touches; none where there is no interval."""
+    """Return the bands that the interval touches; an empty list if there is no interval."""
     if metric.value is None or metric.low is None or metric.high is None:
         return []
     touched = [
@@ -233,9 +236,9 @@ def _bands_of(metric: Metric, bands: Sequence[Band]) -> list[Band]:
 
 def _why_undecided(metric: Metric, reached: Sequence[Band]) -> str:
     if not reached:
-        return f"force_rmse {metric} has no interval, so that no milestone can be told"
+        return f"force_rmse {metric} has no interval, so no milestone can be determined"
     edges = [before.range.high for before, after in pairwise(reached) if before.milestone != after.milestone]
     needed = molecules_to_exclude(metric, edges)
-    enough = f"about {max(needed, metric.n + 1)} held-out molecules would decide" if needed else "it lies on the edge"
+    enough = f"about {max(needed, metric.n + 1)} held-out molecules would decide" if needed else "it is on a band edge"
     names = " and ".join(dict.fromkeys(band.milestone for band in reached))
     return f"force_rmse {metric} spans {names}; {enough}"

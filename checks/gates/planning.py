@@ -1,4 +1,4 @@
-"""How many held-out molecules would decide each gate, and how many show that a student has become worse."""
+"""Numbers of held-out molecules needed to decide each gate and to detect that a student has become worse."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,24 +11,24 @@ from hydrogate.checks.gates.milestones import Band
 from hydrogate.checks.metrics.bootstrap import Metric
 from hydrogate.checks.metrics.regression import count_of, molecules_to_see
 
-WORSENING = 0.1  # where no gate declares how much is tolerated
+WORSENING = 0.1  # default if no gate declares a tolerance
 
 
 @dataclass(frozen=True)
 class Need:
-    """How many molecules one verdict takes.
+    """Number of molecules needed for one verdict.
 
     Parameters
     ----------
     name, verdict : str
     required : bool
-        Whether the milestone depends on it.
+        True if the milestone depends on this verdict.
     n : int or None
-        Molecules that contribute now, or epochs.
+        Number of molecules (or epochs) that contribute now.
     molecules : int or None
-        Held-out molecules that would decide it if the figure stayed as it is; None where no number would.
+        Number of held-out molecules that would decide it if the value stays the same; None if no number would.
     note : str
-        Why there is no number, or what it rests on.
+        Reason why there is no number, or its basis.
     """
 
     name: str
@@ -41,23 +41,24 @@ class Need:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the held-out split must grow to.
+    """Required size of the held-out split.
 
     Parameters
     ----------
     held_out : int
-        Molecules of the split now.
+        Number of molecules in the split now.
     gates : tuple of Need
     milestone : Need
-        Of the bands of the force RMSE.
+        Molecules needed to place the force RMSE inside one milestone.
     worsening : float
-        The share that ``regression`` is to show, in nine of ten cases.
+        Relative worsening that ``regression`` should detect in nine of ten cases.
     regression : tuple of Need
-        By metric.
+        Molecules needed for ``regression``, one entry per metric.
     paired : bool
-        Whether ``regression`` rests on a baseline; else on the metrics' own intervals, as if nothing were shared.
+        True if ``regression`` is based on paired ratios to a baseline; otherwise it is based on the metrics' own
+        intervals, as if the errors of the two students were independent.
     more : int
-        Molecules, of all splits, that the required verdicts still lack.
+        Number of molecules, over all splits, that must be added for the required verdicts.
     """
 
     held_out: int
@@ -70,7 +71,7 @@ class Plan:
 
     @property
     def command(self) -> str:
-        """What draws the missing molecules and runs the pipeline; empty where none is missing."""
+        """Command that draws the missing molecules and runs the pipeline; empty if none is missing."""
         sample = f"python3 -m nox -s hydrogate -- sample --count {self.more} --seed 1"
         return f"{sample} && python3 -m nox -s repro" if self.more else ""
 
@@ -83,25 +84,25 @@ def plan(
     ratios: Mapping[str, Metric],
     held_out_share: float,
 ) -> Plan:
-    """How many molecules decide.
+    """Estimate the number of molecules that would decide each gate and the milestone.
 
     Parameters
     ----------
     metrics : mapping of str to Metric
-        With ``force_rmse`` and ``n_structures``.
+        Must contain ``force_rmse`` and ``n_structures``.
     judgements : sequence of Judgement
     bands : sequence of Band
     errors : sequence of str
-        The metrics that a student must not worsen.
+        Names of the metrics that must not become worse.
     ratios : mapping of str to Metric
-        Their paired ratios to a baseline; empty without one.
+        Paired ratios of these metrics to a baseline; empty without a baseline.
     held_out_share : float
-        Of all molecules, above 0.
+        Fraction of all molecules that is held out, above 0.
 
     Raises
     ------
     ValueError
-        The force RMSE or the number of molecules was not measured, or too small a share is held out.
+        The force RMSE or the number of molecules was not measured, or the held-out fraction is too small.
     """
     missing = [name for name in ("force_rmse", "n_structures") if name not in metrics]
     if missing:
@@ -116,7 +117,7 @@ def plan(
     lacking = [need.molecules for need in (*gates, milestone) if need.required and need.molecules is not None]
     more = count_of(max(0, max(lacking, default=0) - held_out) / held_out_share)
     if more is None:
-        raise ValueError(f"of {held_out_share:g} of the molecules no data set holds enough: hold out more of them")
+        raise ValueError(f"the held-out fraction {held_out_share:g} is too small: hold out more molecules")
     return Plan(held_out, gates, milestone, worsening, regression, bool(ratios), more)
 
 
@@ -134,11 +135,11 @@ def _of_gate(item: Judgement, held_out: int) -> Need:
         if metric.value is None:
             note = "undefined"
         elif not gate.confidence:
-            note = "judged by its value alone"
+            note = "only the value is compared"
         elif not gate.of_split:
-            note = "n counts no molecules"
+            note = "n is not a number of molecules"
         elif molecules is None:
-            note = "the value lies on the edge, or has no interval"
+            note = "the value lies on the threshold, or has no interval"
     return Need(item.name, str(item.verdict), gate.required, n, molecules, note)
 
 
@@ -152,7 +153,7 @@ def _of_milestone(metric: Metric, bands: Sequence[Band], least: int, held_out: i
     molecules = _among(held_out, metric, None if needed is None else max(needed, least))
     inside = metric.low is not None and metric.high is not None
     decided = inside and molecules is not None and molecules <= metric.n
-    note = "" if molecules is not None else "the force RMSE lies on the edge, or has no interval"
+    note = "" if molecules is not None else "the force RMSE lies on a band edge, or has no interval"
     verdict = str(Verdict.PASS if decided else Verdict.UNDECIDED)
     return Need("milestone", verdict, True, metric.n, molecules, note)
 
@@ -168,7 +169,7 @@ def _of_regression(
 
 
 def _as_if_unpaired(metric: Metric | None) -> Metric | None:
-    """A ratio of two such figures that share nothing varies twice as much."""
+    """Widen the interval by √2: the variance of a ratio of two independent values is twice as large."""
     if metric is None or metric.value is None or metric.low is None or metric.high is None:
         return metric
     value, wider = metric.value, math.sqrt(2.0)

@@ -1,1 +1,1 @@
-"""Passes over atoms, pairs and bonds; chemistry and symmetry."""
+"""Loops over atoms, pairs and bonds; chemistry and symmetry."""

@@ -1,4 +1,4 @@
-"""The one home of RDKit in the checks: what a SMILES says, and whether bonds can be perceived in bare atoms."""
+"""Chemistry with RDKit, used by the checks only here: properties of a SMILES, and bond perception from positions."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from rdkit import Chem
     from rdkit.DataStructs import ExplicitBitVect
 
-# Of 305 known drugs quercetin needs the longest, 0.1 s; beyond the bound a key may miss a tautomer.
+# Among 305 known drugs, quercetin takes longest (0.1 s). Beyond this limit a key may miss a tautomer.
 MAX_TAUTOMERS = 1000
-# Bond orders of a molecule of 60 heavy atoms take a few hundred assignments; broken ones would take for ever.
+# Bond orders of a molecule with 60 heavy atoms take a few hundred assignments; broken structures would never finish.
 MAX_ASSIGNMENTS = 20_000
-# Letters of one SMILES: some 5,000 atoms; a canonical order takes RDKit the square of their number, here a second.
+# Characters of one SMILES, about 5,000 atoms. Canonical ordering in RDKit scales with the square: here one second.
 MOST_LETTERS = 10_000
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """RDKit's warnings stay off the terminal: they quote untrusted text and say nothing that a result does not."""
+    """Suppress RDKit warnings: they quote untrusted text and add nothing to the result."""
     from rdkit import rdBase
 
     block = rdBase.BlockLogs()
@@ -34,12 +34,12 @@ def _quiet() -> Iterator[None]:
 
 
 def expected_hydrogens_of_smiles(smiles: str) -> int:
-    """Hydrogens that the valences of ``smiles`` imply, the written ones included.
+    """Count the hydrogens implied by the valences of ``smiles``, including explicit ones.
 
     Raises
     ------
     ValueError
-        RDKit cannot read it, it is empty, or a bond has no order.
+        RDKit cannot read the SMILES, it is empty, or a bond has no order.
     """
     with _quiet():
         mol = _molecule(smiles)
@@ -50,10 +50,10 @@ def expected_hydrogens_of_smiles(smiles: str) -> int:
 
 
 def bond_without_order(mol: "Chem.Mol") -> str:
-    """Which bond of ``mol``, sanitized, leaves open how many hydrogens there are; empty where none does.
+    """Describe the first bond of sanitized ``mol`` that leaves the number of hydrogens undefined; empty if none does.
 
-    A query (any bond, single or double), an order that is not given, an aromatic bond outside a ring: RDKit takes them
-    for no bond or for one and a half.
+    Such bonds are query bonds (any bond, single or double), bonds of unspecified order, and aromatic bonds outside a
+    ring. RDKit counts them as no bond or as one and a half.
     """
     from rdkit import Chem
 
@@ -73,26 +73,26 @@ def _molecule(smiles: str) -> "Chem.Mol":
     from rdkit import Chem
 
     if len(smiles) > MOST_LETTERS:
-        raise ValueError(f"a SMILES of {len(smiles)} letters; at most {MOST_LETTERS} are read")
+        raise ValueError(f"SMILES of {len(smiles)} characters; the limit is {MOST_LETTERS}")
     mol = Chem.MolFromSmiles(smiles)
     if mol is None or not mol.GetNumAtoms():
-        raise ValueError(f"SMILES {smiles!r} names no molecule that RDKit can read")
+        raise ValueError(f"SMILES {smiles!r} cannot be read by RDKit or is empty")
     return mol
 
 
 @lru_cache(maxsize=100_000)
 def molecule_key(smiles: str) -> str:
-    """One text for all that is one molecule: what a split must keep on one side.
+    """Return the key of a molecule; structures with equal keys must be in the same split.
 
-    Each component without stereochemistry and isotopes, neutralised, as its canonical tautomer; sorted. Counterions and
-    water (components without carbon) do not count beside a component with carbon. Not unified: tautomers past
-    ``MAX_TAUTOMERS``, ring-chain tautomers (open-chain and cyclic sugars), and an organic counterion's salt with its
-    free form.
+    The key lists the sorted components, each without stereochemistry and isotopes, neutralised, as its canonical
+    tautomer. Counterions and water (components without carbon) are ignored if another component contains carbon.
+    Different keys remain for tautomers beyond ``MAX_TAUTOMERS``, for ring-chain tautomers (open-chain and cyclic
+    sugars), and for the salt of an organic counterion and its free form.
 
     Raises
     ------
     ValueError
-        RDKit cannot read it, or it is empty.
+        RDKit cannot read the SMILES, or it is empty.
     """
     from rdkit import Chem
     from rdkit.Chem.MolStandardize import rdMolStandardize
@@ -118,14 +118,14 @@ def molecule_key(smiles: str) -> str:
 
 @lru_cache(maxsize=100_000)
 def skeleton_key(smiles: str) -> str:
-    """One text for all molecules of one skeleton: which atoms are joined, whatever the bond orders, H and charges.
+    """Return the key of a molecular skeleton: its connectivity, without bond orders, hydrogens and charges.
 
-    What has one :func:`molecule_key` has one skeleton, and this takes a tenth of the time.
+    Molecules with equal :func:`molecule_key` have equal skeleton keys. This key takes a tenth of the time.
 
     Raises
     ------
     ValueError
-        RDKit cannot read it, or it is empty.
+        RDKit cannot read the SMILES, or it is empty.
     """
     from rdkit import Chem
 
@@ -150,7 +150,7 @@ def skeleton_key(smiles: str) -> str:
 
 
 def perceives(atoms: Atoms) -> bool:
-    """Whether valences that agree with ``atoms.info["charge"]`` (default 0) can be given to these atoms (Å)."""
+    """Return True if RDKit finds bonds for these atoms (Å) that agree with ``atoms.info["charge"]`` (default 0)."""
     from rdkit import Chem
     from rdkit.Chem import rdDetermineBonds
 
@@ -174,21 +174,21 @@ def perceives(atoms: Atoms) -> bool:
 def sp3_carbon_bonds(
     smiles: str, numbers: NDArray[np.uint8], hydrogens: NDArray[np.int64], pairs: NDArray[np.int64]
 ) -> NDArray[np.int64] | None:
-    """The C-C bonds that ``smiles`` makes sp3-sp3, on these atoms.
+    """Find the C-C bonds on these atoms that are sp3-sp3 bonds in ``smiles``.
 
     Parameters
     ----------
     smiles : str
     numbers, hydrogens : (n,)
-        Atomic number of each atom, and how many hydrogens it holds.
+        Atomic number of each atom, and the number of hydrogens bonded to it.
     pairs : (b, 2)
         Bonded atoms.
 
     Returns
     -------
-    (k, 2) atoms, or None where ``smiles`` cannot be read or does not describe these atoms: other elements, a bond
-    between heavy atoms that is none, or other numbers of hydrogens on them. Bonds too many are no fault: across a ring
-    of five with sulfur two atoms come as near as bonded ones.
+    (k, 2) atoms, or None if ``smiles`` cannot be read or does not describe these atoms: different elements, a missing
+    bond between heavy atoms, or different numbers of hydrogens on them. Extra bonds are accepted: across a
+    five-membered ring with sulfur, two atoms can be as close as bonded ones.
     """
     from rdkit import Chem
 
@@ -232,7 +232,7 @@ def sp3_carbon_bonds(
 
 
 def _atom_with_hydrogens(number: int, hydrogens: int) -> "Chem.Atom":
-    """A bare atom; what a substructure match compares beside the element is the isotope, here for its hydrogens."""
+    """Return an atom whose isotope encodes its hydrogen count; substructure matching compares element and isotope."""
     from rdkit import Chem
 
     atom = Chem.Atom(number)
@@ -242,7 +242,7 @@ def _atom_with_hydrogens(number: int, hydrogens: int) -> "Chem.Atom":
 
 
 def nearest_similarities(queries: Sequence[str], others: Sequence[str]) -> NDArray[np.float64]:
-    """(q,) largest Tanimoto similarity of each SMILES to any of ``others``: Morgan fingerprints, radius 2, 2,048 bits.
+    """Return the largest Tanimoto similarity of each query to ``others``, (q,); Morgan radius 2, 2,048 bits.
 
     Raises
     ------
@@ -256,9 +256,9 @@ def nearest_similarities(queries: Sequence[str], others: Sequence[str]) -> NDArr
 
 
 def most_diverse(smiles: Sequence[str], count: int, seed: int = 0) -> list[int]:
-    """Places of ``count`` molecules that are as unlike each other as can be, in order: MaxMin by Tanimoto distance.
+    """Select ``count`` diverse molecules by MaxMin picking on Tanimoto distance; return their sorted indices.
 
-    Source: Ashton et al., Quant. Struct.-Act. Relat. 21, 598 (2002), as in RDKit.
+    Source: Ashton et al., Quant. Struct.-Act. Relat. 21, 598 (2002), as implemented in RDKit.
 
     Raises
     ------

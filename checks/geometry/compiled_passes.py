@@ -1,8 +1,8 @@
-"""Passes over the atoms of many structures, compiled by Numba; their formulas are in ``pairs`` and ``observables``.
+"""Loops over the atoms of many structures, compiled by Numba; NumPy versions are in ``distances`` and ``observables``.
 
-Imported where a data set is large alone: a small one is done before the first of them is compiled. They release the
-interpreter's lock. Coordinates are computed with in double precision, and no operation is reordered, so that a
-distance is that of the formula to the last bit.
+This module is imported only for large data sets: small ones are finished before the first loop would be compiled. The
+loops release the GIL. Coordinates are processed in double precision and no operation is reordered, so distances equal
+those of the NumPy version to the last bit.
 """
 
 from collections.abc import Callable
@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-_LANES = 8  # rows of coordinates are filled up to a multiple, so that no loop over them has a remainder
-_FAR = 1e15  # Å; what a row is filled up with
-_NEAR = np.float32(1e14)  # Å; an atom beyond could be taken for it
+_LANES = 8  # rows of coordinates are padded to a multiple of this, so that loops over them have no remainder
+_FAR = 1e15  # Å; padding value
+_NEAR = np.float32(1e14)  # Å; an atom beyond this could be mistaken for padding
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` as machine code, which is kept for the next run where a folder can be written to."""
+    """Compile ``function``; cache the machine code for the next run if the cache folder is writable."""
     try:
         compiled: Callable[..., Any] = njit(nogil=True, cache=True)(function)
     except RuntimeError:
@@ -27,18 +27,21 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @_compiled
 def nearest(numbers, positions, offset, radii, first_hydrogen, skip, least, partner, length, relative):  # type: ignore[no-untyped-def]
-    """Least distance of each structure; of each hydrogen the partner, length and relative length, as ``Geometry`` has.
+    """Compute the least distance of each structure, and the partner, length and relative length of each hydrogen.
+
+    The results have the meaning described in ``Geometry``.
 
     Parameters
     ----------
     numbers, positions, offset, radii
-        Of the data set, Å.
+        Arrays of the data set, and the covalent radii; Å.
     first_hydrogen : (M + 1,) int64
-        Where the hydrogens of a structure begin in ``partner``, ``length`` and ``relative``.
+        Start of the hydrogens of each structure in ``partner``, ``length`` and ``relative``.
     skip : (M,) bool
-        Structures that are left out; set where the formula is needed, by a position that is not finite or no element.
+        Structures to skip. Set for structures that need the NumPy version, because a position is not finite or an
+        atomic number is invalid.
     least, partner, length, relative
-        Written to.
+        Output arrays.
     """
     widest = _LANES
     for m in range(len(offset) - 1):
@@ -47,7 +50,7 @@ def nearest(numbers, positions, offset, radii, first_hydrogen, skip, least, part
     light = np.empty((3, widest))
     weight, square, weighted = np.empty(widest), np.empty(widest), np.empty(widest)
     atom = np.empty(widest, np.int64)
-    # Of numbers that are not negative the bits are in their order, and the least of integers is found eight at a time.
+    # Bit patterns of non-negative floats sort like the floats, and the minimum of integers is found eight at a time.
     square_bits, weighted_bits = square.view(np.int64), weighted.view(np.int64)
     one = np.full(1, np.inf)
     one_bits = one.view(np.int64)
@@ -136,7 +139,7 @@ def nearest(numbers, positions, offset, radii, first_hydrogen, skip, least, part
 
 @_compiled
 def bonded(numbers, positions, offset, radii, reach, skip):  # type: ignore[no-untyped-def]
-    """Pairs of atoms within ``reach`` times the sum of their radii, but in ``skip``: first, second, length."""
+    """Find pairs within ``reach`` times the sum of radii, except in ``skip``; return first, second and length."""
     capacity = 2 * len(numbers) + 64
     first, second, length = np.empty(capacity, np.int64), np.empty(capacity, np.int64), np.empty(capacity)
     widest = 1
@@ -171,17 +174,17 @@ def _grown(values, more):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _bonded_to(i, size, x, y, z, radius, reach, beyond, second, length):  # type: ignore[no-untyped-def]
-    """The atoms after ``i`` of one structure that it is bonded to, written to ``second`` and ``length``; how many."""
+    """Write the atoms after ``i`` that are bonded to it to ``second`` and ``length``; return their number."""
     own_x, own_y, own_z, own_radius = x[i], y[i], z[i], radius[i]
     for j in range(size):
         dx, dy, dz = own_x - x[j], own_y - y[j], own_z - z[j]
         near = reach * (own_radius + radius[j])
-        # A little more than may be: the root decides.
+        # Slightly larger than needed; the comparison after the square root decides.
         beyond[j] = dx * dx + dy * dy + dz * dz - near * near * (1.0 + 1e-12)
     beyond_bits = beyond.view(np.int64)
     count = 0
     for j in range(i + 1, size):
-        # Negative by its sign bit, as what is no number may be.
+        # Tests the sign bit only, which NaN may have set as well.
         if beyond_bits[j] < 0:
             dx, dy, dz = own_x - x[j], own_y - y[j], own_z - z[j]
             distance = np.sqrt(dx * dx + dy * dy + dz * dz)
@@ -193,7 +196,7 @@ def _bonded_to(i, size, x, y, z, radius, reach, beyond, second, length):  # type
 
 @_compiled
 def force_sums(positions, forces, offset, norm, centroid, total, torque, square):  # type: ignore[no-untyped-def]
-    """|F| of each atom; of each structure the centroid, ΣF, Σ r × F about the centroid and Σ |F|², all written to."""
+    """Write |F| of each atom, and the centroid, ΣF, Σ r × F about the centroid and Σ |F|² of each structure."""
     for m in range(len(offset) - 1):
         start, stop = offset[m], offset[m + 1]
         cx = cy = cz = fx = fy = fz = tx = ty = tz = both = 0.0
@@ -217,7 +220,7 @@ def force_sums(positions, forces, offset, norm, centroid, total, torque, square)
 
 @_compiled
 def forces_along(positions, forces, hydrogen, partner, length, along):  # type: ignore[no-untyped-def]
-    """The force on each hydrogen away from its partner, written to ``along``."""
+    """Write the force on each hydrogen along the direction away from its partner to ``along``."""
     for row in range(len(hydrogen)):
         a, b = hydrogen[row], partner[row]
         value = 0.0
@@ -229,7 +232,7 @@ def forces_along(positions, forces, hydrogen, partner, length, along):  # type: 
 
 @_compiled
 def sibling_sums(numbers, positions, forces, first, second, size, work, third_order, square, same):  # type: ignore[no-untyped-def]
-    """Of pairs of structures, by where their atoms begin: what ``SiblingWork`` sums over atoms, written to."""
+    """Write the sums over atoms of ``SiblingWork`` for pairs of structures, given by their first atoms."""
     for pair in range(len(first)):
         half = cubic = moved = 0.0
         differ = 0
@@ -250,7 +253,7 @@ def sibling_sums(numbers, positions, forces, first, second, size, work, third_or
 
 @_compiled
 def force_squares(forces, offset, square):  # type: ignore[no-untyped-def]
-    """Σ |F|² of each structure, written to, as ``force_sums`` has it."""
+    """Write Σ |F|² of each structure, equal to that of ``force_sums``."""
     for m in range(len(offset) - 1):
         both = 0.0
         for a in range(offset[m], offset[m + 1]):
@@ -261,7 +264,7 @@ def force_squares(forces, offset, square):  # type: ignore[no-untyped-def]
 
 @_compiled
 def bond_moments(numbers, positions, forces, hydrogen, partner, length, count, mean, products):  # type: ignore[no-untyped-def]
-    """By element of the partner, of length and force of the bonds: how many, means, Σ of products of deviations."""
+    """Write count, means and Σ of products of deviations of bond length and force, by element of the partner."""
     along = np.full(len(hydrogen), np.nan)
     for row in range(len(hydrogen)):
         a, b = hydrogen[row], partner[row]
@@ -291,7 +294,7 @@ def bond_moments(numbers, positions, forces, hydrogen, partner, length, count, m
 
 @_compiled
 def present(numbers):  # type: ignore[no-untyped-def]
-    """Whether each of the atomic numbers 0 to 255 occurs."""
+    """Return a mask of the atomic numbers 0 to 255 that occur."""
     found = np.zeros(256, np.bool_)
     for a in range(len(numbers)):
         found[numbers[a]] = True
@@ -300,7 +303,7 @@ def present(numbers):  # type: ignore[no-untyped-def]
 
 @_compiled
 def compositions(numbers, offset, column, counts):  # type: ignore[no-untyped-def]
-    """Atoms of each element of each structure, added to ``counts`` at the ``column`` of the element."""
+    """Add the number of atoms of each element in each structure to ``counts``, at the ``column`` of the element."""
     for m in range(len(offset) - 1):
         for a in range(offset[m], offset[m + 1]):
             counts[m, column[numbers[a]]] += 1
@@ -308,7 +311,7 @@ def compositions(numbers, offset, column, counts):  # type: ignore[no-untyped-de
 
 @_compiled
 def sums(values, offset, total):  # type: ignore[no-untyped-def]
-    """Σ of the values of each structure's atoms, written to ``total``."""
+    """Write the sum of the values over the atoms of each structure to ``total``."""
     for m in range(len(offset) - 1):
         of_structure = 0.0
         for a in range(offset[m], offset[m + 1]):
@@ -318,7 +321,7 @@ def sums(values, offset, total):  # type: ignore[no-untyped-def]
 
 @_compiled
 def histograms(values, kind, shift):  # type: ignore[no-untyped-def]
-    """Of values of two kinds: counts by the leading bits of a float32 and the first of them; NaN; least, greatest."""
+    """Histogram values of two kinds by leading float32 bits; return counts, lowest bin, NaN counts and extremes."""
     undefined = np.zeros(2, np.int64)
     least, greatest = np.full(2, np.inf), np.full(2, -np.inf)
     for a in range(len(values)):

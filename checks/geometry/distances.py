@@ -1,7 +1,7 @@
-"""Distances within the structures of a data set: nearest atoms, bonds, fragments. Å throughout.
+"""Distances within the structures of a data set: nearest atoms, bonds, fragments. All lengths are in Å.
 
-A large data set goes through :mod:`hydrogate.checks.geometry.compiled_passes`, a small one through the formula that the
-compiled passes are tested against. vesin finds the pairs across the faces of a cell.
+Large data sets use :mod:`hydrogate.checks.geometry.compiled_passes`. Small ones use the NumPy version, which is also
+the reference in the tests of the compiled loops. Pairs across periodic boundaries are found with vesin.
 """
 
 import sys
@@ -17,31 +17,33 @@ from hydrogate.checks.data.dataset import Dataset
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 _PAIRS_AT_A_TIME = 2_000_000
-# Two atoms count as bonded within this multiple of the sum of their covalent radii. Bonds reach 1.15, rattled by 0.05 Å
-# a coordinate 1.25; atoms two bonds apart begin at 1.4, across a ring of five with sulfur at 1.27.
+# Two atoms count as bonded within this multiple of the sum of their covalent radii. Bonds extend to 1.15, or to 1.25
+# if each coordinate is rattled by 0.05 Å. Atoms two bonds apart start at 1.4, or at 1.27 across a five-membered ring
+# with sulfur.
 BONDED = 1.3
-# Å; what is farther apart in a periodic structure is not looked at: 1.4 times the covalent radii of H and Fr make 4.1.
+# Å; cutoff of the neighbour list in periodic structures: 1.4 times the sum of the covalent radii of H and Fr is 4.1.
 PERIODIC_CUTOFF = 5.0
 COMPILED_FROM = 200_000  # atoms
 
 
 class Geometry(NamedTuple):
-    """What one pass over all pairs of atoms of a structure gives.
+    """Result of one pass over all pairs of atoms of each structure.
 
     Parameters
     ----------
     min_distance : (M,) Å
-        Least distance of two atoms, or of an atom and a periodic image; infinity for a single atom and, in a periodic
-        structure, beyond ``PERIODIC_CUTOFF``; NaN where a position is not finite or a cell has no volume.
+        Least distance between two atoms, or between an atom and a periodic image. Infinity for a single atom and, in a
+        periodic structure, beyond ``PERIODIC_CUTOFF``. NaN if a position is not finite or a cell has no volume.
     hydrogen : (B,) int
-        Each hydrogen, as an atom of the data set.
+        Index of each hydrogen in the data set.
     partner : (B,) int
-        Its nearest atom by distance over the sum of covalent radii, heavy where the structure has a heavy atom.
+        Nearest atom, by distance divided by the sum of covalent radii; a heavy atom if the structure has one.
     length : (B,) Å
+        Distance from the hydrogen to its partner.
     relative_length : (B,)
-        ``length`` over the sum of the covalent radii (ASE's); infinity for a hydrogen alone.
+        ``length`` divided by the sum of the covalent radii (ASE's); infinity for a lone hydrogen.
     shift : (B, 3) Å, optional
-        Lattice vector to be added to the vector from the partner to the hydrogen; None where nothing is periodic.
+        Lattice vector to add to the vector from the partner to the hydrogen; None if no structure is periodic.
     """
 
     min_distance: Floats
@@ -53,9 +55,9 @@ class Geometry(NamedTuple):
 
 
 def blocks(data: Dataset, but: NDArray[np.bool_] | None = None) -> Iterator[tuple[Ints, Ints]]:
-    """Structures of one size together: their indices (m,), their atoms (m, n); at most a few million pairs each.
+    """Yield blocks of structures of equal size: structure indices (m,) and atom indices (m, n).
 
-    ``but`` (M,) leaves structures out.
+    Each block has at most a few million pairs. ``but`` (M,) is a mask of structures to skip.
     """
     sizes = data.sizes if but is None else np.where(but, 0, data.sizes)
     for size in np.unique(sizes[sizes > 0]).tolist():
@@ -67,7 +69,7 @@ def blocks(data: Dataset, but: NDArray[np.bool_] | None = None) -> Iterator[tupl
 
 
 def geometry(data: Dataset) -> Geometry:
-    """One pass over the pairs of atoms of every structure; the nearest image where it is periodic."""
+    """Compute the geometry of every structure in one pass over its pairs of atoms, with periodic images."""
     hydrogen = np.flatnonzero(data.numbers == 1)
     hydrogens_before = np.searchsorted(hydrogen, data.offset)
     nowhere = np.full(len(hydrogen), np.inf)
@@ -88,7 +90,7 @@ def geometry(data: Dataset) -> Geometry:
             shape.length,
             shape.relative_length,
         )
-        # What the compiled pass left out, and was not told to.
+        # Structures that the compiled loop skipped, although they are not periodic.
         done = ~done | periodic
     _nearest_by_formula(data, done, hydrogens_before, shape)
     if not periodic.any():
@@ -102,12 +104,12 @@ def geometry(data: Dataset) -> Geometry:
 
 
 def is_large(data: Dataset) -> bool:
-    """Whether compiled passes pay: they take a second to be loaded, and seconds to be compiled the first time."""
+    """Return True if compiled loops pay off: they load in a second and compile in seconds on first use."""
     return len(data.numbers) >= COMPILED_FROM and int(data.numbers.max()) < len(covalent_radii)
 
 
 def read_only(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
-    """Views of one kind, whatever the arrays are: a pass is compiled for each kind that it meets."""
+    """Return contiguous read-only views: a loop is compiled once for each kind of array that it receives."""
     views = [np.ascontiguousarray(array).view() for array in arrays]
     for view in views:
         view.flags.writeable = False
@@ -115,7 +117,7 @@ def read_only(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
 
 
 def _nearest_by_formula(data: Dataset, but: NDArray[np.bool_], hydrogens_before: Ints, shape: Geometry) -> None:
-    """Fill ``shape`` for the structures that are not in ``but`` (M,), all distances of each at once."""
+    """Fill ``shape`` for the structures not in ``but`` (M,), computing all distances of a structure at once."""
     for members, atoms in blocks(data, but):
         positions = data.positions[atoms].astype(np.float64)
         numbers = data.numbers[atoms]
@@ -138,7 +140,7 @@ def _nearest_by_formula(data: Dataset, but: NDArray[np.bool_], hydrogens_before:
 
 
 def _nearest_images(data: Dataset, member: int) -> tuple[float, tuple[Ints, Floats, Floats, Floats]]:
-    """The least distance in one periodic structure; of its hydrogens partner, length, relative length and shift."""
+    """Return the least distance in one periodic structure, and (partner, length, relative length, shift) of its H."""
     own = data.to_atoms(member)
     numbers, first = own.numbers, int(data.offset[member])
     hydrogen = np.flatnonzero(numbers == 1)
@@ -147,7 +149,7 @@ def _nearest_images(data: Dataset, member: int) -> tuple[float, tuple[Ints, Floa
     if not np.isfinite(own.positions).all() or np.linalg.matrix_rank(np.nan_to_num(lattice)) != own.pbc.sum():
         nothing = np.full(len(hydrogen), np.nan)
         return np.nan, (partner + first, nothing, nothing, shift)
-    # A direction that does not repeat needs a vector all the same.
+    # Directions that are not periodic need a cell vector as well.
     cell = own.cell.complete().array
     one, two, distance, cells = _neighbor_list()(
         cutoff=PERIODIC_CUTOFF, full_list=True, sorted=True, n_threads=1
@@ -168,9 +170,9 @@ def _nearest_images(data: Dataset, member: int) -> tuple[float, tuple[Ints, Floa
 
 
 def _drawn_together(positions: Floats, cell: Floats, pbc: NDArray[np.bool_]) -> Floats:
-    """The atoms without the empty layers, across what does not repeat, that no pair reaches over.
+    """Return positions with empty layers wider than the cutoff removed along non-periodic directions.
 
-    A lost atom far outside ends the process inside vesin 0.6, which counts the cells between.
+    In vesin 0.6 an atom far outside crashes the process, because it counts the cells in between.
     """
     inverse = np.linalg.inv(cell)
     fractional = positions @ inverse
@@ -184,7 +186,7 @@ def _drawn_together(positions: Floats, cell: Floats, pbc: NDArray[np.bool_]) -> 
 
 
 def _neighbor_list() -> Any:
-    """vesin's class, imported without torch, which it would load, in seconds, for tensors that it does not get here."""
+    """Import NeighborList of vesin without torch, which takes seconds to load and is needed only for tensors."""
     without_torch = "torch" not in sys.modules
     if without_torch:
         sys.modules["torch"] = None  # type: ignore[assignment]
@@ -197,7 +199,7 @@ def _neighbor_list() -> Any:
 
 
 class Bonds(NamedTuple):
-    """Pairs of atoms near enough to be bonded: first < second, atoms of the data set, all (B,); length in Å."""
+    """Pairs of atoms close enough to be bonded: atom indices first < second, and length in Å, all (B,)."""
 
     first: Ints
     second: Ints
@@ -205,7 +207,7 @@ class Bonds(NamedTuple):
 
 
 def bonds(data: Dataset) -> Bonds:
-    """The pairs within ``BONDED`` times the sum of covalent radii, by their first atom; none of periodic structures."""
+    """Find pairs within ``BONDED`` times the sum of covalent radii, sorted; none in periodic structures."""
     if is_large(data):
         from hydrogate.checks.geometry.compiled_passes import bonded
 
@@ -228,13 +230,13 @@ def bonds(data: Dataset) -> Bonds:
 
 
 def fragments(data: Dataset, bonded: Bonds) -> Ints:
-    """(M,) connected parts of each structure."""
+    """Return the number of connected components of each structure, (M,)."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     size = len(data.numbers)
     graph = coo_array((np.ones(len(bonded.first)), (bonded.first, bonded.second)), shape=(size, size))
     _, part = connected_components(graph, directed=False)
-    # No part reaches over two structures, so that each is counted at its first atom.
+    # No component spans two structures, so each is counted at its first atom.
     _, first = np.unique(part, return_index=True)
     return np.bincount(data.structure_of_atom[first], minlength=len(data))

@@ -1,8 +1,8 @@
-"""Observables of each structure of a data set: forces, work, energies. Å, eV, eV/Å throughout.
+"""Observables of each structure of a data set: forces, work, energies. Units are Å, eV and eV/Å.
 
-Distances are in :mod:`hydrogate.checks.geometry.distances`. The forces of a large data set go through
-:mod:`hydrogate.checks.geometry.compiled_passes`, those of a small one through the formulas that the compiled passes are
-tested against.
+Distances are in :mod:`hydrogate.checks.geometry.distances`. Large data sets use
+:mod:`hydrogate.checks.geometry.compiled_passes`; small ones use the NumPy versions, which are also the reference in the
+tests of the compiled loops.
 """
 
 from typing import NamedTuple
@@ -53,7 +53,7 @@ __all__ = [
 
 
 def per_structure(values: NDArray[np.generic], data: Dataset, how: np.ufunc = np.add) -> Floats:
-    """``values`` (N, …) reduced over the atoms of each structure by ``how``; 0 for a structure without atoms."""
+    """Reduce ``values`` (N, …) over the atoms of each structure with ``how``; 0 for a structure without atoms."""
     result = np.zeros((len(data), *values.shape[1:]))
     if how is np.add and values.dtype == np.float32 and values.ndim == 1 and is_large(data):
         from hydrogate.checks.geometry.compiled_passes import sums
@@ -67,9 +67,10 @@ def per_structure(values: NDArray[np.generic], data: Dataset, how: np.ufunc = np
 
 
 class ForceSums(NamedTuple):
-    """Of each atom |F| (N,); of each structure its centroid (M, 3), ΣF (M, 3), Σ r × F about it (M, 3), Σ |F|² (M,).
+    """Sums over the forces, in eV and Å.
 
-    eV and Å.
+    |F| of each atom (N,); centroid (M, 3), ΣF (M, 3), Σ r × F about the centroid (M, 3) and Σ |F|² (M,) of each
+    structure.
     """
 
     norm: Floats
@@ -80,7 +81,7 @@ class ForceSums(NamedTuple):
 
 
 def force_sums(data: Dataset) -> ForceSums:
-    """One pass over the forces, made once for the checks that share it."""
+    """Compute the force sums in one pass; the result is cached for all checks that use it."""
     return data.once("force_sums", lambda: _force_sums(data))
 
 
@@ -105,7 +106,7 @@ def _force_sums(data: Dataset) -> ForceSums:
 
 
 def force_squares(data: Dataset) -> Floats:
-    """(M,) Σ |F|² of each structure, (eV/Å)², for where the rest of :func:`force_sums` is not needed."""
+    """Return Σ |F|² of each structure, (M,), (eV/Å)²; for use where the rest of :func:`force_sums` is not needed."""
     assert data.forces is not None
     if data.has("force_sums") or not is_large(data):
         return force_sums(data).square
@@ -117,12 +118,12 @@ def force_squares(data: Dataset) -> Floats:
 
 
 def force_norms(data: Dataset) -> Floats:
-    """(N,) |F| of each atom, eV/Å."""
+    """Return |F| of each atom, (N,), eV/Å."""
     return force_sums(data).norm
 
 
 def are_finite(data: Dataset) -> bool:
-    """Whether all positions and forces are, by sums that there are: finite where each term of float32 is."""
+    """Return True if all positions and forces are finite, from cached sums: a sum of finite float32 terms is finite."""
     if data.forces is None:
         return bool(np.isfinite(data.positions).all())
     sums = force_sums(data)
@@ -130,26 +131,26 @@ def are_finite(data: Dataset) -> bool:
 
 
 def net_force(data: Dataset) -> Floats:
-    """(M,) |ΣF| / √(3N) of each structure, eV/Å: the component RMS of independent noise that would sum to it."""
+    """Return |ΣF| / √(3N) of each structure, (M,), eV/Å: component RMS of independent noise with this net force."""
     size: Floats = np.linalg.norm(force_sums(data).total, axis=1)
     return size / np.sqrt(3.0 * np.maximum(data.sizes, 1))
 
 
 def net_torque(data: Dataset) -> Floats:
-    """(M,) |Σ r × F| about the centroid of each structure, eV; of no meaning where a structure is periodic."""
+    """Return |Σ r × F| about the centroid of each structure, (M,), eV; meaningless for periodic structures."""
     size: Floats = np.linalg.norm(force_sums(data).torque, axis=1)
     return size
 
 
 class BondForces(NamedTuple):
-    """X-H bonds: length deviation from the mean of that X (Å), and the force on H along the bond (eV/Å), both (B,)."""
+    """X-H bonds: deviation of the length from the mean of that X (Å), force on H along the bond (eV/Å), both (B,)."""
 
     deviation: Floats
     force: Floats
 
 
 def bond_forces(data: Dataset, shape: Geometry) -> BondForces:
-    """Stretch and restoring force of every X-H bond; the force counts positive away from X."""
+    """Compute the stretch and the restoring force of every X-H bond; a positive force points away from X."""
     assert data.forces is not None
     bond = np.isfinite(shape.length) & (shape.length > 0)
     hydrogen, partner, length = shape.hydrogen[bond], shape.partner[bond], shape.length[bond]
@@ -168,7 +169,7 @@ def bond_forces(data: Dataset, shape: Geometry) -> BondForces:
 
 
 class BondMoments(NamedTuple):
-    """Of length (Å) and force (eV/Å) of the bonds of H to one X: how many, means (2,), Σ of products of deviations."""
+    """Moments of length (Å) and force (eV/Å) of the X-H bonds of one X: count, means (2,), Σ of deviation products."""
 
     n: int
     mean: Floats
@@ -176,7 +177,7 @@ class BondMoments(NamedTuple):
 
 
 def bond_moments(data: Dataset, shape: Geometry) -> dict[int, BondMoments]:
-    """The moments of what :func:`bond_forces` gives, by the atomic number of X."""
+    """Compute the moments of bond length and force (see :func:`bond_forces`) by atomic number of X."""
     count, mean, products = np.zeros(256, dtype=np.int64), np.zeros((256, 2)), np.zeros((256, 2, 2))
     if is_large(data) and shape.shift is None:
         from hydrogate.checks.geometry import compiled_passes as kernels
@@ -200,7 +201,7 @@ def bond_moments(data: Dataset, shape: Geometry) -> dict[int, BondMoments]:
 class SiblingWork(NamedTuple):
     """Pairs of geometries of one molecule, all (P,): ΔE and −½(F₁ + F₂)·Δx in eV, RMS displacement in Å.
 
-    ``third_order`` is Σ |(F₂ − F₁)·Δx| |Δx| over the atoms, eV Å: what the error of the trapezoidal rule goes with.
+    ``third_order`` is Σ |(F₂ − F₁)·Δx| |Δx| over the atoms, eV Å; the error of the trapezoidal rule scales with it.
     """
 
     first: Ints
@@ -212,10 +213,11 @@ class SiblingWork(NamedTuple):
 
 
 def sibling_work(data: Dataset) -> SiblingWork:
-    """Each structure against its parent, where both have the same atoms in the same order (trapezoidal rule).
+    """Compare each structure with its parent if both have the same atoms in the same order (trapezoidal rule).
 
-    Of a displacement pair the second against the first: near, however far the pair is from the parent.
-    Of periodic structures those in the parent's own cell, each atom displaced to its nearest image.
+    In a displacement pair, the second structure is compared with the first: they are close, even if the pair is far
+    from the parent. Periodic structures are compared only if they have the parent's cell; each displacement is taken to
+    the nearest image.
     """
     assert data.forces is not None
     assert data.energy is not None
@@ -246,7 +248,7 @@ def sibling_work(data: Dataset) -> SiblingWork:
 def _sibling_sums_by_formula(
     data: Dataset, parent: Ints, child: Ints
 ) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
-    """Work, Σ |ΔF·Δx| |Δx|, Σ Δx² and whether the elements are the same, of each pair."""
+    """Return work, Σ |ΔF·Δx| |Δx|, Σ Δx² and a mask of equal elements, for each pair."""
     assert data.forces is not None
     sizes = data.sizes[child]
     start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
@@ -276,14 +278,14 @@ def _sibling_sums_by_formula(
 
 
 class Compositions(NamedTuple):
-    """Atomic numbers that occur (E,), ascending; atoms of each in each structure (M, E)."""
+    """Atomic numbers that occur, ascending (E,), and the number of atoms of each in each structure (M, E)."""
 
     elements: Ints
     counts: Ints
 
 
 def compositions(data: Dataset) -> Compositions:
-    """What each structure is made of, counted once for the checks that share it."""
+    """Count the atoms of each element in each structure; the result is cached for all checks that use it."""
     return data.once("compositions", lambda: _compositions(data))
 
 

@@ -1,8 +1,8 @@
-"""What every potential must obey, measured on sampled structures: rotation, permutation, F = −∇E.
+"""Symmetry tests of a potential on sampled structures: rotation, permutation, F = −∇E.
 
-Each function takes the potential as a function of structures and returns the worst error that it saw; NaN, which no
-bound holds, where the potential gave one. Use a potential in float64: in float32 the rounding of the energy is what
-these figures would show.
+Each function takes the potential as a function of structures and returns the largest error found. If the potential
+returned NaN, the result is NaN, which no bound accepts. Use a potential in float64: in float32 the results would be
+dominated by the rounding of the energy.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,20 +23,20 @@ STEP = 1e-4  # Å; truncation of the central difference is of order 1e-8, roundi
 def force_gradient_error(
     potential: Potential, structures: Sequence[Atoms], *, n_directions: int = 3, seed: int = 0
 ) -> float:
-    """Relative disagreement of the forces with the energy's slope along random directions.
+    """Compute the relative difference between forces and the slope of the energy along random directions.
 
     Parameters
     ----------
     potential : Potential
     structures : sequence of Atoms
     n_directions : int
-        Per structure, each a random unit vector in the space of all coordinates.
+        Number of directions per structure, each a random unit vector in the space of all coordinates.
     seed : int
 
     Returns
     -------
     float
-        √(Σ (slope + F·d)² / Σ slope²), by central differences; NaN where no slope differs from zero.
+        √(Σ (slope + F·d)² / Σ slope²), from central differences; NaN if all slopes are zero.
     """
     rng = np.random.default_rng(seed)
     directions, displaced = [], []
@@ -55,7 +55,7 @@ def force_gradient_error(
 
 
 def rotation_error(potential: Potential, structures: Sequence[Atoms], *, seed: int = 0) -> tuple[float, float]:
-    """How much a random rotation, and with every second structure a reflection too, changes energy and forces.
+    """Compute the change of energy and forces under a random rotation, plus inversion for every second structure.
 
     Parameters
     ----------
@@ -66,9 +66,9 @@ def rotation_error(potential: Potential, structures: Sequence[Atoms], *, seed: i
     Returns
     -------
     energy : float, eV
-        Largest change.
+        Largest change of the energy.
     forces : float, eV/Å
-        Largest change of a component, the forces turned back.
+        Largest change of a force component after rotating the forces back.
     """
     turns = Rotation.from_quat(np.random.default_rng(seed).normal(size=(len(structures), 4))).as_matrix()
     turns[1::2] *= -1.0
@@ -80,7 +80,7 @@ def rotation_error(potential: Potential, structures: Sequence[Atoms], *, seed: i
 
 
 def permutation_error(potential: Potential, structures: Sequence[Atoms], *, seed: int = 0) -> tuple[float, float]:
-    """How much another order of the atoms changes energy and forces.
+    """Compute the change of energy and forces under a permutation of the atoms.
 
     Parameters
     ----------
@@ -91,9 +91,9 @@ def permutation_error(potential: Potential, structures: Sequence[Atoms], *, seed
     Returns
     -------
     energy : float, eV
-        Largest change.
+        Largest change of the energy.
     forces : float, eV/Å
-        Largest change of a component, the forces put back in order.
+        Largest change of a force component after restoring the original order.
     """
     rng = np.random.default_rng(seed)
     orders = [rng.permutation(len(atoms)) for atoms in structures]

@@ -1,1 +1,1 @@
-"""Definitions of metrics, their intervals, and what is measured of dynamics."""
+"""Metric definitions, confidence intervals, and evaluation of MD stability."""

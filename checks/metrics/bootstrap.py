@@ -1,8 +1,8 @@
-"""A figure with its interval: statistics of pooled atoms, resampled by whole molecules.
+"""Metrics with confidence intervals: statistics of pooled atoms, bootstrapped by molecule.
 
-Atoms of one molecule resemble each other, so that an interval over atoms is too narrow by a factor of five to ten; a
-molecule and all its geometries are drawn together. A statistic is held as sums per molecule (or as sorted values with
-their molecule), so that a resample costs a product and not a pass over the atoms.
+Atoms of one molecule are correlated, so an interval from resampled atoms is too narrow by a factor of five to ten.
+Therefore a molecule and all its geometries are drawn together. A statistic is stored as sums per molecule (or as sorted
+values with their molecule), so that a resample costs one matrix product instead of a pass over the atoms.
 """
 
 import math
@@ -17,21 +17,21 @@ Floats = NDArray[np.float64]
 
 LEVEL = 0.95
 UNDEFINED = "undefined"
-_CELLS = 10_000_000  # weights held at a time: 80 MB
+_CELLS = 10_000_000  # weights in memory at a time: 80 MB
 _BLOCKS = 256
-_MOST = 2**53  # molecules: counts beyond are no floats
+_MOST = 2**53  # molecules: larger counts are not exact as floats
 
 
 class Metric(NamedTuple):
-    """A figure, its unit, and how far it can be trusted.
+    """Value of a metric with its unit and confidence interval.
 
     Parameters
     ----------
     value : float or None
-        None where the figure is undefined (no atoms, a ratio over zero, NaN); never 0.0 and never NaN.
+        None if the value is undefined (no atoms, division by zero, NaN); an undefined value is never 0.0 or NaN.
     unit : str
     n : int
-        Molecules that contribute, the unit of resampling; structures of one molecule count once.
+        Number of molecules that contribute, the unit of resampling; structures of one molecule count once.
     low, high : float or None
         95 % interval; None for a maximum, a count, or fewer than two molecules.
     """
@@ -49,19 +49,19 @@ class Metric(NamedTuple):
         return f"{self.value:.4g} {self.unit}".rstrip() + f" ({interval}n = {self.n})"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain finite numbers and strings, as DVC keeps them (it drops null and lists)."""
+        """Convert to a dict of finite numbers and strings, which DVC keeps (it drops null and lists)."""
         content: dict[str, Any] = {"value": UNDEFINED if self.value is None else self.value}
         content |= {"unit": self.unit, "n": self.n}
         return content | {key: v for key, v in (("low", self.low), ("high", self.high)) if v is not None}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Metric":
-        """What :meth:`to_dict` wrote; a value that is no finite number is undefined.
+        """Create a metric from the output of :meth:`to_dict`; a value that is not a finite number is undefined.
 
         Raises
         ------
         KeyError, TypeError, ValueError
-            The content is no metric.
+            The content is not a metric.
         """
         value, low, high = (_finite(content.get(key)) for key in ("value", "low", "high"))
         if "value" not in content:
@@ -73,7 +73,7 @@ class Metric(NamedTuple):
 
 
 def point(value: float, unit: str, n: int) -> Metric:
-    """A figure without an interval; undefined where ``value`` is not finite."""
+    """Create a metric without an interval; undefined if ``value`` is not finite."""
     return Metric(_finite(value), unit, n)
 
 
@@ -82,23 +82,23 @@ def _finite(value: object) -> float | None:
         return None
     try:
         number = float(value)
-    except OverflowError:  # JSON's integers have no end
+    except OverflowError:  # integers in JSON are unbounded
         return None
     return number if math.isfinite(number) else None
 
 
 @dataclass(frozen=True)
 class OfSums:
-    """A function of sums over molecules, such as the root of one sum over another.
+    """Statistic that is a function of sums over molecules, such as the square root of a ratio of two sums.
 
     Parameters
     ----------
     sums : (G, k) float64
-        Per molecule.
+        Sums for each molecule.
     function : callable
-        Takes the k totals, each of shape (R,), to the statistic, shape (R,).
+        Maps the k totals, each of shape (R,), to the statistic of shape (R,).
     n : int
-        Molecules that contribute.
+        Number of molecules that contribute.
     """
 
     sums: Floats
@@ -106,27 +106,28 @@ class OfSums:
     n: int
 
     def resampled(self, weights: Floats) -> Floats:
-        """(R,) the statistic with molecule g taken ``weights[r, g]`` times, NaN where undefined; weights (R, G)."""
+        """Return the statistic (R,) with molecule g drawn ``weights[r, g]`` times, NaN if undefined; weights (R, G)."""
         with np.errstate(all="ignore"):
             totals = weights @ self.sums
             return np.asarray(self.function(*totals.T), dtype=np.float64)
 
 
 class Quantile:
-    """A quantile of pooled values: the smallest value that at least the share ``q`` of the atoms does not exceed.
+    """Quantile of pooled values: the smallest value that at least the fraction ``q`` of the atoms does not exceed.
 
-    ``numpy.quantile(..., method="inverted_cdf", weights=...)``, exactly, for all resamples at once: the sorted values
-    are cut into blocks, the block is found from counts per molecule and block, the value inside its block.
+    The result equals ``numpy.quantile(..., method="inverted_cdf", weights=...)`` exactly, for all resamples at once.
+    The sorted values are divided into blocks. Counts per molecule and block identify the block; the value is then
+    searched inside it.
 
     Parameters
     ----------
     values : (A,) float64
     molecule : (A,) int64
-        The molecule that owns each value.
+        Molecule of each value.
     molecules : int
-        G, all molecules, those without values included.
+        G, the number of all molecules, including those without values.
     q : float
-        In (0, 1].
+        Quantile in (0, 1].
     """
 
     def __init__(self, values: Floats, molecule: NDArray[np.int64], molecules: int, q: float) -> None:
@@ -141,11 +142,11 @@ class Quantile:
         self.counts = flat.reshape(molecules, blocks).astype(np.float64)
 
     def resampled(self, weights: Floats) -> Floats:
-        """See :meth:`OfSums.resampled`."""
+        """Return the resampled statistic; see :meth:`OfSums.resampled`."""
         if self.undefined:
             return np.full(len(weights), np.nan)
         upto = np.cumsum(weights @ self.counts, axis=1)
-        # Sums of whole numbers are exact; the subtraction undoes the rounding of q times a whole number.
+        # Sums of integers are exact; the subtraction compensates the rounding of q times an integer.
         target = np.maximum(np.ceil(self.q * upto[:, -1] - 1e-9), 1.0)
         block = (upto < target[:, None]).sum(axis=1)
         empty = upto[:, -1] == 0
@@ -164,18 +165,18 @@ class Quantile:
 
 @dataclass(frozen=True)
 class Ratio:
-    """One statistic over another, both on the same resamples of the same molecules: what they share cancels."""
+    """Ratio of two statistics on the same resamples of the same molecules, so that common variation cancels."""
 
     numerator: OfSums | Quantile
     denominator: OfSums | Quantile
 
     @property
     def n(self) -> int:
-        """Molecules that contribute to both."""
+        """Number of molecules that contribute to both statistics."""
         return min(self.numerator.n, self.denominator.n)
 
     def resampled(self, weights: Floats) -> Floats:
-        """See :meth:`OfSums.resampled`."""
+        """Return the resampled statistic; see :meth:`OfSums.resampled`."""
         with np.errstate(all="ignore"):
             return self.numerator.resampled(weights) / self.denominator.resampled(weights)
 
@@ -186,18 +187,20 @@ Statistic = OfSums | Quantile | Ratio
 def bootstrap(
     statistics: Mapping[str, tuple[Statistic, str]], molecules: int, *, resamples: int, seed: int
 ) -> dict[str, Metric]:
-    """Each statistic with its percentile interval, all on the same resamples.
+    """Compute each statistic and its percentile interval, all on the same resamples.
 
     Parameters
     ----------
     statistics : mapping of str to (Statistic, unit)
     molecules : int
-        G.
+        G, the number of molecules.
     resamples : int
     seed : int
 
-    A resample in which a statistic is undefined (no oxygen was drawn) counts as one that could lie anywhere: more than
-    2.5 % of them leave no interval.
+    Notes
+    -----
+    A resample in which a statistic is undefined (for example because no oxygen was drawn) could have any value. If more
+    than 2.5 % of the resamples are undefined, there is no interval.
     """
     values = {name: _value(statistic, molecules) for name, (statistic, _) in statistics.items()}
     drawn: dict[str, list[Floats]] = {name: [] for name in statistics}
@@ -216,7 +219,7 @@ def _value(statistic: Statistic, molecules: int) -> float | None:
 
 
 def _weights(molecules: int, resamples: int, seed: int) -> Iterator[Floats]:
-    """Blocks of (r, G): how often each molecule is drawn in each resample."""
+    """Yield blocks (r, G) of counts: the number of times that each molecule is drawn in each resample."""
     if molecules < 2:
         return
     rng = np.random.default_rng(seed)

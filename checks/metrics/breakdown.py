@@ -1,6 +1,7 @@
-"""Where the force error of a student is: by what an atom is bonded to, and in which structures.
+"""Breakdown of the force error of a student by chemical environment and by structure.
 
-A squared error is the sum of few large ones. What holds most of it says more about the next step than the mean does.
+The total squared error is usually dominated by a few large terms. The atoms and structures that contribute most are
+more informative about the next step than the mean.
 """
 
 from typing import NamedTuple
@@ -14,19 +15,20 @@ from hydrogate.checks.metrics.comparison import Comparison
 
 
 class Environment(NamedTuple):
-    """Atoms of one element with the same neighbours.
+    """Chemical environment: atoms of one element with the same neighbours.
 
     Parameters
     ----------
     atom : str
-        The element.
+        Element symbol.
     bonded_to : str
-        The elements of its neighbours, ``C H H``; ``nothing`` where it has none.
+        Elements of the neighbours, such as ``C H H``; ``nothing`` without neighbours.
     atoms, molecules : int
+        Number of atoms, and of molecules that contain them.
     force_rmse, force_rms : float, eV/Å
-        Of a component of the error, and of the reference's force.
+        RMS component of the force error and of the reference force.
     share : float
-        Of the squared error of all atoms.
+        Fraction of the squared error of all atoms.
     """
 
     atom: str
@@ -39,7 +41,7 @@ class Environment(NamedTuple):
 
 
 class Structure(NamedTuple):
-    """One structure: its share of the squared error of all, and its worst atom; lengths of vectors, eV/Å."""
+    """Structure with its fraction of the total squared error and its worst atom; vector lengths in eV/Å."""
 
     structure: str
     share: float
@@ -49,37 +51,37 @@ class Structure(NamedTuple):
 
 
 class Breakdown(NamedTuple):
-    """The environments and the structures that hold most of the squared error, the largest share first."""
+    """Environments and structures with the largest fractions of the squared error, in descending order."""
 
     environments: tuple[Environment, ...]
     structures: tuple[Structure, ...]
 
 
 def breakdown(reference: Dataset, c: Comparison, count: int = 15) -> Breakdown:
-    """Where the squared force error of ``c`` is, a comparison with ``reference``.
+    """Break down the squared force error of ``c``, a comparison with ``reference``.
 
-    Atoms are bonded within 1.3 sums of covalent radii; those of periodic structures count as bonded to nothing.
+    Atoms are bonded within 1.3 times the sum of their covalent radii; atoms of periodic structures have no bonds.
 
     Parameters
     ----------
     reference : Dataset
     c : Comparison
     count : int
-        How many environments and structures at most.
+        Maximum number of environments and of structures.
 
     Raises
     ------
     ValueError
-        A predicted force is not finite, or there is no error at all.
+        A predicted force is not finite, or all errors are zero.
     """
     squared = (c.error**2).sum(axis=1)
     for atom in np.flatnonzero(~np.isfinite(squared))[:1].tolist():
         raise ValueError(
-            f"{reference.name(int(c.structure_of_atom[atom]))}: a predicted force is not finite; where the error is "
-            "cannot be said: take the structure out of both files"
+            f"{reference.name(int(c.structure_of_atom[atom]))}: a predicted force is not finite, so there is no "
+            "breakdown of the error: remove the structure from both files"
         )
     if not squared.sum() > 0:
-        raise ValueError("every predicted force equals the reference's: there is no error to be found anywhere")
+        raise ValueError("every predicted force equals that of the reference: there is no error to break down")
     of_structure = np.add.reduceat(squared, c.offset[:-1])
     return Breakdown(
         tuple(_environments(reference, c, squared)[:count]),
@@ -89,7 +91,7 @@ def breakdown(reference: Dataset, c: Comparison, count: int = 15) -> Breakdown:
 
 def _environments(reference: Dataset, c: Comparison, squared: np.ndarray) -> list[Environment]:
     counts = _neighbours(reference)
-    # Rows of a table of counts that are equal are one environment.
+    # Equal rows of neighbour counts are one environment.
     kinds, kind = np.unique(np.column_stack([c.numbers, counts]), axis=0, return_inverse=True)
     forces = (c.forces**2).sum(axis=1)
     found = []
@@ -111,7 +113,7 @@ def _environments(reference: Dataset, c: Comparison, squared: np.ndarray) -> lis
 
 
 def _neighbours(data: Dataset) -> Ints:
-    """(N, elements) how many neighbours of each of the data set's elements, in ascending order, each atom has."""
+    """Count the neighbours of each atom by element, (N, elements), in ascending order of the elements present."""
     bonded = bonds(data)
     elements, column = np.unique(data.numbers, return_inverse=True)
     counts = np.zeros((len(data.numbers), len(elements)), dtype=np.int64)

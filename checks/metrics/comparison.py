@@ -1,4 +1,4 @@
-"""A student's predictions beside the teacher's labels, atom by atom, and what is known of each atom."""
+"""Comparison of a student's predictions with the teacher's labels, atom by atom, with properties of each atom."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,19 +12,19 @@ from scipy.spatial import cKDTree
 from hydrogate.checks.data.dataset import Dataset
 from hydrogate.checks.metrics.bootstrap import Floats
 
-ANGULAR_FLOOR = 0.5  # eV/Å; below it an isotropic error of 0.25 eV/Å alone gives 50°
-# A bond where the distance is at most this many sums of covalent radii (contract check hydrogen_bond_lengths).
+ANGULAR_FLOOR = 0.5  # eV/Å; at smaller forces an isotropic error of 0.25 eV/Å already gives angles of 50°
+# Maximum bond length in units of the sum of covalent radii (contract check hydrogen_bond_lengths).
 BOND_FACTOR = 1.40
-# Å; what two files lose that each write four decimals.
+# Å; rounding difference between two files that store four decimals.
 POSITION_TOLERANCE = 1e-4
-# Å from H to acceptor. Source: Jeffrey, An Introduction to Hydrogen Bonding (1997): up to 2.2 moderate, beyond weak.
+# Å, H to acceptor. Source: Jeffrey, An Introduction to Hydrogen Bonding (1997): moderate up to 2.2, weak beyond.
 HYDROGEN_BOND = 2.5
 _DONORS = tuple(atomic_numbers[symbol] for symbol in ("N", "O", "F"))
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """A student's predictions beside the teacher's labels: N atoms in M structures of G molecules.
+    """Predictions of a student and labels of the teacher: N atoms in M structures of G molecules.
 
     Parameters
     ----------
@@ -32,12 +32,12 @@ class Comparison:
     positions : (N, 3) float64, Å
     offset : (M + 1,) int64
     molecule : (M,) int64
-        From 0 to G - 1; geometries of one molecule share it.
+        Molecule index, from 0 to G - 1; all geometries of a molecule share one index.
     energy, energy_predicted : (M,) float64, eV
-        NaN where there is none.
+        NaN if missing.
     forces, forces_predicted : (N, 3) float64, eV/Å
     angular_floor : float, eV/Å
-        Angles count for atoms with a teacher force of at least this.
+        Minimum teacher force of atoms that enter angle statistics.
     """
 
     numbers: NDArray[np.int64]
@@ -56,22 +56,22 @@ class Comparison:
 
     @classmethod
     def of(cls, reference: Dataset, predicted: Dataset, *, angular_floor: float = ANGULAR_FLOOR) -> Self:
-        """The comparison of two data sets with the same structures and atoms in the same order; energies are optional.
+        """Compare two data sets with the same structures and atoms in the same order; energies are optional.
 
         Raises
         ------
         ValueError
-            One holds no forces, those of the reference are not finite, or they differ in structures, elements, charge
-            or geometry; the first difference is named.
+            A data set has no forces, the forces of the reference are not finite, or the data sets differ in structures,
+            elements, charge, spin multiplicity or geometry. The message names the first difference.
         """
         for name, data in (("the reference", reference), ("the prediction", predicted)):
             if data.forces is None:
-                raise ValueError(f"{name} holds no forces ({data!r}); label it or predict it first")
+                raise ValueError(f"{name} has no forces ({data!r}); label it or predict it first")
         _refuse_difference(reference, predicted)
         for row in np.argwhere(~np.isfinite(np.asarray(reference.forces)))[:1, 0]:
             raise ValueError(
                 f"{reference.name(int(reference.structure_of_atom[row]))}: a force of the reference is not finite; "
-                "take the structure out of both files or label it again"
+                "remove the structure from both files or label it again"
             )
         return cls(
             numbers=reference.numbers.astype(np.int64),
@@ -87,29 +87,29 @@ class Comparison:
 
     @cached_property
     def structure_of_atom(self) -> NDArray[np.int64]:
-        """(N,)"""
+        """Structure index of each atom, (N,)."""
         return np.repeat(np.arange(len(self.offset) - 1), np.diff(self.offset))
 
     @cached_property
     def molecule_of_atom(self) -> NDArray[np.int64]:
-        """(N,)"""
+        """Molecule index of each atom, (N,)."""
         return self.molecule[self.structure_of_atom]
 
     @cached_property
     def error(self) -> Floats:
-        """(N, 3) predicted minus teacher force, eV/Å."""
+        """Predicted minus teacher force, (N, 3), eV/Å."""
         return self.forces_predicted - self.forces
 
     @cached_property
     def force_lengths(self) -> Floats:
-        """(N,) length of the teacher's force, eV/Å."""
+        """Length of the teacher force of each atom, (N,), eV/Å."""
         return np.asarray(np.sqrt((self.forces**2).sum(axis=1)))
 
     @cached_property
     def angles(self) -> Floats:
-        """(N,) angle between predicted and teacher force, degree; 90 where the prediction is zero.
+        """Angle between predicted and teacher force, (N,), degrees; 90 if the prediction is zero.
 
-        By atan2: the arc cosine loses half the digits of a small angle.
+        Computed with atan2, because the arc cosine loses half of the digits of a small angle.
         """
         with np.errstate(invalid="ignore"):
             cross = np.linalg.norm(np.cross(self.forces, self.forces_predicted), axis=1)
@@ -119,17 +119,17 @@ class Comparison:
 
     @cached_property
     def above_floor(self) -> NDArray[np.bool_]:
-        """(N,) whether the angle counts; never that of an atom without a teacher force."""
+        """Mask of atoms that enter angle statistics, (N,); never an atom whose teacher force is zero."""
         return np.asarray((self.force_lengths >= self.angular_floor) & (self.force_lengths > 0))
 
     @cached_property
     def partner(self) -> NDArray[np.int64]:
-        """(N,) atomic number of the heavy atom that each hydrogen is bonded to; 0 for a lone H and for other atoms."""
+        """Atomic number of the heavy atom bonded to each hydrogen, (N,); 0 for a lone H and for heavy atoms."""
         return _partners(self)[0]
 
     @cached_property
     def hydrogen_bonded(self) -> NDArray[np.bool_]:
-        """(N,) whether the atom is a hydrogen on N, O or F with another N, O or F within 2.5 Å."""
+        """Mask of hydrogens bonded to N, O or F with another N, O or F within 2.5 Å, (N,)."""
         return _partners(self)[1]
 
 
@@ -154,7 +154,7 @@ def _refuse_difference(reference: Dataset, predicted: Dataset) -> None:
         ("charge", reference.charge, predicted.charge, 0),
         ("spin multiplicity", reference.spin_multiplicity, predicted.spin_multiplicity, 0),
     ):
-        # Written so that NaN differs.
+        # Negated comparison, so that NaN counts as different.
         equal = np.abs(ours.astype(np.float64) - theirs.astype(np.float64)) <= tolerance
         for row in np.argwhere(~equal)[:1]:
             index = reference.structure_of_atom[row[0]] if what in ("elements", "positions") else row[0]
@@ -165,7 +165,7 @@ def _refuse_difference(reference: Dataset, predicted: Dataset) -> None:
 
 
 def molecules_of(data: Dataset) -> NDArray[np.int64]:
-    """(M,) the molecule of each structure, from 0: its root parent, joined with roots of the same molecular skeleton.
+    """Return the molecule index of each structure, (M,), from 0: root parents with the same skeleton are merged.
 
     The first block of the InChIKey is the skeleton without stereochemistry or protons.
     """
@@ -183,7 +183,7 @@ def _partners(c: Comparison) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     hydrogen, heavy = np.flatnonzero(c.numbers == 1), np.flatnonzero(c.numbers > 1)
     if not len(hydrogen) or not len(heavy) or not np.isfinite(c.positions).all():
         return partner, bridged
-    # Structures apart on a fourth axis: one tree for all of them, no neighbour across two.
+    # A fourth axis separates the structures: one tree serves all of them, with no neighbours across structures.
     far = 10.0 * c.structure_of_atom[:, None]
     places = np.hstack([c.positions, far])
     longest = covalent_radii[1] + covalent_radii[c.numbers[heavy]].max()
@@ -192,7 +192,7 @@ def _partners(c: Comparison) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     )
     h, x, distance = hydrogen[pairs["i"]], heavy[pairs["j"]], pairs["v"]
     ratio = distance / (covalent_radii[1] + covalent_radii[c.numbers[x]])
-    order = np.argsort(-ratio, kind="stable")  # the nearest is written last
+    order = np.argsort(-ratio, kind="stable")  # the nearest atom is written last
     order = order[ratio[order] <= BOND_FACTOR]
     partner[h[order]] = c.numbers[x[order]]
     donor = np.full(len(c.numbers), -1)

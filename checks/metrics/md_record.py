@@ -1,4 +1,4 @@
-"""How dynamics are run, what is recorded of a molecule, and how its energy drifts."""
+"""MD protocol and stability limits, recorded trajectories, and energy drift."""
 
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple, Self
@@ -14,26 +14,26 @@ from hydrogate.checks.metrics.bootstrap import LEVEL, Floats
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-# Blocks of a trajectory whose means are taken for independent: long against the slowest vibration of a molecule, and
-# enough of them for a standard error with eight degrees of freedom.
+# Number of blocks of a trajectory whose means are treated as independent. A block is long compared with the slowest
+# vibration of a molecule, and the blocks suffice for a standard error with eight degrees of freedom.
 BLOCKS = 10
 FRAMES_PER_BLOCK = 2
-MOST_STEPS = 10**8  # of one molecule: days
+MOST_STEPS = 10**8  # per molecule; takes days
 
 
 class StabilityLimits(Section):
-    """What a molecule may do in ``nve_ps`` ps of dynamics at constant energy; a shorter run shows no stability.
+    """Limits for a stable molecule in ``nve_ps`` ps of NVE dynamics; a shorter run cannot show stability.
 
     Parameters
     ----------
     hydrogen_distance : float, Å
-        Of a hydrogen from the atom that it is bonded to.
+        Largest distance of a hydrogen from its bonded atom.
     bond_change : float, Å
-        Of any bond's length, either way.
+        Largest change of any bond length, in either direction.
     drift : float, meV/atom/ps
-        Slope of the total energy, either way.
+        Largest absolute slope of the total energy.
     exploded_bond, exploded_temperature : float
-        Times a bond's length, and times the temperature, beyond which nothing is left to judge.
+        Multiples of the initial bond length and of the set temperature beyond which the run counts as exploded.
     """
 
     nve_ps: Positive = 10.0
@@ -45,21 +45,22 @@ class StabilityLimits(Section):
 
 
 class MdProtocol(Section):
-    """How the dynamics of `StabilityLimits` are run: relaxed, warmed up by Langevin dynamics, then left to itself.
+    """Protocol of the MD run for `StabilityLimits`: relaxation, Langevin warm-up, then NVE dynamics.
 
     Parameters
     ----------
     count : int
-        Molecules, drawn at random.
+        Number of molecules, drawn at random.
     temperature : float, K
     time_step_fs, warm_up_ps, nve_ps : float
     friction : float, 1/fs
-        Of the warm-up.
+        Friction coefficient of the Langevin warm-up.
     relax_fmax : float, eV/Å
+        Convergence criterion of the relaxation.
     relax_steps : int
-        A molecule that is not relaxed by then goes on as it is.
+        Maximum number of relaxation steps; a molecule that has not converged continues as it is.
     interval : int
-        Steps from one recorded frame to the next.
+        Number of steps between recorded frames.
     seed : int
     """
 
@@ -80,36 +81,36 @@ class MdProtocol(Section):
         steps = (self.warm_up_ps + self.nve_ps) * 1000.0 / self.time_step_fs
         if steps > MOST_STEPS:
             raise ValueError(
-                f"warm_up_ps and nve_ps take {steps:g} steps of {self.time_step_fs:g} fs, at most {MOST_STEPS:g}"
+                f"warm_up_ps and nve_ps need {steps:g} steps of {self.time_step_fs:g} fs; the limit is {MOST_STEPS:g}"
             )
         return self
 
     @property
     def steps(self) -> tuple[int, int, int]:
-        """Of the relaxation at most, of the warm-up, and at constant energy at least one."""
+        """Maximum number of relaxation steps, number of warm-up steps, and number of NVE steps (at least one)."""
         warm_up, nve = (round(ps * 1000.0 / self.time_step_fs) for ps in (self.warm_up_ps, self.nve_ps))
         return self.relax_steps, warm_up, max(1, nve)
 
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """T frames of one molecule of n atoms.
+    """Trajectory of one molecule: T frames of n atoms.
 
     Parameters
     ----------
     name : str
-        How a person finds it.
+        Readable identifier of the molecule.
     numbers : (n,) int
     reference : (n, 3) float64, Å
-        The geometry whose bonds must last.
+        Reference geometry; its bonds must persist.
     positions : (T, n, 3) float64, Å
     time : (T,) float64, ps, optional
     energy : (T,) float64, eV, optional
-        Potential and kinetic.
+        Total energy, potential plus kinetic.
     temperature : (T,) float64, K, optional
-        About the centre of mass.
+        Temperature relative to the centre of mass.
     periodic : bool
-        Bonds are not followed across the faces of a cell.
+        True for a periodic structure; bonds across cell boundaries are not tracked.
     """
 
     name: str
@@ -132,7 +133,7 @@ class Trajectory:
         energy: Floats | None = None,
         velocities: Floats | None = None,
     ) -> Self:
-        """What was recorded of ``atoms``, whose bonds must last.
+        """Create a trajectory from recorded data of ``atoms``, the reference geometry whose bonds must persist.
 
         Parameters
         ----------
@@ -141,8 +142,8 @@ class Trajectory:
         positions : (T, n, 3), Å
         time : (T,), ps, optional
         energy : (T,), eV, optional
-            Potential.
-        velocities : (T, n, 3), ASE's unit, optional
+            Potential energy.
+        velocities : (T, n, 3), in ASE's unit, optional
         """
         total, temperature = None, None
         if velocities is not None:
@@ -150,35 +151,35 @@ class Trajectory:
             with np.errstate(invalid="ignore", over="ignore"):
                 inside = velocities - np.einsum("i,tij->tj", masses / masses.sum(), velocities)[:, None]
                 kinetic, internal = (0.5 * np.einsum("i,tij->t", masses, v * v) for v in (velocities, inside))
-            # Of a single atom nothing moves but the whole.
+            # A single atom has no internal motion.
             temperature = 2.0 * internal / (max(3 * len(atoms) - 3, 1) * units.kB)
             total = None if energy is None else energy + kinetic
         numbers = atoms.numbers.astype(np.int64)
         return cls(name, numbers, atoms.positions, positions, time, total, temperature, bool(atoms.pbc.any()))
 
     def moment(self, frame: int) -> str:
-        """When a frame was, in words."""
+        """Return the time or the index of a frame as text."""
         return f"in frame {frame}" if self.time is None else f"at {self.time[frame]:.3f} ps"
 
 
 class Slope(NamedTuple):
-    """Per unit of time, with half of its 95 % interval; both NaN where too few points or one that is not finite."""
+    """Slope per unit of time and half width of its 95 % interval; both NaN with too few or non-finite points."""
 
     value: float
     half_width: float
 
 
 def slope(time: Floats, values: Floats) -> Slope:
-    """The slope of ``values`` (T,) over ``time`` (T,), by linear regression of the means of ``BLOCKS`` blocks.
+    """Fit the slope of ``values`` (T,) over ``time`` (T,) by linear regression on the means of ``BLOCKS`` blocks.
 
-    Neighbouring frames know of each other, so that a regression of all of them claims far too narrow an interval.
+    Neighbouring frames are correlated, so a regression on all frames would give far too narrow an interval.
     """
     from scipy.special import stdtrit
 
     size = len(values) // BLOCKS
     if size < FRAMES_PER_BLOCK or not (np.isfinite(values).all() and np.isfinite(time).all()):
         return Slope(np.nan, np.nan)
-    # What does not fill a block is left out at the start.
+    # Frames that do not fill a block are dropped at the start.
     x, y = (column[-size * BLOCKS :].reshape(BLOCKS, size).mean(axis=1) for column in (time, values))
     x, y = x - x.mean(), y - y.mean()
     spread = float(x @ x)

@@ -1,7 +1,8 @@
-"""Whether molecules survive their dynamics: recorded trajectories in, findings and metrics out.
+"""Stability of molecules in MD: findings and metrics from recorded trajectories.
 
-A molecule is stable where nothing exploded, no bond changed, no hydrogen left its partner, the total energy does not
-drift, and the run was long enough to say so. What a trajectory lacks (velocities, energies, times) is ``not_run``.
+A molecule is stable if it did not explode, no bond changed, no hydrogen left its partner, the total energy does not
+drift, and the run was long enough. Checks that need data missing from a trajectory (velocities, energies, times) are
+``not_run``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ _EXAMPLES = 5
 
 
 class Said(NamedTuple):
-    """What one check says of one molecule: the verdict, the figure that is judged, and it in words."""
+    """Result of one check for one molecule: the verdict, the value that was checked, and a message."""
 
     verdict: Verdict
     value: float
@@ -31,18 +32,18 @@ class Said(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """One molecule.
+    """Results of all checks for one molecule.
 
     Parameters
     ----------
     said : mapping of str to Said
-        By check, in the order of ``CHECKS``.
+        Result of each check, in the order of ``CHECKS``.
     drift : Slope
-        meV/atom/ps; NaN where unknown.
+        Drift of the total energy, meV/atom/ps; NaN if unknown.
     temperature : float, K
-        Mean over the frames; NaN where unknown.
+        Mean over the frames; NaN if unknown.
     broken : int
-        Bonds that changed too much, or whose hydrogen left.
+        Number of bonds that changed too much, or whose hydrogen left.
     """
 
     name: str
@@ -53,14 +54,14 @@ class Judged:
 
     @property
     def verdict(self) -> Verdict:
-        """``pass`` where the molecule is stable: where all checks are."""
+        """Verdict for the molecule: ``pass`` if it is stable, that is, if all checks pass."""
         found = {said.verdict for said in self.said.values()}
         order = (Verdict.FAIL, Verdict.NOT_RUN, Verdict.UNDECIDED)
         return next((verdict for verdict in order if verdict in found), Verdict.PASS)
 
 
 class _Bonds(NamedTuple):
-    """Lengths (T, B) in Å, those of the reference (B,), names, and whether each is that of a hydrogen."""
+    """Bond lengths (T, B) in Å, reference lengths (B,), names, mask of X-H bonds (B,), number of unbonded atoms."""
 
     lengths: Floats
     before: Floats
@@ -70,7 +71,7 @@ class _Bonds(NamedTuple):
 
 
 def _bonds(of: Trajectory) -> _Bonds:
-    """The bonds that distances show in the reference, and each hydrogen's to its nearest atom, however far."""
+    """Find the bonds of the reference by distance; bond each hydrogen to its nearest atom, however far."""
     atoms = Atoms(of.numbers, of.reference)
     data = concatenate([atoms])
     near, shape = bonds(data), geometry(data)
@@ -86,16 +87,16 @@ def _bonds(of: Trajectory) -> _Bonds:
     return _Bonds(lengths, before, names, hydrogen, len(of.numbers) - len(bonded) if len(of.numbers) > 1 else 0)
 
 
-# What has exploded overflows and is no number, and is told by that.
+# An exploded trajectory overflows to non-finite values, which is how it is detected.
 @np.errstate(invalid="ignore", over="ignore", divide="ignore")
 def judge(of: Trajectory, temperature: float, limits: StabilityLimits) -> Judged:
-    """What each check says of one molecule.
+    """Run all checks on one molecule.
 
     Parameters
     ----------
     of : Trajectory
     temperature : float, K
-        That the run was made at.
+        Set temperature of the run.
     limits : StabilityLimits
     """
     bonded = None if of.periodic else _bonds(of)
@@ -114,17 +115,17 @@ def judge(of: Trajectory, temperature: float, limits: StabilityLimits) -> Judged
 
 
 def _broken(bonded: _Bonds, limits: StabilityLimits) -> NDArray[np.bool_]:
-    """(T, B); a length that is not finite is broken."""
+    """Return a mask of broken bonds, (T, B); a bond with a non-finite length counts as broken."""
     kept: NDArray[np.bool_] = np.abs(bonded.lengths - bonded.before) <= limits.bond_change
     return ~(kept & (~bonded.hydrogen | (bonded.lengths <= limits.hydrogen_distance)))
 
 
 def _exploded(of: Trajectory, bonded: _Bonds | None, temperature: float, limits: StabilityLimits) -> Said:
-    """Not finite, a bond of twice its length, or ten times the temperature: which comes first, and when."""
+    """Find the first sign of explosion: a non-finite value, a bond of twice its length, ten times the temperature."""
     signs: list[tuple[int, float, str]] = []
 
     def look(good: NDArray[np.bool_], tell: Callable[[int], tuple[float, str]]) -> None:
-        """``good`` (T, …), by frame; the first that is not."""
+        """Record the first frame in which ``good`` (T, …) is not true everywhere."""
         bad = np.flatnonzero(~good.reshape(len(good), -1).all(axis=1))
         if len(bad):
             frame = int(bad[0])
@@ -156,13 +157,13 @@ def _exploded(of: Trajectory, bonded: _Bonds | None, temperature: float, limits:
     largest = float(ratio.max()) if bonded is not None and bonded.lengths.size else np.nan
     lacks = [what for what, absent in (("velocities", of.temperature is None), ("bonds", bonded is None)) if absent]
     if lacks:
-        return Said(Verdict.NOT_RUN, largest, f"shows no explosion, and has no {' and no '.join(lacks)} to judge it by")
+        return Said(Verdict.NOT_RUN, largest, f"shows no explosion, but has no {' and no '.join(lacks)} to check")
     return Said(Verdict.PASS, largest, "did not explode")
 
 
 def _bonds_kept(of: Trajectory, bonded: _Bonds | None, limits: StabilityLimits) -> Said:
     if bonded is None:
-        return Said(Verdict.NOT_RUN, np.nan, "is periodic, and bonds across a cell's faces are not followed")
+        return Said(Verdict.NOT_RUN, np.nan, "is periodic; bonds across cell boundaries are not tracked")
     change = np.abs(bonded.lengths - bonded.before)
     bad = ~(change <= limits.bond_change)
     worst = float(change.max()) if change.size else 0.0
@@ -177,13 +178,13 @@ def _bonds_kept(of: Trajectory, bonded: _Bonds | None, limits: StabilityLimits) 
             f"first {bonded.names[bond]} {of.moment(frame)}: {lengths}",
         )
     if bonded.alone:
-        return Said(Verdict.UNDECIDED, worst, f"{bonded.alone} atoms have no bond to begin with")
+        return Said(Verdict.UNDECIDED, worst, f"{bonded.alone} atoms have no bond in the reference geometry")
     return Said(Verdict.PASS, worst, f"no bond changes by more than {worst:.2f} Å")
 
 
 def _hydrogens_kept(of: Trajectory, bonded: _Bonds | None, limits: StabilityLimits) -> Said:
     if bonded is None:
-        return Said(Verdict.NOT_RUN, np.nan, "is periodic, and bonds across a cell's faces are not followed")
+        return Said(Verdict.NOT_RUN, np.nan, "is periodic; bonds across cell boundaries are not tracked")
     lengths = bonded.lengths[:, bonded.hydrogen]
     names = [name for name, of_hydrogen in zip(bonded.names, bonded.hydrogen.tolist(), strict=True) if of_hydrogen]
     bad = ~(lengths <= limits.hydrogen_distance)
@@ -194,7 +195,7 @@ def _hydrogens_kept(of: Trajectory, bonded: _Bonds | None, limits: StabilityLimi
         return Said(
             Verdict.FAIL,
             worst,
-            f"hydrogens leave, {int(bad.any(axis=0).sum())} of {len(names)}, first {names[bond]} {of.moment(frame)}: "
+            f"{int(bad.any(axis=0).sum())} of {len(names)} hydrogens leave, first {names[bond]} {of.moment(frame)}: "
             f"{lengths[frame, bond]:.2f} Å",
         )
     return Said(Verdict.PASS, worst, f"no hydrogen goes beyond {worst:.2f} Å")
@@ -219,7 +220,7 @@ def _energy_drift(of: Trajectory, drift: Slope, limits: StabilityLimits) -> Said
 
 def _duration(of: Trajectory, limits: StabilityLimits) -> Said:
     if of.time is None:
-        return Said(Verdict.NOT_RUN, np.nan, "does not say how long it is")
+        return Said(Verdict.NOT_RUN, np.nan, "has no times")
     length = float(of.time[-1] - of.time[0]) if len(of.time) else 0.0
     enough = length >= limits.nve_ps * (1 - 1e-6)
     return Said(Verdict.PASS if enough else Verdict.UNDECIDED, length, f"is {length:.3g} ps long")
@@ -233,7 +234,7 @@ class _Check(NamedTuple):
     severity: Severity = Severity.ERROR
 
 
-_MORE_DATA = "Look at the data first: hydrogens, distorted geometries, wrong labels; then train longer or on more."
+_MORE_DATA = "Check the data first: hydrogens, distorted geometries, wrong labels. Then train longer or on more data."
 CHECKS = {
     "exploded": _Check("times", lambda limits: f"<= {limits.exploded_bond:g}", np.max, _MORE_DATA),
     "bonds_kept": _Check("Å", lambda limits: f"<= {limits.bond_change:g}", np.max, _MORE_DATA),
@@ -242,15 +243,16 @@ CHECKS = {
         "meV/atom/ps",
         lambda limits: f"<= {limits.drift:g}",
         np.max,
-        "Forces that are not the energy's gradient, a step at the cutoff, or too long a time step make energy drift.",
+        "Typical causes: forces that are not the negative gradient of the energy, a step at the cutoff, "
+        "too long a time step.",
     ),
-    # A shorter run finds what breaks; that it says nothing of the rest is told by md_stability.
+    # A shorter run still finds breaking molecules; md_stability is undefined if it cannot show stability.
     "duration": _Check("ps", lambda limits: f">= {limits.nve_ps:g}", np.min, "", Severity.WARN),
 }
 
 
 def findings(judged: Sequence[Judged], limits: StabilityLimits) -> tuple[Finding, ...]:
-    """One finding a check over all molecules: ``pass`` where each passes."""
+    """Combine the results into one finding per check; ``pass`` if every molecule passes."""
     return tuple(_finding(name, check, judged, limits) for name, check in CHECKS.items())
 
 
@@ -273,7 +275,7 @@ def _finding(name: str, check: _Check, judged: Sequence[Judged], limits: Stabili
         check=name,
         verdict=verdict,
         severity=check.severity,
-        message=f"{count}{same[0] if same else 'no molecule'}{'.' * (verdict is Verdict.FAIL)}",
+        message=f"{count}{same[0] if same else 'no molecules'}{'.' * (verdict is Verdict.FAIL)}",
         remedy=check.remedy,
         n=len(rows),
         n_bad=sum(said.verdict is Verdict.FAIL for said, _ in rows),
@@ -285,10 +287,10 @@ def _finding(name: str, check: _Check, judged: Sequence[Judged], limits: Stabili
 
 
 def metrics(judged: Sequence[Judged], *, resamples: int = 2000, seed: int = 0) -> dict[str, Metric]:
-    """``md_stability``, ``md_drift``, ``md_temperature`` and ``md_broken_bonds``, n counting molecules.
+    """Compute ``md_stability``, ``md_drift``, ``md_temperature`` and ``md_broken_bonds``; n counts molecules.
 
-    ``md_stability`` is the share of molecules shown to be stable. Where some are undecided and none is known to break,
-    as in a run too short to show stability, it is undefined.
+    ``md_stability`` is the fraction of molecules shown to be stable. It is undefined if some molecules are undecided
+    and none fails, as in a run too short to show stability.
     """
     verdicts = [one.verdict for one in judged]
     stable = verdicts.count(Verdict.PASS)

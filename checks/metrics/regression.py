@@ -1,8 +1,8 @@
-"""Whether a student is worse than the one that it replaces, by a paired bootstrap.
+"""Regression test of a student against its predecessor, by a paired bootstrap.
 
-Both students are measured on the same molecules, and the ratio of their errors is resampled with the same molecules in
-both: a molecule that is hard for one is hard for the other, and cancels. With as few as 100 molecules a worsening of
-10 % shows, where two separate intervals would overlap.
+Both students are evaluated on the same molecules, and the ratio of their errors is resampled with the same molecules in
+numerator and denominator. A molecule that is difficult for one student is difficult for the other, so this variation
+cancels. As few as 100 molecules can detect a worsening of 10 %, where two separate intervals would overlap.
 """
 
 import math
@@ -14,19 +14,19 @@ from hydrogate.checks.metrics.comparison import Comparison
 from hydrogate.checks.metrics.definitions import Plain, statistics_of
 
 POWER = 0.9
-# No data set has more: what would take them is not to be decided.
+# Larger than any data set: a result that needs this many molecules counts as undecidable.
 MOST_MOLECULES = 10**9
 
 
 def ratios_to_baseline(
     student: Comparison, baseline: Comparison, *, resamples: int = 2000, seed: int = 0
 ) -> dict[str, Metric]:
-    """Each error of the student over the same error of the baseline, with its paired 95 % interval.
+    """Compute the ratio of each error of the student to that of the baseline, with its paired 95 % interval.
 
     Parameters
     ----------
     student, baseline : Comparison
-        Two predictions of the same reference.
+        Comparisons of two predictions with the same reference.
     resamples : int
     seed : int
     """
@@ -42,17 +42,17 @@ def ratios_to_baseline(
 
 
 def worst(ratios: Sequence[Metric]) -> Metric:
-    """The largest of the ratios, with an interval that holds for all of them at once.
+    """Return the largest ratio, with an interval that is valid for all ratios simultaneously.
 
     Parameters
     ----------
     ratios : sequence of Metric
-        At least one. Undefined where one of them is.
+        At least one ratio. The result is undefined if any of them is.
 
     Notes
     -----
-    Bonferroni: of several intervals at 95 % one is off more often than 5 % of the time, so each is widened, as that of
-    a normal figure, until all of them hold together at 95 %.
+    Bonferroni correction: among several 95 % intervals, at least one is wrong in more than 5 % of the cases. Therefore
+    each interval is widened, assuming a normal distribution, until all of them are valid together at 95 %.
     """
     n = min(ratio.n for ratio in ratios)
     wider = _quantile_of_all(len(ratios)) / _quantile_of_all(1)
@@ -67,26 +67,26 @@ def worst(ratios: Sequence[Metric]) -> Metric:
 
 
 def _quantile_of_all(count: int) -> float:
-    """Half width, in standard errors, of ``count`` intervals that hold together."""
+    """Return the half width, in standard errors, of ``count`` simultaneous intervals."""
     return NormalDist().inv_cdf(1.0 - (1.0 - LEVEL) / 2.0 / count)
 
 
 def molecules_to_see(worsening: float, ratio: Metric, count: int = 1) -> int | None:
-    """How many molecules show a worsening in nine of ten cases.
+    """Estimate the number of molecules that detect a worsening in nine of ten cases.
 
     Parameters
     ----------
     worsening : float
-        0.1 for 10 %.
+        Relative worsening; 0.1 means 10 %.
     ratio : Metric
-        The ratio to a baseline, or any figure whose relative interval is as wide.
+        Ratio to a baseline, or any metric with the same relative width of the interval.
     count : int
-        The ratios that are judged together; see :func:`worst`.
+        Number of ratios that are evaluated together; see :func:`worst`.
 
     Returns
     -------
     int or None
-        None where the ratio is undefined, has no interval, is not positive, or so uncertain that no data set would do.
+        None if the ratio is undefined, has no interval, is not positive, or is too uncertain for any data set.
     """
     if ratio.value is None or ratio.low is None or ratio.high is None or ratio.value <= 0:
         return None
@@ -98,5 +98,5 @@ def molecules_to_see(worsening: float, ratio: Metric, count: int = 1) -> int | N
 
 
 def count_of(molecules: float) -> int | None:
-    """``molecules`` rounded up; None where they are `MOST_MOLECULES` or more, or undefined."""
+    """Return ``molecules`` rounded up; None if it is `MOST_MOLECULES` or more, or undefined."""
     return math.ceil(molecules) if molecules < MOST_MOLECULES else None

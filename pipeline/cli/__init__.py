@@ -1,9 +1,9 @@
-"""The command ``hydrogate``. Exit status 0 (holds), 1 (a contract or gate refuses), 2 (input or call unusable)."""
+"""The command ``hydrogate``. Exit status 0 (passed), 1 (a contract or gate failed), 2 (invalid input or options)."""
 
 import sys
 from io import TextIOWrapper
 
-# Importing these modules declares their commands, in the order of the help.
+# Importing these modules registers their commands, in the order of the help.
 from hydrogate.pipeline.cli import checking, data, students, deciding  # isort: skip
 from hydrogate.pipeline.cli.app import app
 from hydrogate.pipeline.program import INTERRUPTED, stage_exit_status
@@ -13,16 +13,16 @@ COMMANDS = (checking, data, students, deciding)
 
 
 def main() -> None:
-    """Run the command that the command line names."""
+    """Run the command that is named on the command line."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # what its encoding lacks, an Å or a byte of a name, ends no command
+        if isinstance(stream, TextIOWrapper):  # an Å or a stray byte in a name must not end the command
             stream.reconfigure(errors="backslashreplace")
 
     def call() -> int:
         try:
-            app()  # ends the process itself, also with 2 for a call that it cannot read
+            app()  # exits the process itself, with 2 for invalid options
         except SystemExit as end:
-            if end.code == INTERRUPTED:  # of which Typer says nothing
+            if end.code == INTERRUPTED:  # Typer exits silently here
                 raise KeyboardInterrupt from end
             raise
         return 0

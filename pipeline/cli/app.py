@@ -1,4 +1,4 @@
-"""What the commands share: the application, their common options, how results are printed."""
+"""Code shared by the commands: the application, common options, printing of results."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptio
 
 
 class OutputFormat(StrEnum):
-    """How a result is printed."""
+    """Output format of a result."""
 
     TEXT = "text"
     JSON = "json"
@@ -28,17 +28,21 @@ class OutputFormat(StrEnum):
 
 
 Units: TypeAlias = Annotated[
-    str | None, typer.Option(help="Units of the numbers of files that do not say them, such as kcal/mol,angstrom.")
+    str | None, typer.Option(help="Units of files that do not state them, e.g. kcal/mol,angstrom.")
 ]
-InputFormat: TypeAlias = Annotated[str | None, typer.Option(help="The files' format, where the suffix does not tell.")]
-Keys: TypeAlias = Annotated[str | None, typer.Option(help="The files' own keys: energy=E,forces=-gradient,charge=Q.")]
-Format: TypeAlias = Annotated[OutputFormat, typer.Option("--format", help="How to print.")]
+InputFormat: TypeAlias = Annotated[str | None, typer.Option(help="Format of the files, if not given by the suffix.")]
+Keys: TypeAlias = Annotated[
+    str | None, typer.Option(help="Label names in the files, e.g. energy=E,charge=Q or forces=-gradient.")
+]
+Format: TypeAlias = Annotated[OutputFormat, typer.Option("--format", help="Output format.")]
 Profile: TypeAlias = Annotated[
     str | None,
-    typer.Option(help=f"Shipped bounds: {', '.join(profile_names())}.", autocompletion=profile_names),
+    typer.Option(help=f"Profile of shipped bounds: {', '.join(profile_names())}.", autocompletion=profile_names),
 ]
-ParamsFile: TypeAlias = Annotated[Path | None, typer.Option(help="A YAML file whose `contracts` override the bounds.")]
-Force: TypeAlias = Annotated[bool, typer.Option("--force", help="Overwrite the file.")]
+ParamsFile: TypeAlias = Annotated[
+    Path | None, typer.Option(help="YAML file whose section `contracts` overrides the bounds.")
+]
+Force: TypeAlias = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
 
 
 def _version(wanted: bool) -> None:
@@ -55,7 +59,13 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def hydrogate(
     show_version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the versions.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_version,
+            is_eager=True,
+            help="Print the versions of hydrogate and its main libraries.",
+        ),
     ] = False,
 ) -> None:
     """Data contracts and quality gates for machine-learned force field distillation."""
@@ -67,7 +77,7 @@ def print_as(
     markdown: Callable[[], str],
     text: Callable[[], RenderableType],
 ) -> None:
-    """Print a result in the form that was asked for; the others are not made."""
+    """Print a result in the requested format; only that format is rendered."""
     match output_format:
         case OutputFormat.JSON:
             plain = not (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
@@ -92,14 +102,15 @@ def print_report(report: Report, output_format: OutputFormat, strict: bool) -> N
 
 
 def declared_overrides(params: Path | None, profile: str | None = None) -> list[Override]:
-    """``./params.yaml`` where it declares contracts, then ``--params``.
+    """Return the contracts of ``./params.yaml``, if it declares any, then those of ``--params``.
 
-    Bounds of ``./params.yaml`` that it declares for another profile than ``--profile`` are left out, and that is said.
+    If ``./params.yaml`` declares its bounds for a profile other than ``--profile``, they are ignored with a message on
+    stderr.
     """
     named = [Path("params.yaml")] if Path("params.yaml").exists() else []
     declared = [(path, load_yaml(path)) for path in [*named, *([params] if params else [])]]
     if params and "contracts" not in declared[-1][1]:
-        raise BadParams(f"{params}: has no section `contracts`")
+        raise BadParams(f"{params}: no section `contracts`")
     found = [(str(path), content["contracts"]) for path, content in declared if content.get("contracts")]
     of_another = [
         (path, theirs)
@@ -109,5 +120,5 @@ def declared_overrides(params: Path | None, profile: str | None = None) -> list[
         and (theirs := section.get("profile", profile)) != profile
     ]
     for path, theirs in of_another:
-        typer.echo(f"--profile {profile}: the bounds of {path}, of profile {theirs}, are left out", err=True)
+        typer.echo(f"--profile {profile}: ignoring the bounds in {path}, which are for profile {theirs}", err=True)
     return found[len(of_another) :]

@@ -1,4 +1,4 @@
-"""``hydrogate check`` and ``hydrogate probe``: data against a contract, and the contract against accidents."""
+"""Commands ``hydrogate check`` and ``hydrogate probe``: check data, and test a contract with data corruption."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -38,44 +38,47 @@ from hydrogate.pipeline.program import REFUSED, progress_bar
 if TYPE_CHECKING:
     from hydrogate.pipeline.formats import Declared
 
-Method: TypeAlias = Annotated[str | None, typer.Option(help="With --audit: the teacher's level of theory.")]
-Weights: TypeAlias = Annotated[Path | None, typer.Option(help="With --audit: the teacher's local weight file.")]
+Method: TypeAlias = Annotated[str | None, typer.Option(help="With --audit: level of theory of the teacher.")]
+Weights: TypeAlias = Annotated[Path | None, typer.Option(help="With --audit: local weight file of the teacher.")]
 
 
 @app.command(epilog="Example: hydrogate check my.extxyz --contract labels")
 def check(
-    paths: Annotated[list[Path], typer.Argument(help="Data files or a folder of them; several are one data set.")],
+    paths: Annotated[list[Path], typer.Argument(help="Data files, or a folder of them; several form one data set.")],
     contract: Annotated[
-        str, typer.Option(help=f"One of {', '.join(CONTRACTS)}.", autocompletion=lambda: CONTRACTS)
+        str, typer.Option(help=f"Contract to check: {', '.join(CONTRACTS)}.", autocompletion=lambda: CONTRACTS)
     ] = "structures",
     profile: Profile = None,
     params: ParamsFile = None,
-    strict: Annotated[bool, typer.Option("--strict", help="A check that could not run refuses too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail also if a check could not run.")] = False,
     units: Units = None,
     input_format: InputFormat = None,
     keys: Keys = None,
     reference: Annotated[
-        Path | None, typer.Option(help="A trusted data set to compare with; of predictions, the held-out structures.")
+        Path | None, typer.Option(help="Trusted data set to compare with; for predictions, the held-out structures.")
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Take the reference's structures of this split alone.")] = None,
+    split: Annotated[str | None, typer.Option(help="Use only this split of the reference.")] = None,
     audit: Annotated[
-        str | None, typer.Option(help="Have this teacher (xtb, orb) label a sample again: contract labels.")
+        str | None, typer.Option(help="Relabel a sample with this teacher (xtb, orb); needs --contract labels.")
     ] = None,
     sample: Annotated[
-        int | None, typer.Option(min=1, help="With --audit: so many random structures, and as many outliers.")
+        int | None, typer.Option(min=1, help="With --audit: number of random structures; as many outliers are added.")
     ] = None,
     method: Method = None,
     weights: Weights = None,
     scheduler: Annotated[
-        str | None, typer.Option(help="Judge over the workers of this Dask scheduler, such as tcp://HOST:8786.")
+        str | None, typer.Option(help="Run on the workers of this Dask scheduler, e.g. tcp://HOST:8786.")
     ] = None,
     output_format: Format = OutputFormat.TEXT,
-    junit: Annotated[Path | None, typer.Option(help="Write the findings to this file as JUnit XML too.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Also write the findings to this file as JUnit XML.")] = None,
     data_docs: Annotated[
-        Path | None, typer.Option(help="Write Great Expectations' Data Docs below this folder (extra gx).")
+        Path | None, typer.Option(help="Also write Great Expectations Data Docs below this folder (extra gx).")
     ] = None,
 ) -> None:
-    """Hold data against a contract: 0 it holds, 1 it does not, 2 the input or the call cannot be used."""
+    """Check data against a contract.
+
+    Exit status: 0 passed, 1 failed, 2 invalid input or options.
+    """
     asked = _audit(contract, audit, method, weights, sample)
     if junit or data_docs:
         from hydrogate.pipeline.outputs import refuse_unwritable
@@ -110,7 +113,7 @@ def _judge(
     audit: Audit | None,
     scheduler: str | None,
 ) -> tuple[Report, list[Override]]:
-    """The report, and the bounds over the shipped ones that it was judged with."""
+    """Return the report, and the overrides of the shipped bounds that were used."""
     from hydrogate.checks import check as judge
     from hydrogate.checks.engine.partition import over_threads
     from hydrogate.pipeline.formats import Declared, parse_keys
@@ -118,12 +121,14 @@ def _judge(
     from hydrogate.pipeline.workers.dask_parts import cluster
 
     if contract not in CONTRACTS:
-        raise BadParams(f"--contract {contract!r} is unknown{did_you_mean(contract, CONTRACTS)}")
+        raise BadParams(f"--contract: unknown contract {contract!r}{did_you_mean(contract, CONTRACTS)}")
     if contract == "input" and (reference or scheduler):
-        given = "--reference: contract 'input' compares with nothing"
-        raise BadParams(given if reference else "--scheduler: contract 'input' counts the records in this process")
+        given = "--reference: contract 'input' has no check that compares with a reference"
+        raise BadParams(
+            given if reference else "--scheduler: contract 'input' counts the records in this process, not on workers"
+        )
     if split and not reference:
-        raise BadParams(f"--split {split}: the split of a --reference; name one with it")
+        raise BadParams(f"--split {split}: selects a split of the reference and needs --reference")
     overrides = declared_overrides(params, profile)
     if contract == "input":
         from hydrogate.pipeline.molecules.sdf import read_input
@@ -143,9 +148,9 @@ def _audit(
     contract: str, teacher: str | None, method: str | None, weights: Path | None, sample: int | None
 ) -> Audit | None:
     if teacher is None and (sample or method or weights):
-        raise BadParams("--sample, --method and --weights say how to --audit: name a teacher with it")
+        raise BadParams("--sample, --method and --weights are options of --audit: name a teacher with --audit")
     if teacher and contract != "labels":
-        raise BadParams(f"--audit asks a teacher about labels, and contract {contract!r} has none: --contract labels")
+        raise BadParams(f"--audit relabels with a teacher: use --contract labels, contract {contract!r} has no labels")
     return Audit(teacher, method, weights, sample) if teacher else None
 
 
@@ -161,7 +166,7 @@ def _asked_for(
     split: str | None = None,
     quiet: bool = False,
 ) -> tuple[list[Override], dict[str, Any]]:
-    """What ``--reference`` and ``--audit`` add to the bounds and to the inputs of a contract."""
+    """Return the bounds and the inputs of a contract, extended by ``--reference`` and ``--audit``."""
     from hydrogate.pipeline.formats import declared_for, read
 
     inputs: dict[str, Any] = {}
@@ -183,24 +188,30 @@ def _asked_for(
 
 @app.command(epilog="Example: hydrogate probe labelled.h5 --contract labels --sample 200")
 def probe(
-    paths: Annotated[list[Path], typer.Argument(help="Data files as for `hydrogate check`; they stay as they are.")],
-    contract: Annotated[str, typer.Option(help="structures or labels.")] = "labels",
-    size: Annotated[int, typer.Option("--sample", min=1, help="Spoil at most so many structures.")] = 500,
-    seed: Annotated[int, typer.Option(min=0, help="Equal seed, equal accidents.")] = 0,
+    paths: Annotated[list[Path], typer.Argument(help="Data files, as for `hydrogate check`; not modified.")],
+    contract: Annotated[str, typer.Option(help="Contract to test: structures or labels.")] = "labels",
+    size: Annotated[int, typer.Option("--sample", min=1, help="Maximum number of structures to corrupt.")] = 500,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     profile: Profile = None,
     params: ParamsFile = None,
     units: Units = None,
     input_format: InputFormat = None,
     keys: Keys = None,
-    reference: Annotated[Path | None, typer.Option(help="A trusted data set to compare each copy with.")] = None,
+    reference: Annotated[Path | None, typer.Option(help="Trusted data set to compare each copy with.")] = None,
     audit: Annotated[
-        str | None, typer.Option(help="Have this teacher (xtb, orb) label samples again: minutes, contract labels.")
+        str | None,
+        typer.Option(help="Relabel samples with this teacher (xtb, orb); takes minutes, needs --contract labels."),
     ] = None,
     method: Method = None,
     weights: Weights = None,
     output_format: Format = OutputFormat.TEXT,
 ) -> None:
-    """Would the contract have caught it? Spoil copies of the data in every known way and say what passes."""
+    """Test a contract with corrupted data.
+
+    Applies every known kind of data corruption to copies of the data and reports what passes the contract.
+
+    Exit status: 0 completed, whatever passes; 2 invalid input or options.
+    """
     from hydrogate.checks.accidents.probe import count_trials
     from hydrogate.checks.accidents.probe import probe as spoil
     from hydrogate.checks.render.detection_matrix import probe_markdown, probe_text
@@ -220,7 +231,7 @@ def probe(
         asked,
         quiet=True,
     )
-    with progress_bar("probe", total=count_trials(contract), unit="spoiled copies") as advance:
+    with progress_bar("probe", total=count_trials(contract), unit="corrupted copies") as advance:
         found = spoil(
             data, contract, sample=size, seed=seed, profile=profile, overrides=overrides, on_trial=advance, **inputs
         )

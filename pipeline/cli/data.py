@@ -23,20 +23,26 @@ from hydrogate.pipeline.cli.app import (
 
 @app.command(epilog="Example: hydrogate sample --count 100 --seed 1 --output samples/mine.sdf.gz")
 def sample(
-    count: Annotated[int, typer.Option(min=1, help="Molecules to make.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Equal seed, equal file.")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="Number of molecules.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     output: Annotated[
-        Path | None, typer.Option(help="Default: samples/sample-COUNT-SEED.sdf.gz, left as it is where it holds them.")
+        Path | None,
+        typer.Option(help="Default: samples/sample-COUNT-SEED.sdf.gz, kept if it already holds the sample."),
     ] = None,
     force: Force = False,
 ) -> None:
-    """Write drug-like molecules as a generative model does: 3-D heavy atoms, hydrogen implicit, gzipped SDF."""
+    """Write a sample of drug-like molecules.
+
+    Gzipped SDF in the form that a generative model writes: 3-D heavy atoms, implicit hydrogens.
+
+    Exit status: 0 written or kept, 2 invalid options.
+    """
     from hydrogate.pipeline.molecules.sample import write_sample
     from hydrogate.pipeline.outputs import refuse_unwritable
 
     path = output or Path("samples") / f"sample-{count}-{seed}.sdf.gz"
     if output is None and not force and path.is_file() and _holds_sample(path, count, seed):
-        left = f"{path}: is there already, {count} molecules of seed {seed}; left as it is, --force makes it again"
+        left = f"{path}: already has the {count} molecules of seed {seed}; not changed, --force writes it again"
         print(left, file=sys.stderr)
     else:
         refuse_unwritable(path, force=force)
@@ -45,7 +51,7 @@ def sample(
 
 
 def _holds_sample(path: Path, count: int, seed: int) -> bool:
-    """Whether ``path`` holds ``count`` records, each with a name that a sample of ``seed`` gives them."""
+    """Return True if ``path`` has ``count`` records, all named as in a sample of ``seed``."""
     from hydrogate.pipeline.molecules.records import raw_records
     from hydrogate.pipeline.storage.hdf5 import UnreadableFile
 
@@ -58,13 +64,20 @@ def _holds_sample(path: Path, count: int, seed: int) -> bool:
 
 @app.command(epilog="Example: hydrogate show data/labelled.h5")
 def show(
-    paths: Annotated[list[Path], typer.Argument(help="Data files as for `hydrogate check`; several are one data set.")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Data files, as for `hydrogate check`; several form one data set.")
+    ],
     units: Units = None,
     input_format: InputFormat = None,
     keys: Keys = None,
     output_format: Format = OutputFormat.TEXT,
 ) -> None:
-    """Say what a data set holds: structures, species, hydrogen, forces, teacher, units."""
+    """Summarise a data set.
+
+    Shows structures, species, hydrogen, forces, teacher and units.
+
+    Exit status: 0 shown, 2 invalid input or options.
+    """
     from hydrogate.pipeline.commands import show as shown
     from hydrogate.pipeline.formats import files_of, format_of, parse_keys, read_all, units_of
 
@@ -78,14 +91,19 @@ def show(
 
 @app.command(epilog="Example: hydrogate diff data/labelled.h5 new.extxyz --format markdown")
 def diff(
-    one: Annotated[Path, typer.Argument(help="A file, folder or quoted pattern as for `hydrogate check`.")],
-    other: Annotated[Path, typer.Argument(help="The data set to compare with it.")],
+    one: Annotated[Path, typer.Argument(help="File, folder or quoted pattern, as for `hydrogate check`.")],
+    other: Annotated[Path, typer.Argument(help="Data set to compare with it.")],
     units: Units = None,
     input_format: InputFormat = None,
     keys: Keys = None,
     output_format: Format = OutputFormat.TEXT,
 ) -> None:
-    """Compare two data sets: species, sizes, labels, molecules. Exits 0 whatever differs, 2 where one is unusable."""
+    """Compare two data sets.
+
+    Compares species, sizes, labels and molecules.
+
+    Exit status: 0 compared, whatever differs; 2 invalid input or options.
+    """
     from hydrogate.checks.diff.datasets_diff import compare
     from hydrogate.checks.render.difference_tables import difference_dict, difference_markdown, difference_text
     from hydrogate.pipeline.formats import Declared, declared_for, files_of, parse_keys, read_all, units_of
@@ -108,7 +126,7 @@ def diff(
 
 
 class Proposed(StrEnum):
-    """The contracts that bounds are proposed for."""
+    """Contracts whose bounds can be proposed."""
 
     STRUCTURES = "structures"
     LABELS = "labels"
@@ -117,19 +135,25 @@ class Proposed(StrEnum):
 
 @app.command(epilog="Example: hydrogate profile trusted.extxyz -o contract.yaml --contract both")
 def profile(
-    paths: Annotated[list[Path], typer.Argument(help="Trusted data; several files are taken as one data set.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file of bounds to write.")],
-    contract: Annotated[Proposed, typer.Option(help="Whose bounds to propose.")] = Proposed.BOTH,
-    margin: Annotated[float, typer.Option(help="From 0, the observed values, to 1, the shipped bounds.")] = 0.5,
+    paths: Annotated[list[Path], typer.Argument(help="Trusted data files; several form one data set.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File of bounds to write.")],
+    contract: Annotated[Proposed, typer.Option(help="Contract whose bounds to propose.")] = Proposed.BOTH,
+    margin: Annotated[float, typer.Option(help="Margin from 0 (observed values) to 1 (shipped bounds).")] = 0.5,
     shipped: Annotated[
-        str | None, typer.Option("--profile", help=f"Shipped bounds to start from: {', '.join(profile_names())}.")
+        str | None,
+        typer.Option("--profile", help=f"Profile of shipped bounds to start from: {', '.join(profile_names())}."),
     ] = None,
     force: Force = False,
     units: Units = None,
     input_format: InputFormat = None,
     keys: Keys = None,
 ) -> None:
-    """Propose bounds from trusted data for `hydrogate check --params`: 0 written, 1 the data break what no data may."""
+    """Propose bounds from trusted data.
+
+    Writes a file for `hydrogate check --params`.
+
+    Exit status: 0 written, 1 data violate a fixed physical bound, 2 invalid input or options.
+    """
     from hydrogate.pipeline.commands.profile import write_profile
     from hydrogate.pipeline.formats import parse_keys, read_all
     from hydrogate.pipeline.outputs import refuse_unwritable
@@ -144,18 +168,25 @@ def profile(
 
 @app.command(epilog="Example: hydrogate spoil data/labelled.h5 -o spoilt.h5 --accident forces_in_kcal --share 0.05")
 def spoil(
-    path: Annotated[Path, typer.Argument(help="A data file as for `hydrogate check`; it stays as it is.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="What to write: .h5, or .extxyz of labelled data.")],
-    accident: Annotated[str, typer.Option(help="One of those that `hydrogate probe` lists.")],
-    share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Of the structures; 0 is one structure.")] = 1.0,
-    split: Annotated[str | None, typer.Option(help="Take the structures of this split alone.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Equal seed, equal accident.")] = 0,
+    path: Annotated[Path, typer.Argument(help="Data file, as for `hydrogate check`; not modified.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .h5 or, for labelled data, .extxyz.")],
+    accident: Annotated[str, typer.Option(help="Kind of data corruption, as listed by `hydrogate probe`.")],
+    share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Fraction of structures to corrupt; 0 means one structure.")
+    ] = 1.0,
+    split: Annotated[str | None, typer.Option(help="Use only the structures of this split.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     force: Force = False,
     units: Units = None,
     input_format: InputFormat = None,
     keys: Keys = None,
 ) -> None:
-    """Write a copy of a data set to which an accident has happened: to test a contract, a reader or a training."""
+    """Write a corrupted copy of a data set.
+
+    Applies one kind of data corruption, to test a contract, a reader or a training run.
+
+    Exit status: 0 written, 2 invalid input or options.
+    """
     from hydrogate.pipeline.commands.evaluate import of_split
     from hydrogate.pipeline.commands.spoil import spoilt
     from hydrogate.pipeline.formats import parse_keys, read
@@ -165,4 +196,4 @@ def spoil(
     refuse_unwritable(output, path, force=force, suffixes=predict.SUFFIXES)
     found, count = spoilt(of_split(read(path, input_format, units, parse_keys(keys)), split), accident, share, seed)
     predict.write_predictions(found, output)
-    print(f"{output}: {found!r}; {accident} struck {count} structures")
+    print(f"{output}: {found!r}; {accident} applied to {count} structures")

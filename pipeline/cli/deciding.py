@@ -17,7 +17,12 @@ from hydrogate.pipeline.program import REFUSED
 def plan(
     output_format: Format = OutputFormat.TEXT,
 ) -> None:
-    """How many held-out molecules would decide each gate, from the metrics in git."""
+    """Estimate the held-out molecules needed per gate.
+
+    Shows how many held-out molecules would decide each gate. Reads the metrics in git.
+
+    Exit status: 0 estimated, 2 invalid metrics or options.
+    """
     from hydrogate.checks.render.plan_tables import plan_dict, plan_markdown, plan_text
     from hydrogate.pipeline.decision.plan import run
 
@@ -27,9 +32,14 @@ def plan(
 
 @app.command(epilog="Example: hydrogate decide --require m4_cuda_optimization")
 def decide(
-    require: Annotated[str | None, typer.Option(help="Exit 1 unless this milestone is reached.")] = None,
+    require: Annotated[str | None, typer.Option(help="Milestone that must be reached; exit with 1 otherwise.")] = None,
 ) -> None:
-    """Judge the gates, name the next milestone, write metrics/decision.json."""
+    """Decide the next milestone.
+
+    Evaluates the gates and writes metrics/decision.json.
+
+    Exit status: 0 decided, 1 blocked or milestone of --require not reached, 2 invalid input or options.
+    """
     from hydrogate.pipeline.decision import decide as stage
 
     arguments = [] if require is None else [f"--require={require}"]
@@ -39,19 +49,26 @@ def decide(
 
 @app.command(epilog="Example: hydrogate report --base origin/main --output reports/report.md")
 def report(
-    base: Annotated[str | None, typer.Option(help="The revision that this branch goes to, to compare with.")] = None,
-    output: Annotated[Path | None, typer.Option(help="The file to write; default: print.")] = None,
-    annotations: Annotated[bool, typer.Option("--annotations", help="Print GitHub annotations too.")] = False,
+    base: Annotated[str | None, typer.Option(help="Target revision of this branch, to compare with.")] = None,
+    output: Annotated[Path | None, typer.Option(help="File to write; printed if omitted.")] = None,
+    annotations: Annotated[bool, typer.Option("--annotations", help="Also print GitHub annotations.")] = False,
     post: Annotated[
-        Path | None, typer.Option(help="In GitHub Actions: post this report, written before, as the sticky comment.")
+        Path | None, typer.Option(help="In GitHub Actions: post this existing report as the sticky comment.")
     ] = None,
 ) -> None:
-    """Say in Markdown what a branch changes, from what is committed; judges no data, and exits 0 whatever it finds."""
+    """Summarise a branch in Markdown.
+
+    Shows how it changes bounds, gates and metrics. Reads committed files only.
+
+    Exit status: 0 whatever the report shows, 2 invalid options or a post that failed.
+    """
     if post is not None:
         from hydrogate.pipeline.reports.github_comment import post as post_comment
 
         if base or output or annotations:
-            raise BadParams("--post FILE posts a report that is there; write one first, without --post")
+            raise BadParams(
+                "--post FILE posts an existing report and takes no other option; write the report first, without --post"
+            )
         print(post_comment(post, os.environ))
         return
     from hydrogate.pipeline.outputs import refuse_unwritable, write_text
@@ -70,11 +87,16 @@ def report(
 
 @app.command(epilog="Example: hydrogate review --output reports --base origin/main")
 def review(
-    output: Annotated[Path, typer.Option(help="The folder to write into.")] = Path("reports"),
-    base: Annotated[str | None, typer.Option(help="Compare report.md with this revision.")] = None,
-    annotations: Annotated[bool, typer.Option("--annotations", help="Print GitHub annotations too.")] = False,
+    output: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("reports"),
+    base: Annotated[str | None, typer.Option(help="Revision to compare with in report.md.")] = None,
+    annotations: Annotated[bool, typer.Option("--annotations", help="Also print GitHub annotations.")] = False,
 ) -> None:
-    """Judge the data that are here and write all reports, also `hydrogate report`'s; exits 1 where one refuses."""
+    """Run all contracts and gates.
+
+    Checks the local data and writes all reports, including that of `hydrogate report`.
+
+    Exit status: 0 passed, 1 failed, 2 invalid input or options.
+    """
     from hydrogate.checks.render.decision_text import decision_text
     from hydrogate.pipeline.reports.review import run
 

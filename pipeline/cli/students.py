@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hydrogate.checks.data.dataset import Dataset
     from hydrogate.pipeline.formats import Declared
 
-Student: TypeAlias = Annotated[Path, typer.Option(help="The trained student.")]
+Student: TypeAlias = Annotated[Path, typer.Option(help="Trained student.")]
 STUDENT = Path("data/student.safetensors")
 
 
@@ -34,22 +34,35 @@ STUDENT = Path("data/student.safetensors")
 def evaluate(
     reference: Annotated[Path, typer.Option(help="Labels, in any format that `hydrogate check` reads.")],
     predicted: Annotated[Path, typer.Option(help="Predictions for the same structures in the same order.")],
-    split: Annotated[str | None, typer.Option(help="Take the reference's structures of this split alone.")] = None,
-    floor: Annotated[float, typer.Option(help="Angles count from this reference force on, eV/Å.")] = 0.5,
-    where: Annotated[bool, typer.Option("--where", help="Say also which atoms and structures hold the error.")] = False,
+    split: Annotated[str | None, typer.Option(help="Use only this split of the reference.")] = None,
+    floor: Annotated[float, typer.Option(help="Smallest reference force for angular errors, eV/Å.")] = 0.5,
+    where: Annotated[
+        bool, typer.Option("--where", help="Also show which atoms and structures contribute the error.")
+    ] = False,
     training: Annotated[
         Path | None,
-        typer.Option(help="What the student learned from; those molecules are left out, its test split's not."),
+        typer.Option(help="Training data; its molecules are excluded, except those of split test."),
     ] = None,
     units: Units = None,
     input_format: InputFormat = None,
     keys: Keys = None,
-    predicted_units: Annotated[str | None, typer.Option(help="Of the predictions, where they differ.")] = None,
-    predicted_input_format: Annotated[str | None, typer.Option(help="Of the predictions, where it differs.")] = None,
-    predicted_keys: Annotated[str | None, typer.Option(help="Of the predictions, where they differ.")] = None,
+    predicted_units: Annotated[
+        str | None, typer.Option(help="Units of the predictions, if not those of --units.")
+    ] = None,
+    predicted_input_format: Annotated[
+        str | None, typer.Option(help="Format of the predictions, if not that of --input-format.")
+    ] = None,
+    predicted_keys: Annotated[
+        str | None, typer.Option(help="Label names in the predictions, if not those of --keys.")
+    ] = None,
     output_format: Format = OutputFormat.TEXT,
 ) -> None:
-    """Measure anybody's student: every metric with its interval. Exits 0 whatever they are, 2 for an unusable file."""
+    """Evaluate predictions against labels.
+
+    Prints every metric with its confidence interval.
+
+    Exit status: 0 evaluated, whatever the values; 2 invalid input or options.
+    """
     from hydrogate.checks.render.metric_tables import metrics_dict, metrics_markdown, metrics_text
     from hydrogate.pipeline.commands import evaluate as evaluation
     from hydrogate.pipeline.formats import Declared, declared_for, parse_keys, read, told_by_suffix
@@ -68,7 +81,7 @@ def evaluate(
     labels, predictions = (read(path, *of) for path, of in zip((reference, predicted), declared, strict=False))
     learned = _learned(training, declared[2]) if training else None
     found = evaluation.run(evaluation.of_split(labels, split), predictions, floor=floor, where=where, training=learned)
-    title = f"{predicted} against {reference}, angles from {floor:g} eV/Å"
+    title = f"{predicted} against {reference}, angles for forces ≥ {floor:g} eV/Å"
     taught = {"training": found.taught._asdict()} if found.taught else {}
     for note in found.notes if output_format is OutputFormat.JSON else ():
         print(note, file=sys.stderr)
@@ -81,7 +94,7 @@ def evaluate(
 
 
 def _learned(path: Path, declared: "Declared") -> "Dataset":
-    """The structures of ``path``; their molecules alone are asked for, so no label of theirs need be found."""
+    """Read the structures of ``path``. Only their molecules are needed, so the file may lack labels."""
     from hydrogate.checks.data.label_keys import NONE
     from hydrogate.pipeline.formats import FORMATS, format_of, read
 
@@ -92,12 +105,12 @@ def _learned(path: Path, declared: "Declared") -> "Dataset":
 
 
 def _whole_molecules(path: Path, input_format: str | None, units: str | None, keys: str | None) -> "Dataset":
-    """The structures of ``path``, unless it is an SDF file that leaves hydrogen implicit, which no potential knows of.
+    """Read the structures of ``path``; reject an SDF file with implicit hydrogens, which no potential sees.
 
     Raises
     ------
     BadParams
-        Names the first structure without all of its hydrogens.
+        A structure lacks hydrogens; the message names the first one.
     """
     import numpy as np
 
@@ -111,24 +124,29 @@ def _whole_molecules(path: Path, input_format: str | None, units: str | None, ke
             row = int(lacking[0])
             raise BadParams(
                 f"{path}: {data.name(row)} has {explicit[row]} explicit H, its valences imply "
-                f"{data.expected_hydrogens[row]}; {len(lacking)} of {len(data)} lack some, and would be taken "
-                "for another substance. Make them explicit: RDKit's AddHs(mol, addCoords=True)"
+                f"{data.expected_hydrogens[row]}; {len(lacking)} of {len(data)} lack hydrogens and would be "
+                "treated as another substance. Make them explicit with RDKit's AddHs(mol, addCoords=True)"
             )
     return data
 
 
 @app.command(epilog="Example: hydrogate predict new.sdf -o predicted.extxyz --student data/student.safetensors")
 def predict(
-    path: Annotated[Path, typer.Argument(help="Structures in any format that `hydrogate check` reads.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="What to write: .h5 or .extxyz.")],
+    path: Annotated[Path, typer.Argument(help="Structures, in any format that `hydrogate check` reads.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .h5 or .extxyz.")],
     student: Student = STUDENT,
-    batch_size: Annotated[int, typer.Option(min=1, help="Structures at a time.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Structures per batch.")] = 32,
     force: Force = False,
     units: Units = None,
     input_format: InputFormat = None,
     keys: Keys = None,
 ) -> None:
-    """Write energies (eV) and forces (eV/Å) as a trained student predicts them: 0 all finite, 1 not, 2 unusable."""
+    """Predict energies and forces.
+
+    Writes the energies (eV) and forces (eV/Å) of a trained student.
+
+    Exit status: 0 all finite, 1 not all finite, 2 invalid input or options.
+    """
     import numpy as np
 
     from hydrogate.pipeline.outputs import refuse_unwritable
@@ -145,34 +163,43 @@ def predict(
     if len(lost):
         raise ContractViolation(
             f"{output}: energy or forces of {len(lost)} of {len(predicted)} structures are not finite, the first "
-            f"{predicted.name(int(lost[0]))}: look at the structures, or at the student {student}"
+            f"{predicted.name(int(lost[0]))}: inspect the structures or the student {student}"
         )
 
 
 @app.command(epilog="Example: hydrogate md new.sdf -o new.traj --count 5 --nve-ps 1")
 def md(
     path: Annotated[
-        Path, typer.Argument(help="Structures as for `hydrogate check`; with --judge, a trajectory that ASE reads.")
+        Path, typer.Argument(help="Structures, as for `hydrogate check`; with --judge, a trajectory that ASE reads.")
     ],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Frames to write: .traj or .extxyz.")] = None,
-    judge: Annotated[bool, typer.Option("--judge", help="Run nothing: judge anybody's trajectory.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Trajectory to write: .traj or .extxyz.")
+    ] = None,
+    judge: Annotated[bool, typer.Option("--judge", help="Check an existing trajectory; run nothing.")] = False,
     student: Student = STUDENT,
-    teacher: Annotated[str | None, typer.Option(help="Run a teacher (xtb, orb) in the student's place.")] = None,
-    split: Annotated[str, typer.Option(help="Take the molecules of this split alone.")] = "",
-    count: Annotated[int | None, typer.Option(help="Molecules, drawn at random; 20.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="K; 300.")] = None,
-    time_step: Annotated[float | None, typer.Option(help="fs; 0.5. With --judge: what the file was made with.")] = None,
-    interval: Annotated[int | None, typer.Option(help="Steps between two frames; 20, with --judge 1.")] = None,
-    warm_up_ps: Annotated[float | None, typer.Option(help="Langevin dynamics before, ps; 2.")] = None,
-    nve_ps: Annotated[float | None, typer.Option(help="Dynamics at constant energy, ps; 10.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Equal seed, equal run; 0.")] = None,
+    teacher: Annotated[str | None, typer.Option(help="Teacher (xtb, orb) to run instead of the student.")] = None,
+    split: Annotated[str, typer.Option(help="Use only the molecules of this split.")] = "",
+    count: Annotated[int | None, typer.Option(help="Number of molecules, drawn at random (default: 20).")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Temperature, K (default: 300).")] = None,
+    time_step: Annotated[
+        float | None, typer.Option(help="Time step, fs (default: 0.5); with --judge, that of the file.")
+    ] = None,
+    interval: Annotated[int | None, typer.Option(help="Steps between frames (default: 20, with --judge 1).")] = None,
+    warm_up_ps: Annotated[float | None, typer.Option(help="Langevin warm-up, ps (default: 2).")] = None,
+    nve_ps: Annotated[float | None, typer.Option(help="Run at constant energy (NVE), ps (default: 10).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed (default: 0).")] = None,
     force: Force = False,
     units: Units = None,
     input_format: InputFormat = None,
     keys: Keys = None,
     output_format: Format = OutputFormat.TEXT,
 ) -> None:
-    """Molecular dynamics of many molecules at once, or anybody's, judged: 0 it holds together, 1 not, 2 unusable."""
+    """Run MD for many molecules, or check an existing trajectory.
+
+    Runs all molecules at once. With --judge, checks a trajectory and runs nothing.
+
+    Exit status: 0 stable, 1 unstable, 2 invalid input or options.
+    """
     from functools import partial
 
     from hydrogate.models.student_file import load_student
@@ -183,7 +210,7 @@ def md(
     from hydrogate.pipeline.training.predict import refuse_crowded, student_identity
 
     if judge == (output is not None):
-        raise BadParams("name a file for the frames with -o, or have those of a trajectory judged with --judge")
+        raise BadParams("give either -o, a file for the frames, or --judge, to check an existing trajectory")
     given = {"count": count, "temperature": temperature, "time_step_fs": time_step, "interval": interval}
     given |= {"warm_up_ps": warm_up_ps, "nve_ps": nve_ps, "seed": seed}
     protocol = stage.declared({name: value for name, value in given.items() if value is not None})
@@ -205,7 +232,7 @@ def md(
         with stage.run(data, rows, make, protocol, identity=identity, root=kept) as recordings:
             trajectories.write_recordings(recordings, output)
             found = stage.judged([one.trajectory() for one in recordings], protocol, data.fingerprint())
-    # A trajectory that lacks what stability is judged by is not stable for that.
+    # Strict: a trajectory that lacks the data for a stability check does not count as stable.
     print_report(found.report, output_format, strict=True)
     for line in found.lines() if output_format is not OutputFormat.JSON else ():
         print(line)
@@ -214,11 +241,11 @@ def md(
 
 
 def _refuse_unreadable(path: Path) -> None:
-    """Raise where ASE's readers of trajectories would wait, or read on beyond the end of the file."""
+    """Reject a file on which ASE's trajectory readers would hang or read past the end."""
     from hydrogate.pipeline.formats import refuse_no_file
     from hydrogate.pipeline.formats.ase_files import refuse_impossible_counts
 
-    if path.is_dir():  # a bundle of ASE's
+    if path.is_dir():  # an ASE bundle trajectory
         return
     refuse_no_file(path)
     if path.suffix in (".xyz", ".extxyz"):
@@ -227,26 +254,33 @@ def _refuse_unreadable(path: Path) -> None:
 
 @app.command(epilog="Example: hydrogate visualize -o reports/pymol --count 5 --choose worst")
 def visualize(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to; made where it is missing.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to; created if missing.")],
     reference: Annotated[
-        Path | None, typer.Option(help="Labels, as for `evaluate`; the held-out split of data/labelled.h5.")
+        Path | None, typer.Option(help="Labels, as for `evaluate` (default: held-out split of data/labelled.h5).")
     ] = None,
-    predicted: Annotated[Path, typer.Option(help="Predictions for them.")] = Path("data/predictions.h5"),
-    split: Annotated[str | None, typer.Option(help="Take the reference's structures of this split alone.")] = None,
+    predicted: Annotated[Path, typer.Option(help="Predictions for the reference.")] = Path("data/predictions.h5"),
+    split: Annotated[str | None, typer.Option(help="Use only this split of the reference.")] = None,
     choose: Annotated[
-        Choose, typer.Option(help="As unlike each other as can be, or the largest errors.")
+        Choose, typer.Option(help="Selection: most diverse molecules, or largest force errors.")
     ] = Choose.DIVERSE,
-    count: Annotated[int, typer.Option(min=1, help="Structures, each of another molecule.")] = 50,
-    rows: Annotated[str | None, typer.Option(help="These rows of the predictions instead, from 0: 3,17.")] = None,
-    scale: Annotated[float, typer.Option(min=0.01, max=10.0, help="Length of the arrows, Å per eV/Å.")] = 0.3,
+    count: Annotated[int, typer.Option(min=1, help="Number of structures, each of another molecule.")] = 50,
+    rows: Annotated[
+        str | None, typer.Option(help="Rows of the predictions to show instead, from 0, e.g. 3,17.")
+    ] = None,
+    scale: Annotated[float, typer.Option(min=0.01, max=10.0, help="Length of the force arrows, Å per eV/Å.")] = 0.3,
     worst_error: Annotated[float, typer.Option(min=0.001, max=1e3, help="Force error shown in full red, eV/Å.")] = 0.5,
-    pictures: Annotated[bool, typer.Option(help="Render PNGs too, where PyMOL is installed.")] = True,
-    seed: Annotated[int, typer.Option(min=0, help="Of the choice.")] = 0,
+    pictures: Annotated[bool, typer.Option(help="Also render PNGs, if PyMOL is installed.")] = True,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the selection.")] = 0,
     units: Units = None,
     input_format: InputFormat = None,
     keys: Keys = None,
 ) -> None:
-    """Show structures in PyMOL: every hydrogen, the forces of teacher and student as arrows, the error as colour."""
+    """Write PyMOL scripts for chosen structures.
+
+    Shows every hydrogen, the forces of teacher and student as arrows, and the force error as colour.
+
+    Exit status: 0 written, 2 invalid input or options.
+    """
     from hydrogate.checks.metrics.comparison import Comparison
     from hydrogate.pipeline.commands.evaluate import of_split
     from hydrogate.pipeline.formats import Declared, declared_for, parse_keys, read
@@ -275,10 +309,15 @@ def visualize(
 @app.command(epilog="Example: hydrogate dimers --student data/student.safetensors")
 def dimers(
     student: Student = STUDENT,
-    teacher: Annotated[str, typer.Option(help="Who is asked for the curves.")] = "xtb",
+    teacher: Annotated[str, typer.Option(help="Teacher that computes the curves.")] = "xtb",
     output_format: Format = OutputFormat.TEXT,
 ) -> None:
-    """Dissociation curves of 22 dimers (S22x5), hydrogen bonds among them: the student against the teacher. No gate."""
+    """Compare dissociation curves of dimers.
+
+    Student against teacher on 22 dimers (S22x5), including hydrogen bonds. No gate uses the result.
+
+    Exit status: 0 compared, 2 invalid input or options.
+    """
     from functools import partial
 
     from hydrogate.checks.render.dimer_tables import dimers_markdown, dimers_text
@@ -290,7 +329,7 @@ def dimers(
 
     found = curves.run(partial(predict, load_student(student)), partial(relabel, make_teacher(teacher)))
     rows = curves.summary(found)
-    title = f"{student} along the curves of S22x5, differences as mean absolute ones"
+    title = f"{student} on the dissociation curves of S22x5; differences are mean absolute differences"
     print_as(
         output_format,
         lambda: {"summary": rows, "dimers": [one._asdict() for one in found]},
@@ -301,16 +340,25 @@ def dimers(
 
 @app.command(epilog="Example: hydrogate distorted --sigma 0.15")
 def distorted(
-    sigma: Annotated[float, typer.Option(min=0.001, max=0.5, help="Displacement along each axis, Å.")] = 0.1,
-    labelled: Annotated[Path, typer.Option(help="Whose molecules, as for `evaluate`.")] = Path("data/labelled.h5"),
-    split: Annotated[str, typer.Option(help="Take the molecules of this split alone.")] = "test",
-    count: Annotated[int, typer.Option(min=1, help="Molecules, drawn at random.")] = 200,
+    sigma: Annotated[
+        float, typer.Option(min=0.001, max=0.5, help="Standard deviation of the displacement along each axis, Å.")
+    ] = 0.1,
+    labelled: Annotated[Path, typer.Option(help="Labelled data set to draw molecules from.")] = Path(
+        "data/labelled.h5"
+    ),
+    split: Annotated[str, typer.Option(help="Use only the molecules of this split.")] = "test",
+    count: Annotated[int, typer.Option(min=1, help="Number of molecules, drawn at random.")] = 200,
     student: Student = STUDENT,
-    teacher: Annotated[str, typer.Option(help="Who labels the geometries.")] = "xtb",
-    seed: Annotated[int, typer.Option(min=0, help="Equal seed, equal geometries.")] = 0,
+    teacher: Annotated[str, typer.Option(help="Teacher that labels the geometries.")] = "xtb",
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     output_format: Format = OutputFormat.TEXT,
 ) -> None:
-    """Distorted geometries of held-out molecules: the student against the teacher. No gate."""
+    """Evaluate a student on distorted geometries.
+
+    Student against teacher on distorted geometries of held-out molecules. No gate uses the result.
+
+    Exit status: 0 evaluated, 2 invalid input or options.
+    """
     from functools import partial
 
     from hydrogate.checks.render.metric_tables import metrics_dict, metrics_markdown, metrics_text

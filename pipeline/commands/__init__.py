@@ -1,1 +1,1 @@
-"""What the commands of ``hydrogate`` run that are no DVC stage."""
+"""Implementation of the ``hydrogate`` commands that are not DVC stages."""

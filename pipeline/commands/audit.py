@@ -1,4 +1,4 @@
-"""`hydrogate check --audit`: the teacher behind stored labels, asked about a sample of them again."""
+"""``hydrogate check --audit``: relabel a sample of the data with the teacher that made the stored labels."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 AUDITING = ("label_audit", "energy_force_consistency")
 RUNS_CODE = "ase_calculator"
 COMPARING = {"structures": ("element_drift",), "labels": ("force_scale_by_element", "distribution_drift")}
-_ANOTHER = "an audit by another teacher than the labels' own says nothing, and the data set names {} {}"
+_ANOTHER = "an audit needs the teacher that made the labels, and the data set names {} {}"
 _FAILURES_SHOWN = 3
 
 
 class Audit(NamedTuple):
-    """Which teacher to ask.
+    """Teacher and sample of an audit.
 
     Parameters
     ----------
     teacher : str
         One of :func:`hydrogate.models.teachers.teacher_names`.
     method : str, optional
-        Its level of theory; the one that the data set names, else the teacher's default, where it is left out.
+        Its level of theory; default: the one that the data set names, else the teacher's own default.
     weights : path, optional
-        A local weight file, for the teachers that have weights.
+        A local weight file, for teachers that have weights.
     sample : int, optional
-        So many random structures and as many outliers; the bounds' number where it is left out.
+        Number of random structures, and of outliers; default: the number in the bounds.
     """
 
     teacher: str
@@ -50,56 +50,56 @@ class Audit(NamedTuple):
 def switched_on(
     checks: Sequence[str], source: str, contract: str, profile: str | None, overrides: Sequence[Override]
 ) -> list[Override]:
-    """``overrides`` and, by ``source``, those of ``checks`` that are off switched on: the call itself asks for them."""
+    """Return ``overrides``, extended by ``source``, which enables the ``checks`` that are off: the call needs them."""
     _, declared = resolve_bounds(contract, profile=profile, overrides=overrides)
     off = {check: {"enabled": True} for check in checks if not declared[check].enabled}
     return [*overrides, *([(source, {contract: off})] if off else [])]
 
 
 def sample_of(size: int, n_structures: int, profile: str | None, overrides: Sequence[Override]) -> list[Override]:
-    """``overrides`` and, by ``--sample``, the number of random structures, and of outliers, to ask about.
+    """Return ``overrides``, extended by ``--sample``: the number of random structures, and of outliers, to relabel.
 
     Raises
     ------
     BadParams
-        So few would miss more wrong labels than the bound allows.
+        The sample is so small that it may miss more wrong labels than the bound allows.
     """
     _, declared = resolve_bounds("labels", profile=profile, overrides=overrides)
     allowed, missed = declared["label_audit"].limits["missed_share"].max, missed_share(size, n_structures)
     if allowed is not None and missed > allowed:
         raise BadParams(
-            f"--sample {size}: so few random structures may miss {100 * missed:.0f} % wrong labels, and the bound "
-            f"missed_share of label_audit allows {100 * allowed:.0f} %: ask about more"
+            f"--sample {size}: a sample of this size may miss {100 * missed:.0f} % wrong labels, and the bound "
+            f"missed_share of label_audit allows {100 * allowed:.0f} %: choose a larger sample"
         )
     return [*overrides, ("--sample", {"labels": {"label_audit": {"structures": size}}})]
 
 
 def ready_teacher(audit: Audit, stated: Mapping[str, Any]) -> "Teacher":
-    """The teacher to ask, with its libraries and weights loaded.
+    """Return the teacher of the audit, with its libraries and weights loaded.
 
     Parameters
     ----------
     audit : Audit
     stated : mapping
-        The teacher that the data set names as its own; empty where it names none.
+        The teacher that the data set names; empty if it names none.
 
     Raises
     ------
     BadParams
-        A library is not installed, or the data set names another teacher, method or settings: those labels differ
-        from this teacher's, right or wrong. There is no such teacher or method, or its weights cannot be used. The
-        teacher runs what its parameters name, and a data set is no place to take those from.
+        A library is not installed. The data set names another teacher, method or settings: its labels then differ
+        from this teacher's, right or wrong. The teacher or method does not exist, or its weights are invalid. The
+        teacher runs code that its parameters name, and such parameters must not come from a data set.
     """
     call = f"--audit {audit.teacher}"
     if audit.teacher == RUNS_CODE:
         raise BadParams(
-            f"{call}: it imports and runs what its parameters name, which no data set may do; declare label in "
-            "params.yaml and run python -m hydrogate.pipeline.stages.check labels"
+            f"{call}: it imports and runs code that its parameters name, which a data set must not choose; declare "
+            "label in params.yaml and run python -m hydrogate.pipeline.stages.check labels"
         )
     if "several" in stated:
-        raise BadParams(f"{call}: the data set names several teachers: audit each alone")
+        raise BadParams(f"{call}: the data set names several teachers: audit each one separately")
     if stated.get("name", audit.teacher) != audit.teacher:
-        raise BadParams(f"{call}: {_ANOTHER.format('teacher', stated['name'])}; --audit {stated['name']} asks that one")
+        raise BadParams(f"{call}: {_ANOTHER.format('teacher', stated['name'])}; use --audit {stated['name']}")
     try:
         from hydrogate.models.teachers import make_teacher
 
@@ -113,20 +113,20 @@ def ready_teacher(audit: Audit, stated: Mapping[str, Any]) -> "Teacher":
         raise BadParams(f"{call}: {fault}".replace("label.weights", "--weights")) from fault
     for key in ("method", "settings"):
         if stated.get(key, identity[key]) != identity[key]:
-            raise BadParams(f"{call}: {_ANOTHER.format(key, stated[key])}, and this one's is {identity[key]}")
+            raise BadParams(f"{call}: {_ANOTHER.format(key, stated[key])}, but this teacher has {identity[key]}")
     return teacher
 
 
 def _asked_for(stated: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that the data set names, as far as they are the teacher's to choose."""
+    """Return the settings that the data set names, without the hash of the weights, which is not a setting."""
     settings = stated.get("settings")
     return {k: v for k, v in settings.items() if k != "weights_sha256"} if isinstance(settings, Mapping) else {}
 
 
 def asked_again(teacher: "Teacher", quiet: bool = False) -> Potential:
-    """``teacher`` as a potential that asks nothing twice; NaN (eV, eV/Å) where it fails.
+    """Return ``teacher`` as a potential that caches its answers; NaN (eV, eV/Å) where it fails.
 
-    It shows how far it is, and the reasons of failures, on stderr; not where it is ``quiet``.
+    It shows its progress and the reasons of failures on stderr, unless ``quiet``.
     """
     from hydrogate.models.teachers import Failure
 
@@ -153,13 +153,13 @@ def asked_again(teacher: "Teacher", quiet: bool = False) -> Potential:
                         known[key] = answer[:2]
                     advance(1)
         for failure in failures[: 0 if quiet else _FAILURES_SHOWN]:
-            print(f"audit by {name}: no answer for {failure}", file=sys.stderr)
+            print(f"audit by {name}: no label for {failure}", file=sys.stderr)
         return [known[key] for key in keys]
 
     return ask
 
 
 def _seen(atoms: Atoms) -> bytes:
-    """What a teacher sees of ``atoms``."""
+    """Return the input of a teacher for ``atoms``, as bytes: the key of the cache."""
     arrays = (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
     return b"".join(array.tobytes() for array in arrays) + f"{atoms.info['charge']} {atoms.info['spin']}".encode()

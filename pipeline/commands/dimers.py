@@ -1,8 +1,8 @@
-"""``hydrogate dimers``: what a student makes of hydrogen bonds, along the dissociation curves of S22x5.
+"""``hydrogate dimers``: a student on hydrogen bonds, along the dissociation curves of S22x5.
 
-22 dimers at five distances; energies of interaction (eV) with the molecules as they are in the dimer, and forces on the
-dimer (eV/Å), both against the teacher. A student of single molecules was never taught a dimer: this is reported, and no
-gate judges it. Source: Gráfová et al., J. Chem. Theory Comput. 6, 2365 (2010), as ASE carries it.
+22 dimers at five distances. Compares interaction energies (eV), with the monomers in their geometry in the dimer, and
+forces on the dimer (eV/Å) with the teacher's. A student of single molecules was not trained on dimers: the result is
+reported, and no gate uses it. Source: Gráfová et al., J. Chem. Theory Comput. 6, 2365 (2010), as included in ASE.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from ase.data.s22 import (
 from hydrogate.checks.geometry.symmetry import Potential
 
 DISTANCES = ("0.9", "1.0", "1.2", "1.5", "2.0")
-# The groups of S22 by the number of their first dimer. Source: Jurečka et al., Phys. Chem. Chem. Phys. 8, 1985 (2006).
+# Groups of S22: number of the first dimer of each. Source: Jurečka et al., Phys. Chem. Chem. Phys. 8, 1985 (2006).
 GROUPS = {"hydrogen bonds": 1, "dispersion": 8, "mixed": 16}
 
 
@@ -34,11 +34,11 @@ class Dimer(NamedTuple):
     group : str
         One of `GROUPS`.
     distance : str
-        Over that of the equilibrium.
+        Relative to the equilibrium distance.
     interaction, interaction_teacher, interaction_ccsdt : float, eV
-        By the student, by the teacher, and CCSD(T) at the basis-set limit.
+        Interaction energy of the student, of the teacher, and of CCSD(T) at the basis-set limit.
     force_error, force_teacher : float, eV/Å
-        Root mean square of the force components' errors, and of the teacher's components.
+        Root mean square of the errors of the force components, and of the teacher's components.
     """
 
     name: str
@@ -52,12 +52,12 @@ class Dimer(NamedTuple):
 
 
 def run(student: Potential, teacher: Potential) -> list[Dimer]:
-    """All dimers at all distances, in the order of S22.
+    """Evaluate all dimers at all distances, in the order of S22.
 
     Raises
     ------
     ValueError
-        The student was not taught an element, or an answer is not finite; the dimer is named.
+        The student was not trained on an element, or a result is not finite; the message names the dimer.
     """
     pairs = [(name, distance) for name in s22 for distance in DISTANCES]
     structures = [atoms for name, distance in pairs for atoms in _dimer_and_monomers(name, distance)]
@@ -88,7 +88,7 @@ def _group(name: str) -> str:
 
 
 def summary(dimers: Sequence[Dimer]) -> list[dict[str, Any]]:
-    """Of each group at each distance: n, the mean absolute errors of the interaction (eV), and force RMSE (eV/Å)."""
+    """Return, per group and distance: n, mean absolute errors of the interaction (eV), and force RMSE (eV/Å)."""
     rows = []
     for group in GROUPS:
         for distance in DISTANCES:

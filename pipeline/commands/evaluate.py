@@ -1,4 +1,4 @@
-"""``hydrogate evaluate``: all metrics of anybody's student, from a file of reference labels and one of predictions."""
+"""``hydrogate evaluate``: all metrics of a student, from a file of reference labels and a file of predictions."""
 
 import math
 from dataclasses import replace
@@ -17,14 +17,14 @@ from hydrogate.checks.metrics.definitions import measure
 
 
 class Taught(NamedTuple):
-    """Structures of the reference, and how many of them were left out: of molecules that the student learned from."""
+    """Number of reference structures, and how many were excluded because their molecule is in the training data."""
 
     structures: int
     left_out: int
 
 
 class Evaluation(NamedTuple):
-    """The metrics by name, and what a reader must know of them."""
+    """Metrics by name, and notes for their interpretation."""
 
     metrics: dict[str, Metric]
     notes: tuple[str, ...]
@@ -49,29 +49,29 @@ def run(
     reference, predicted : Dataset
         The same structures in the same order, with forces (eV/Å); energies (eV) are optional.
     floor : float, eV/Å
-        Angles count for atoms with a reference force of at least this.
+        Smallest reference force of atoms that count in angular errors.
     where : bool
-        Say also where the force error is.
+        Also break the force error down by atom and structure.
     training : Dataset
-        What the student learned from; its molecules are left out, those of its split ``test`` excepted.
+        Training data of the student; its molecules are excluded, except those of its split ``test``.
 
     Raises
     ------
     BadParams
-        The floor is no positive number.
+        The floor is not a positive number.
     ValueError
-        A file holds no structures or no forces, or the structures differ; the first difference is named. Or where the
-        error is cannot be said, or which molecules are in ``training``, or all are.
+        A file has no structures or no forces, or the structures differ; the message names the first difference. Or
+        the error cannot be broken down, the molecules in ``training`` are unknown, or all molecules are in it.
     """
     if not (math.isfinite(floor) and floor > 0):
         raise BadParams(
             f"--floor {floor:g}: expected a force above 0 eV/Å; the angle of a vanishing force is undefined"
         )
     if not len(reference):
-        raise ValueError(f"the reference holds no structures ({reference!r}); nothing can be measured")
+        raise ValueError(f"the reference has no structures to evaluate ({reference!r})")
     notes = []
     if _says_no_charge(predicted) and not _says_no_charge(reference):
-        notes.append("The prediction says no charges; those of the reference are taken for its.")
+        notes.append("The prediction states no charges; the charges of the reference are used.")
         predicted = replace(predicted, charge=reference.charge, spin_multiplicity=reference.spin_multiplicity)
     told = _with_molecules(reference)
     comparison = Comparison.of(told, predicted, angular_floor=floor)
@@ -79,7 +79,9 @@ def run(
     if training is not None:
         rows = _unseen(told, training)
         taught = Taught(len(told), len(told) - len(rows))
-        notes.append(f"{taught.left_out} of {len(told)} structures are of molecules it was taught: left out.")
+        notes.append(
+            f"{taught.left_out} of {len(told)} structures are excluded: their molecules are in the training data."
+        )
         told, predicted = told.subset(rows), predicted.subset(rows)
         comparison = Comparison.of(told, predicted, angular_floor=floor)
     notes += _notes(told, predicted, comparison)
@@ -88,58 +90,58 @@ def run(
 
 
 def of_split(reference: Dataset, split: str | None) -> Dataset:
-    """The structures of ``split``, in order; all of them where it is None.
+    """Return the structures of ``split``, in order; all structures if it is None.
 
     Raises
     ------
     BadParams
-        No structure is of that split.
+        No structure has this split.
     """
     if split is None:
         return reference
     found = reference.subset(np.flatnonzero(reference.split == split))
     if not len(found):
-        known = [str(name) or "'' (of no split)" for name in np.unique(reference.split.astype(str))]
-        raise BadParams(f"--split {split}: the reference holds no structure of it{did_you_mean(split, known)}")
+        known = [str(name) or "'' (no split)" for name in np.unique(reference.split.astype(str))]
+        raise BadParams(f"--split {split}: the reference has no structure of this split{did_you_mean(split, known)}")
     return found
 
 
 def _unseen(data: Dataset, training: Dataset) -> NDArray[np.int64]:
-    """The structures of ``data`` that are of no molecule that was learned from."""
+    """Return the rows of ``data`` whose molecules are not in the training data."""
     learned = training.subset(np.flatnonzero(training.split != "test"))
     if not len(learned):
-        raise ValueError(f"nothing was learned from {training!r}: it holds no structure, or none but of split test")
+        raise ValueError(f"--training: {training!r} has no training structures, only split test or none")
     skeleton_of: dict[str, str] = {}
     for name, one in (("reference", data), ("training data", learned)):
         if untold := int((one.smiles == "").sum()):
             raise ValueError(
-                f"which molecules were learned from is told by SMILES: {untold} of {len(one)} structures of the {name} "
-                "say none"
+                f"molecules of the training data are identified by SMILES: {untold} of {len(one)} structures of the "
+                f"{name} have none"
             )
         for row, smiles in enumerate(one.smiles):
             try:
                 skeleton_of[smiles] = skeleton_key(smiles)
             except ValueError as error:
                 raise ValueError(f"{one.name(row)} of the {name}: {error}") from error
-    # A tautomer's canonical form takes milliseconds and leaves the skeleton as it is.
+    # The canonical tautomer takes milliseconds and does not change the skeleton, so skeletons are compared first.
     skeletons = {skeleton_of[smiles] for smiles in learned.smiles}
     alike = np.array([skeleton_of[smiles] in skeletons for smiles in data.smiles])
     among = {skeleton_of[smiles] for smiles in data.smiles[alike]}
     molecules = {molecule_key(smiles) for smiles in learned.smiles if skeleton_of[smiles] in among}
     alike[alike] = [molecule_key(smiles) in molecules for smiles in data.smiles[alike]]
     if alike.all():
-        raise ValueError(f"all {len(data)} structures of the reference are of molecules that were learned from")
+        raise ValueError(f"all {len(data)} structures of the reference are of molecules in the training data")
     return np.flatnonzero(~alike)
 
 
 def _says_no_charge(data: Dataset) -> bool:
-    """Whether each structure is neutral with the lowest multiplicity, as readers take what a file does not say."""
+    """Return True if all structures are neutral with the lowest multiplicity, the default of files without charges."""
     odd = np.add.reduceat(data.numbers, data.offset[:-1], dtype=np.int64) % 2 if len(data) else 0
     return bool((data.charge == 0).all() and (data.spin_multiplicity == 1 + odd).all())
 
 
 def _with_molecules(data: Dataset) -> Dataset:
-    """``data`` with structures of one SMILES made geometries of the first, where nothing else tells their molecule."""
+    """Return ``data`` with equal SMILES grouped as geometries of one molecule, if nothing else identifies it."""
     parent, first_of = data.parent.copy(), dict[str, int]()
     keys: dict[str, str] = {}
     for row in np.flatnonzero(~_is_told_by_file(data) & (data.smiles != "")).tolist():
@@ -158,7 +160,7 @@ def _key(smiles: str) -> str:
 
 
 def _is_told_by_file(data: Dataset) -> NDArray[np.bool_]:
-    """(M,) whether an InChIKey or a parent tells the molecule."""
+    """Return (M,) flags: True if an InChIKey or a parent identifies the molecule."""
     own = np.arange(len(data))
     related = data.parent != own
     related[data.parent[related]] = True
@@ -169,19 +171,21 @@ def _notes(reference: Dataset, predicted: Dataset, comparison: Comparison) -> li
     notes = []
     for name, data in (("reference", reference), ("prediction", predicted)):
         if data.energy is None:
-            notes.append(f"The {name} holds no energies: energy metrics are undefined.")
+            notes.append(f"The {name} has no energies: energy metrics are undefined.")
     untold = int((~_is_told_by_file(reference) & (reference.smiles == "")).sum())
     if untold:
         which = (
-            "No structure says" if untold == len(reference) else f"{untold} of {len(reference)} structures do not say"
+            "No structure identifies"
+            if untold == len(reference)
+            else f"{untold} of {len(reference)} structures do not identify"
         )
         notes.append(
-            f"{which} its molecule (parent, InChIKey, SMILES): each counts as a molecule of its own, and intervals are "
-            "too narrow where several are geometries of one."
+            f"{which} its molecule (parent, InChIKey, SMILES): each counts as a separate molecule, and intervals are "
+            "too narrow if several are geometries of one molecule."
         )
     if np.array_equal(comparison.forces, comparison.forces_predicted):
-        notes.append("Every predicted force equals the reference's to the last bit: is it the same file or key?")
+        notes.append("Every predicted force is identical to the reference: is it the same file or key?")
     broken = int((~np.isfinite(comparison.forces_predicted)).any(axis=1).sum())
     if broken:
-        notes.append(f"{broken} atoms have predicted forces that are not finite: what rests on them is undefined.")
+        notes.append(f"{broken} atoms have non-finite predicted forces: metrics that use them are undefined.")
     return notes

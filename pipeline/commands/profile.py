@@ -1,4 +1,4 @@
-"""Bounds proposed from trusted data, written as the file that ``hydrogate check --params`` takes."""
+"""``hydrogate profile``: propose bounds from trusted data, as a file for ``hydrogate check --params``."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,13 +22,13 @@ def write_profile(
     overrides: Sequence[Override],
     margin: float,
 ) -> list[str]:
-    """Write the proposed bounds of ``contracts`` to ``output``; what a person should know of them, line by line.
+    """Write the proposed bounds of ``contracts`` to ``output`` and return a summary, line by line.
 
     Raises
     ------
     ContractViolation
-        ``data`` does not hold under them: a check is broken that no data set loosens, or too few data decide it.
-        Nothing is written.
+        ``data`` fails under the proposed bounds: it violates a bound that no data set may loosen, or is too small for
+        a decision. Nothing is written.
     """
     proposals = [propose(data, name, profile=profile, overrides=overrides, margin=margin) for name in contracts]
     text = proposal_yaml(proposals, origin, margin)
@@ -37,17 +37,18 @@ def write_profile(
         report = check(data, name, overrides=[*overrides, written])
         if not report.holds():
             reasons = "\n".join(str(finding) for finding in report.refusals()) or "no check ran"
-            others = "".join(f"\n--contract {other} proposes for it alone" for other in contracts if other != name)
+            others = "".join(
+                f"\n--contract {other} proposes bounds for that contract only" for other in contracts if other != name
+            )
             raise ContractViolation(
-                f"{output}: not written, the data do not hold under contract {name} as far as it can be proposed:\n"
-                f"{reasons}{others}"
+                f"{output}: not written, the data fail contract {name} even with proposed bounds:\n{reasons}{others}"
             )
     write_text(output, text)
     loosened = [f"{proposal.contract}.{name}" for proposal in proposals for name in proposal.loosened()]
     left_out = [f"{proposal.contract}.{c.check}" for proposal in proposals for c in proposal.checks if c.note]
     return [
         f"{output}: bounds of {sum(not c.note for proposal in proposals for c in proposal.checks)} checks",
-        *([f"looser than shipped, look at them: {', '.join(loosened)}"] if loosened else []),
-        *([f"left as shipped, see the comments: {', '.join(left_out)}"] if left_out else []),
+        *([f"looser than shipped, review them: {', '.join(loosened)}"] if loosened else []),
+        *([f"kept as shipped, see the comments in the file: {', '.join(left_out)}"] if left_out else []),
         f"next: hydrogate check DATA --params {output}",
     ]

@@ -1,4 +1,4 @@
-"""What a data set holds, for ``hydrogate show``."""
+"""``hydrogate show``: summary of a data set."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from hydrogate.checks.render.text import printable
 
 
 def content(data: Dataset, name: str, taken: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Plain values in eV, Å and e, None where one is undefined; ``taken`` are the formats read, with their units."""
+    """Return plain values in eV, Å and e, None if undefined; ``taken`` lists the formats read, with their units."""
     hydrogens = np.bincount(data.structure_of_atom[data.numbers == 1], minlength=len(data))
     force = None
     if data.forces is not None and len(data.forces):
@@ -56,7 +56,7 @@ def _counted(values: NDArray[Any]) -> dict[str, int]:
 
 
 def text(held: Mapping[str, Any]) -> RenderableType:
-    """A table of structures, atoms, species, hydrogen, forces, teacher and units, and how the files were read."""
+    """Render a table of structures, atoms, species, hydrogen, forces, teacher and units, and how files were read."""
     table = Table(title=Text(printable(held["name"])), title_justify="left", show_header=False)
     for fact, value in _facts(held).items():
         table.add_row(fact, Text(printable(value)))
@@ -64,32 +64,32 @@ def text(held: Mapping[str, Any]) -> RenderableType:
 
 
 def markdown(held: Mapping[str, Any]) -> str:
-    """The same as a Markdown table; every name escaped."""
+    """Render the same as a Markdown table, with all names escaped."""
     lines = [f"## {escape_markdown(held['name'])}", "", "| | |", "| --- | --- |"]
     lines += [f"| {fact} | {escape_markdown(value)} |" for fact, value in _facts(held).items()]
     return "\n".join([*lines, "", *(f"- {escape_markdown(sentence)}" for sentence in _sentences(held))]) + "\n"
 
 
 def _sentences(held: Mapping[str, Any]) -> list[str]:
-    return [f"Read as {taken['format']}; its numbers taken in {taken['units']}." for taken in held["read_as"]]
+    return [f"Read as {taken['format']}; units: {taken['units']}." for taken in held["read_as"]]
 
 
 def _facts(held: Mapping[str, Any]) -> dict[str, str]:
     sizes, fractions, force = held["sizes"], held["hydrogen_fractions"], held["force"]
     facts = {
         "structures": f"{held['structures']} ({held['roots']} roots)",
-        "atoms": f"{held['atoms']}" + (f" ({sizes['min']} to {sizes['max']} a structure)" if sizes else ""),
+        "atoms": f"{held['atoms']}" + (f" ({sizes['min']} to {sizes['max']} per structure)" if sizes else ""),
         "species": ", ".join(f"{symbol} {share:.1f} %" for symbol, share in held["species_percent"].items()),
     }
     if held["structures"]:
         facts["hydrogen fraction"] = (
-            f"{_figure(held['hydrogen_fraction'])} over all atoms, {fractions['min']:.2f} to {fractions['max']:.2f} a "
-            "structure"
+            f"{_figure(held['hydrogen_fraction'])} over all atoms, {fractions['min']:.2f} to {fractions['max']:.2f} "
+            "per structure"
         )
         facts["charge"] = ", ".join(f"{int(charge):+d}: {n}" for charge, n in held["charge"].items())
         facts["spin multiplicity"] = ", ".join(f"{spin}: {n}" for spin, n in held["spin_multiplicity"].items())
         facts["split"] = ", ".join(f"{name or 'none'}: {n}" for name, n in held["split"].items())
-    facts["quarantined"] = f"{held['quarantined']} of {held['n_read']}" if held["n_read"] else "nobody counted"
+    facts["quarantined"] = f"{held['quarantined']} of {held['n_read']}" if held["n_read"] else "not counted"
     if force:
         rms, median, largest = (_figure(force[key]) for key in ("rms_component", "median", "max"))
         facts["forces"] = f"RMS component {rms}, |F| median {median}, largest {largest} eV/Å"

@@ -1,4 +1,4 @@
-"""``hydrogate spoil``: a copy of a data set to which one of the known accidents has happened."""
+"""``hydrogate spoil``: apply a known kind of data corruption to a copy of a data set."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from hydrogate.checks.errors import BadParams, did_you_mean
 
 
 def spoilt(data: Dataset, accident: str, share: float, seed: int = 0) -> tuple[Dataset, int]:
-    """``data`` after ``accident``, and how many structures it struck.
+    """Return ``data`` after the corruption ``accident``, and the number of structures it was applied to.
 
     Parameters
     ----------
@@ -16,26 +16,26 @@ def spoilt(data: Dataset, accident: str, share: float, seed: int = 0) -> tuple[D
     accident : str
         One of :data:`hydrogate.checks.accidents.ACCIDENTS`.
     share : float
-        Of the structures, 0 to 1; at least one is struck.
+        Fraction of the structures, 0 to 1; at least one structure is corrupted.
     seed : int
 
     Raises
     ------
     BadParams
-        There is no such accident, or it cannot happen to these data.
+        The kind of data corruption is unknown, or does not apply to these data.
     """
     if accident not in ACCIDENTS:
-        raise BadParams(f"--accident {accident}: no such accident{did_you_mean(accident, ACCIDENTS)}")
+        raise BadParams(f"--accident {accident}: unknown kind of data corruption{did_you_mean(accident, ACCIDENTS)}")
     return after(ACCIDENTS[accident], data, share, seed)
 
 
 def after(accident: Accident, data: Dataset, share: float, seed: int = 0) -> tuple[Dataset, int]:
-    """As :func:`spoilt`, of an accident that need not have a name there."""
+    """Do the same as :func:`spoilt`, with an accident that need not be in the catalogue."""
     try:
         order = struck(accident, data, seed)
     except NotApplicable as error:
-        raise BadParams(f"--accident {accident.name} cannot happen to {data!r}: {error}") from error
+        raise BadParams(f"--accident {accident.name} does not apply to {data!r}: {error}") from error
     if not len(order):
-        raise BadParams(f"--accident {accident.name} would change nothing in {data!r}")
+        raise BadParams(f"--accident {accident.name} does not change {data!r}")
     rows = np.sort(order[: max(1, round(min(share, accident.largest_share) * len(data)))])
     return hurt(accident, data, rows, seed), len(rows)

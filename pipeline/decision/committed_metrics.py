@@ -1,4 +1,4 @@
-"""Metrics in ``metrics/*.json``, all in git, and the gates' verdicts on them, for `hydrogate decide` and `hydrogate plan`."""
+"""Metrics in ``metrics/*.json``, all in git, and the gates' verdicts on them, for `decide` and `plan`."""
 
 import json
 from collections.abc import Mapping

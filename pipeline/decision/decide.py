@@ -31,7 +31,6 @@ from hydrogate.pipeline.params import Params, load_params
 from hydrogate.pipeline.program import REFUSED, stage_exit_status
 
 COMPARE_AGAIN = f"{REPRO} -- --force --single-item validate"
-ALL_AGAIN = f"{REPRO} -- --force"
 # Fingerprints that must agree, so that what was judged, trained on and measured is one data set and one student.
 _CHAIN = (
     (
@@ -102,13 +101,13 @@ def _contract_blockers(record: Record) -> Iterator[Blocker]:
 
 
 def _input_blockers(record: Record, params: Params) -> Iterator[Blocker]:
-    """Input files that are not those the data were made of. Files that are not here do not count as a change."""
+    """Input files that changed after the last run. Files that are not here do not count as a change."""
     report = record.reports.get("input")
     made_of = report.summary.get("input_digest") if isinstance(report, Report) else None
     if None not in (made_of, record.input_digest) and made_of != record.input_digest:
         spec = params.regenerate.input
         why = f"stale metrics: the files that regenerate.input names ({spec}) are not those that the data were made of"
-        yield Blocker(why, ALL_AGAIN)
+        yield Blocker(why, REPRO)
 
 
 def _baseline_blockers(record: Record, params: Params) -> Iterator[Blocker]:

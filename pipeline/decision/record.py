@@ -99,7 +99,7 @@ def _report(root: Path, contract: str) -> Report | str:
 
 
 def _input_digest(root: Path, params: Params | str, reports: Mapping[str, Report | str]) -> str | None:
-    """DVC watches ``samples/`` alone, and the input may lie anywhere."""
+    """Stage ``list_input`` sees a changed file at the next `dvc repro`; the decision must see it before."""
     if isinstance(params, str) or not isinstance(reports.get("input"), Report):
         return None
     spec = params.regenerate.input

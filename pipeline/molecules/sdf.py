@@ -36,6 +36,8 @@ FLAT = 1e-3
 _DUMMY = "a dummy atom (*)"
 # RDKit's time and memory grow as the product of the two; 20,000 atoms, or 1,700 rings of 60, crash the process.
 MOST_ATOMS, MOST_RINGS = 2500, 250
+# RDKit raises any of these for a record; a bad record must not end the others.
+RDKIT_ERRORS = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 # For the message when no record of a file gives a molecule.
 REMEDIES = {check: RULES["input", check].remedy for check in SETTING_ASIDE}
 REMEDIES["readable"] = "Write the records again, each with a V2000 or V3000 block."
@@ -144,7 +146,7 @@ def read_record(text: str, source: str, index: int, elements: frozenset[str] | N
             Chem.AssignStereochemistryFrom3D(mol)
             smiles = Chem.MolToSmiles(Chem.RemoveHs(mol))
             inchikey = MolToInchiKey(mol)  # type: ignore[no-untyped-call]
-        except Exception as error:  # RDKit raises what it likes, and one record must not end the others
+        except RDKIT_ERRORS as error:
             return aside("sanitizes", source, index, f"fails sanitization: {_reason(str(error).splitlines())}")
     explicit = sum(atom.GetAtomicNum() == 1 for atom in mol.GetAtoms())
     return Molecule(

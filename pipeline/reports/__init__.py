@@ -1,1 +1,1 @@
-"""Reports for people: Markdown, HTML, pull requests, PyMOL."""
+"""Reports: Markdown, HTML, comments on pull requests, PyMOL scripts."""

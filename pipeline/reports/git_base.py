@@ -1,4 +1,4 @@
-"""What the base of a branch declares and measured: through git for its files, through DVC for its metrics."""
+"""Base of a branch: its declarations, read through git, and its metrics, read through DVC."""
 
 import subprocess
 from collections.abc import Mapping
@@ -15,19 +15,20 @@ from hydrogate.checks.errors import BadParams
 from hydrogate.pipeline.code_graph import judging_code
 
 DEFAULTS, PARAMS, PIPELINE = "checks/defaults.yaml", "params.yaml", "dvc.yaml"
-# What decides beside the code that a stage runs: the commands, the sessions, the installed versions, the workflows.
+# Files that can change a verdict besides the code of the stages: commands, sessions, installed versions, workflows.
 BESIDE = ("pipeline/cli/*", "noxfile.py", "pyproject.toml", ".github/*", ".gitlab-ci.yml")
 
 
 class Base(NamedTuple):
-    """The commit that a branch left from.
+    """Base commit of a branch.
 
     Parameters
     ----------
     named : str
-        As the caller named the revision.
+        The revision as given by the caller.
     commit : str
-        The merge base of that revision and HEAD, so that what others changed since does not count as the branch's.
+        The merge base of that revision and HEAD. Later commits to the base branch then do not count as changes of
+        this branch.
     """
 
     named: str
@@ -38,7 +39,7 @@ class Base(NamedTuple):
 
 
 class Differences(NamedTuple):
-    """DVC's own account: file to dotted key to ``{"old": …, "new": …}``; ``errors`` in sentences."""
+    """Differences as DVC reports them: file to dotted key to ``{"old": …, "new": …}``; ``errors`` are sentences."""
 
     metrics: Mapping[str, Mapping[str, Any]]
     params: Mapping[str, Mapping[str, Any]]
@@ -46,19 +47,19 @@ class Differences(NamedTuple):
 
 
 def find_base(root: Path, revision: str) -> Base:
-    """The merge base of ``revision`` and HEAD.
+    """Return the merge base of ``revision`` and HEAD.
 
     Raises
     ------
     BadParams
-        No such revision, no git repository, or too little history in the clone.
+        The revision does not exist, there is no git repository, or the clone has too little history.
     """
     shallow = _git(root, "rev-parse", "--is-shallow-repository")
     if shallow is None:
-        raise BadParams(f"--base {revision}: no git repository here, or one of an owner that git does not trust")
+        raise BadParams(f"--base {revision}: no git repository here, or git does not trust its owner")
     remedy = (
-        "this clone is shallow: fetch the whole history, with `fetch-depth: 0` at actions/checkout, "
-        "`GIT_DEPTH: 0` at GitLab, or `git fetch --unshallow`"
+        "this clone is shallow: fetch the full history, with `fetch-depth: 0` for actions/checkout, "
+        "`GIT_DEPTH: 0` on GitLab, or `git fetch --unshallow`"
     )
     commit = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     if commit is None:
@@ -68,24 +69,24 @@ def find_base(root: Path, revision: str) -> Base:
         raise BadParams(f"--base {revision}: no such revision in this clone; {why}")
     merge_base = _git(root, "merge-base", commit.strip(), "HEAD")
     if merge_base is None:
-        why = remedy if shallow.strip() == "true" else "name the branch that this one left from"
-        raise BadParams(f"--base {revision}: it and HEAD have no commit in common; {why}")
+        why = remedy if shallow.strip() == "true" else "name the branch that this one started from"
+        raise BadParams(f"--base {revision}: no common ancestor with HEAD; {why}")
     return Base(revision, merge_base.strip())
 
 
 def _git(root: Path, *arguments: str) -> str | None:
-    """What git says; None where it fails."""
+    """Return the output of git, or None if it fails."""
     done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, encoding="utf-8", check=False)
     return done.stdout if done.returncode == 0 else None
 
 
 def declaration_of(root: Path) -> Declaration:
-    """What the working tree declares; the installed defaults where the project ships none of its own.
+    """Return the declarations of the working tree; with the installed defaults if the project ships none.
 
     Raises
     ------
     BadParams
-        A file is no YAML mapping.
+        A file is not a YAML mapping.
     """
     texts = {name: _text(root, name) for name in (DEFAULTS, PARAMS, PIPELINE)}
     return _declaration(texts, "", _installed_defaults())
@@ -99,18 +100,18 @@ def _text(root: Path, name: str) -> str | None:
 
 
 def declaration_at(root: Path, base: Base) -> tuple[Declaration, tuple[str, ...]]:
-    """What ``base`` declares, and in sentences what it does not.
+    """Return the declarations of ``base``, and a sentence about each missing file.
 
     Raises
     ------
     BadParams
-        A file is no YAML mapping.
+        A file is not a YAML mapping.
     """
     texts = {name: _git(root, "show", f"{base.commit}:./{name}") for name in (DEFAULTS, PARAMS, PIPELINE)}
     own = (root / DEFAULTS).exists()
     told = [f"{base} has no {PARAMS}: nothing is declared there"] if texts[PARAMS] is None else []
     if texts[DEFAULTS] is None and own:
-        told.append(f"{base} has no {DEFAULTS}: the shipped bounds of the branch stand in for it")
+        told.append(f"{base} has no {DEFAULTS}: the shipped bounds of this branch are used instead")
     shipped = (root / DEFAULTS).read_text(encoding="utf-8") if own else _installed_defaults()
     return _declaration(texts, f"{base}: ", shipped), tuple(told)
 
@@ -130,14 +131,14 @@ def _mapping(text: str, where: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise BadParams(f"{where}: not readable as YAML: {error}") from error
     if not isinstance(content, dict | None):
-        raise BadParams(f"{where}: holds a {type(content).__name__}, expected a mapping of sections")
+        raise BadParams(f"{where}: is a {type(content).__name__}, expected a mapping of sections")
     return content or {}
 
 
 def changed_judges(root: Path, base: Base) -> tuple[str, ...]:
-    """Files whose change can change a verdict and that differ from ``base``, as git names them.
+    """Return the files that differ from ``base`` and can change a verdict, with their names in git.
 
-    These are the files that stages and the decision run, those that they ran and that are gone, and ``BESIDE``.
+    These are the files that stages and the decision run, deleted source files, and the files of ``BESIDE``.
     """
     listed = _git(root, "diff", "--name-only", "--no-renames", "--relative", "-z", base.commit) or ""
     code = set(judging_code())
@@ -150,7 +151,7 @@ def _decides(root: Path, name: str) -> bool:
 
 
 def differences(root: Path, base: Base) -> Differences:
-    """Metrics (unchanged ones too) and changed parameters of the working tree against ``base``, by DVC."""
+    """Compare the working tree with ``base`` through DVC: all metrics, also unchanged ones, and changed parameters."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -167,8 +168,8 @@ def differences(root: Path, base: Base) -> Differences:
             named = "this branch" if revision == "workspace" else str(base)
             faults = fault if isinstance(fault, Mapping) else {"DVC": fault}
             absent = [file for file in faults if isinstance(faults[file], FileNotFoundError)]
-            errors += [f"{what} of {named}: {', '.join(absent)} not there"] if absent else []
+            errors += [f"{what} of {named}: missing {', '.join(absent)}"] if absent else []
             errors += [f"{what} of {named}: {file}: {faults[file]!r}" for file in faults if file not in absent]
     if not errors and not found["metrics"].get("diff"):
-        errors.append("DVC knows no metrics on either side (dvc.yaml, metrics)")
+        errors.append("DVC finds no metrics on either side (dvc.yaml, metrics)")
     return Differences(found["metrics"].get("diff", {}), found["params"].get("diff", {}), tuple(errors))

@@ -1,7 +1,7 @@
-"""The report as one comment on a GitHub pull request, updated in place: ``hydrogate report --post FILE``.
+"""``hydrogate report --post FILE``: the report as one comment on a GitHub pull request, updated in place.
 
-What is posted was written by a run that executes the pull request's own code, so nothing in it is trusted: not its
-size, its links, its HTML, nor any number in it. The pull request is found from GitHub's event alone.
+The report comes from a run that executes the pull request's own code, so nothing in it is trusted: not its size, its
+links, its HTML or its numbers. The pull request is identified from GitHub's event only.
 """
 
 import json
@@ -17,33 +17,33 @@ from hydrogate.checks.render.ci.pull_request import MARKER
 if TYPE_CHECKING:
     from requests import PreparedRequest, Session
 
-# Source: GitHub's limit of a comment's body, in characters.
+# Source: GitHub's limit for the body of a comment, in characters.
 LIMIT = 65_536
 _PAGE = 100
 _TIMEOUT = 30.0  # seconds
 _REMEDIES = {
-    401: "the token is not valid (any longer)",
+    401: "the token is invalid or has expired",
     403: (
         "the job needs `permissions: pull-requests: write`; a run for a pull request from a fork never has it, "
         "so post from a workflow_run workflow (docs/ci.md)"
     ),
-    404: "the token may not see this repository, or the pull request is gone",
+    404: "the token has no access to this repository, or the pull request does not exist",
 }
 
 
 class CommentRefused(RuntimeError):
-    """GitHub did not take the comment; the message says what it answered and what helps."""
+    """Error: GitHub rejected the comment. The message gives its answer and a remedy."""
 
 
 class GitHub(NamedTuple):
-    """One repository on GitHub, or on a server with its interface.
+    """A repository on GitHub, or on a server with the same API.
 
     Parameters
     ----------
     session : requests.Session
-        Carries the token.
+        Session that sends the token.
     api : str
-        Without a slash at its end.
+        URL of the API, without a trailing slash.
     repository : str
         ``owner/name``.
     """
@@ -53,44 +53,44 @@ class GitHub(NamedTuple):
     repository: str
 
     def ask(self, method: str, path: str, **content: Any) -> Any:
-        """The JSON that GitHub answers to ``path`` below the repository.
+        """Send a request to ``path`` below the repository and return the JSON of the answer.
 
         Raises
         ------
         CommentRefused
-            Anything but success.
+            The status is not success, or the answer is not JSON.
         """
         url = f"{self.api}/repos/{self.repository}/{path}"
         answer = self.session.request(method, url, timeout=_TIMEOUT, allow_redirects=False, **content)
         if not 200 <= answer.status_code < 300:
             remedy = _REMEDIES.get(answer.status_code, "")
             if answer.status_code >= 500:
-                remedy = "the fault is GitHub's: run the job again"
+                remedy = "server error at GitHub: run the job again"
             said = " ".join(answer.text[:300].split())
             raise CommentRefused(f"{method} {url}: GitHub answered {answer.status_code}: {said}. {remedy}".rstrip())
         try:
             return answer.json()
         except ValueError:
-            raise CommentRefused(f"{method} {url}: the answer is no JSON: is GITHUB_API_URL right?") from None
+            raise CommentRefused(f"{method} {url}: the answer is not JSON: check GITHUB_API_URL") from None
 
 
 def post(path: Path, environment: Mapping[str, str]) -> str:
-    """Write the report in ``path`` as the pull request's comment, over the one that is there; what was done, in words.
+    """Post the report in ``path`` as the pull request's comment, replacing an earlier one; return a message.
 
     Parameters
     ----------
     path : Path
         Markdown as ``hydrogate report --output`` writes it.
     environment : mapping of str to str
-        ``GITHUB_API_URL``, ``GITHUB_TOKEN``, ``GITHUB_REPOSITORY``, ``GITHUB_EVENT_PATH``: as GitHub Actions sets them,
-        the token by hand.
+        ``GITHUB_API_URL``, ``GITHUB_TOKEN``, ``GITHUB_REPOSITORY``, ``GITHUB_EVENT_PATH``: set by GitHub Actions; the
+        token is set by the workflow.
 
     Raises
     ------
     BadParams
-        A variable is missing, the event is of no pull request, or the file is no report.
+        A variable is missing, the event has no pull request, or the file is not a report.
     CommentRefused
-        GitHub does not take it.
+        GitHub rejects the comment.
     """
     body = _defanged(_read(path))
     github = _connect(environment)
@@ -100,30 +100,30 @@ def post(path: Path, environment: Mapping[str, str]) -> str:
         done = [_post(github, number, body) for number in numbers]
     except CommentRefused as refusal:
         raise CommentRefused(str(refusal).replace(environment["GITHUB_TOKEN"], "***")) from None
-    return "\n".join(done) or "no open pull request stands at this run's commit (any longer): nothing posted"
+    return "\n".join(done) or "no open pull request has this run's commit as its head: nothing posted"
 
 
 def _read(path: Path) -> str:
     if path.is_symlink() or not path.is_file():
         raise BadParams(f"--post {path}: no such file (or a link, which is not followed)")
     if path.stat().st_size > 4 * LIMIT:
-        raise BadParams(f"--post {path}: {path.stat().st_size} bytes, a comment holds {LIMIT} characters")
+        raise BadParams(f"--post {path}: {path.stat().st_size} bytes, a comment has at most {LIMIT} characters")
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise BadParams(f"--post {path}: no UTF-8 text: {error}") from error
+        raise BadParams(f"--post {path}: not UTF-8 text: {error}") from error
     if not text.startswith(f"{MARKER}\n"):
-        raise BadParams(f"--post {path}: no report of hydrogate: it does not begin with {MARKER}")
+        raise BadParams(f"--post {path}: not a hydrogate report: it does not begin with {MARKER}")
     return text
 
 
 def _defanged(text: str) -> str:
-    """``text`` that notifies nobody, links nowhere and holds no HTML but foldable sections; nothing of ours changes.
+    """Return ``text`` without mentions, links and HTML except foldable sections; hydrogate's own text is unchanged.
 
     Raises
     ------
     BadParams
-        It is too long for a comment.
+        The text is too long for a comment.
     """
     text = text.removeprefix(MARKER).replace("\r", "")
     text = "".join(char if char.isprintable() or char in "\n\u200b" else "\ufffd" for char in text)
@@ -141,24 +141,24 @@ def _connect(environment: Mapping[str, str]) -> GitHub:
 
     missing = [name for name in ("GITHUB_TOKEN", "GITHUB_REPOSITORY", "GITHUB_EVENT_PATH") if not environment.get(name)]
     if missing:
-        raise BadParams(f"--post: {', '.join(missing)} not set; it is meant for GitHub Actions (docs/ci.md)")
+        raise BadParams(f"--post: {', '.join(missing)} not set; this option is for GitHub Actions (docs/ci.md)")
     repository = environment["GITHUB_REPOSITORY"]
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         raise BadParams(f"--post: GITHUB_REPOSITORY is {repository!r}, expected owner/name")
     api = environment.get("GITHUB_API_URL", "https://api.github.com").rstrip("/")
     parts = urlsplit(api)
     if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
-        raise BadParams(f"--post: GITHUB_API_URL is {api}, expected https: the token must not travel in clear")
+        raise BadParams(f"--post: GITHUB_API_URL is {api}, expected https: the token must not be sent unencrypted")
 
     def bearer(request: "PreparedRequest") -> "PreparedRequest":
         request.headers["Authorization"] = f"Bearer {environment['GITHUB_TOKEN']}"
         return request
 
     session = Session()
-    # Not a header of the session: there a .netrc would take its place.
+    # Not as a header of the session: a .netrc file would override it.
     session.auth = bearer
     session.headers.update({"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"})
-    # A comment that may have been made is not made again: POST is not among the methods.
+    # No retry of POST: the comment may already exist.
     retry = Retry(
         total=2,
         backoff_factor=0.2,
@@ -178,12 +178,12 @@ def _event(environment: Mapping[str, str]) -> Mapping[str, Any]:
     except (OSError, ValueError) as error:
         raise BadParams(f"--post: the event in {path} cannot be read: {error}") from error
     if not isinstance(event, Mapping):
-        raise BadParams(f"--post: the event in {path} is no mapping")
+        raise BadParams(f"--post: the event in {path} is not a mapping")
     return event
 
 
 def _pull_requests(github: GitHub, event: Mapping[str, Any]) -> list[int]:
-    """The open pull requests of the event; for a finished run those whose head still is the commit that ran."""
+    """Return the open pull requests of the event; for a finished run, those whose head is still its commit."""
     try:
         if "pull_request" in event:
             return [int(event["pull_request"]["number"])]
@@ -191,7 +191,7 @@ def _pull_requests(github: GitHub, event: Mapping[str, Any]) -> list[int]:
         sha, owner = run["head_sha"], (run["head_repository"] or {}).get("owner", {}).get("login", "")
         head = f"{owner}:{run['head_branch']}"
     except (KeyError, TypeError, ValueError) as error:
-        raise BadParams("--post: the event is neither of a pull request nor of a workflow_run") from error
+        raise BadParams("--post: the event is neither pull_request nor workflow_run") from error
     found = github.ask("GET", "pulls", params={"state": "open", "head": head, "per_page": _PAGE})
     return [int(pull["number"]) for pull in found if pull["head"]["sha"] == sha]
 
@@ -206,7 +206,7 @@ def _post(github: GitHub, number: int, body: str) -> str:
 
 
 def _own_comment(github: GitHub, number: int) -> int | None:
-    """The comment that an earlier run made; one that a person wrote, marker and all, is left alone."""
+    """Return the comment of an earlier run; ignore comments by people, even with the marker."""
     page = 1
     while True:
         comments = github.ask("GET", f"issues/{number}/comments", params={"per_page": _PAGE, "page": page})

@@ -1,6 +1,6 @@
-"""``hydrogate report``: what a pull request changes, in Markdown, from the metrics in git and the declarations.
+"""``hydrogate report``: the changes of a pull request in Markdown, from the metrics in git and the declarations.
 
-The decision is made anew, as `hydrogate decide` makes it, so that a broken branch never shows the last good milestone.
+The decision is computed again, as by ``hydrogate decide``, so that a broken branch never shows the last good milestone.
 """
 
 import os
@@ -34,23 +34,23 @@ def run(
     reports: Sequence[Report] | None = None,
     stale: Sequence[decide.Stale] | None = None,
 ) -> tuple[str, list[str]]:
-    """The report and its annotations.
+    """Return the report and its annotations.
 
     Parameters
     ----------
     root : Path
-        The project's root.
+        Root of the project.
     base : str, optional
-        The revision that the branch goes to; None for the state alone.
+        Target revision of the branch; None to report the current state only.
     reports : sequence of Report, optional
-        Findings made just now; default: those in ``metrics/``.
+        Fresh findings; default: those in ``metrics/``.
     stale : sequence of decide.Stale, optional
-        What DVC has said already; default: it is asked.
+        Stale stages, if already known; default: query DVC.
 
     Raises
     ------
     BadParams
-        The base is not to be found, or cannot be read.
+        The base does not exist or cannot be read.
     """
     found = find_base(root, base) if base is not None else None
     changed = decide.stale_stages(root) if stale is None else list(stale)
@@ -59,7 +59,7 @@ def run(
     try:
         declared = declaration_of(root)
     except BadParams as error:
-        declared, unreadable = Declaration({}, {}, {}), (f"{error}; nothing can be said of its bounds",)
+        declared, unreadable = Declaration({}, {}, {}), (f"{error}; its bounds cannot be compared",)
     state = State(
         decision=decision,
         reports=tuple(readable_reports(root) if reports is None else reports),
@@ -97,7 +97,7 @@ def _compared(root: Path, base: Base, declared: Declaration, unreadable: tuple[s
 
 
 def _plots(pipeline: Mapping[str, Any]) -> Iterator[str]:
-    """The plots that ``dvc.yaml`` declares; DVC names what else may stand there."""
+    """Yield the plots that ``dvc.yaml`` declares; DVC reports anything else there."""
     stages = pipeline.get("stages")
     holders = [*(stages.values() if isinstance(stages, Mapping) else ()), pipeline]
     blocks = [holder.get("plots") for holder in holders if isinstance(holder, Mapping)]
@@ -107,7 +107,7 @@ def _plots(pipeline: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _page_of_this_run(environment: Mapping[str, str]) -> str:
-    """The workflow run's page on GitHub, which holds its artifacts; empty elsewhere."""
+    """Return the URL of the workflow run on GitHub, which has its artifacts; empty elsewhere."""
     server, repository, run = (environment.get(f"GITHUB_{key}", "") for key in ("SERVER_URL", "REPOSITORY", "RUN_ID"))
     link = f"{server}/{repository}/actions/runs/{run}"
     return link if re.fullmatch(r"https://[\w.-]+(:\d+)?/[\w.-]+/[\w.-]+/actions/runs/\d+", link) else ""

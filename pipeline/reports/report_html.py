@@ -1,6 +1,6 @@
-"""The HTML report of what is here: metrics and parameters from git, data and plots where a run has left them.
+"""HTML report of a project: metrics and parameters from git, data and plots if a run has written them.
 
-On a fresh clone the committed findings and metrics stand, and the report says what it could not show.
+On a fresh clone it shows the committed findings and metrics, and lists what is missing.
 """
 
 import csv
@@ -28,23 +28,23 @@ CURVES = Path("plots/training/plots/metrics")
 def write_html(
     root: Path, path: Path, decision: Decision | None = None, reports: Sequence[Report] | None = None
 ) -> None:
-    """Write the report of the project at ``root`` to ``path``: one file, to be opened anywhere.
+    """Write the report of the project at ``root`` to ``path``, as one self-contained file.
 
     Parameters
     ----------
     root, path : Path
     decision : Decision, optional
-        Made anew where it is not given.
+        Default: decide again.
     reports : sequence of Report, optional
-        The contracts' findings; the committed ones where they are not given.
+        Findings of the contracts; default: the committed findings.
     """
     findings = tuple(readable_reports(root)) if reports is None else reports
     page = html_page(gather(root, decision or decide.run(root), findings))
-    write_text(path, page, errors="replace")  # JSON can hold half a surrogate pair, which no file can
+    write_text(path, page, errors="replace")  # JSON may contain a lone surrogate, which UTF-8 cannot
 
 
 def gather(root: Path, decision: Decision, reports: Sequence[Report]) -> Content:
-    """What there is to show; a file that is damaged is named, not skipped in silence."""
+    """Collect the content of the report; a damaged file is listed, not skipped silently."""
     absent: list[str] = []
     params = _params(root, absent)
     labelled = _data(root / "data/labelled.h5", absent)
@@ -53,7 +53,7 @@ def gather(root: Path, decision: Decision, reports: Sequence[Report]) -> Content
     comparable = labelled is not None and predicted is not None
     reference = held_out(labelled, split) if labelled is not None and comparable else None
     if reference is not None and predicted is not None and len(reference) != len(predicted):
-        absent.append(f"data/predictions.h5 is not of the {split} split of data/labelled.h5: predict again")
+        absent.append(f"data/predictions.h5 does not match the {split} split of data/labelled.h5: predict again")
         reference = predicted = None
     return Content(
         decision=decision,
@@ -79,7 +79,7 @@ def _params(root: Path, absent: list[str]) -> Params | None:
 def _data(path: Path, absent: list[str]) -> Dataset | None:
     name = f"data/{path.name}"
     if not path.exists():
-        absent.append(f"not here: {name}; the committed findings stand")
+        absent.append(f"missing: {name}; showing the committed findings")
         return None
     try:
         return read_dataset(path)
@@ -92,13 +92,13 @@ def _metrics(path: Path) -> Iterator[tuple[str, Metric]]:
     try:
         content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return  # the decision is blocked and names it
+        return  # the decision is blocked and names the file
     for name, block in content.items() if isinstance(content, Mapping) else ():
         if isinstance(block, Mapping):
             try:
                 yield name, Metric.from_dict(block)
             except (KeyError, TypeError, ValueError):
-                continue  # the same
+                continue  # as above
 
 
 def _curves(folder: Path, absent: list[str]) -> Iterator[tuple[str, list[float]]]:
@@ -107,4 +107,4 @@ def _curves(folder: Path, absent: list[str]) -> Iterator[tuple[str, list[float]]
             with path.open(encoding="utf-8", newline="") as file:
                 yield path.stem, [float(row[path.stem]) for row in csv.DictReader(file, delimiter="\t")]
         except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-            absent.append(f"{CURVES / path.name}: no curve ({error!r}); train again")
+            absent.append(f"{CURVES / path.name}: unreadable curve ({error!r}); train again")

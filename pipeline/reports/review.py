@@ -1,8 +1,8 @@
-"""``hydrogate review``: every contract and every gate on what is here, and the reports of it; no training.
+"""``hydrogate review``: run all contracts and gates on local data and write all reports; no training.
 
-In:  ``data/*.h5`` and ``data/student.safetensors``, where they are here; else the committed findings,
-     ``metrics/<contract>.json``, which then stand; ``metrics/`` and ``params.yaml`` for the decision.
-Out: ``report.md``, ``report.html``, ``junit.xml`` and ``data-docs/`` in one folder, none of it for git or DVC.
+In:  ``data/*.h5`` and ``data/student.safetensors``, if they exist; otherwise the committed findings,
+     ``metrics/<contract>.json``, are used; ``metrics/`` and ``params.yaml`` for the decision.
+Out: ``report.md``, ``report.html``, ``junit.xml`` and ``data-docs/`` in one folder, not tracked by git or DVC.
 """
 
 import json
@@ -31,16 +31,16 @@ NEEDED = {
 
 @dataclass(frozen=True)
 class Review:
-    """What every contract and gate says.
+    """Results of all contracts and gates.
 
     Parameters
     ----------
     decision : Decision
     reports : tuple of Report
     told : tuple of str
-        What was judged, what was taken as committed, what is missing, in sentences.
+        Sentences: what was judged, which committed findings were used, what is missing.
     annotations : tuple of str
-        For GitHub.
+        Annotations for GitHub.
     """
 
     decision: Decision
@@ -49,11 +49,11 @@ class Review:
     annotations: tuple[str, ...]
 
     def refusals(self) -> Iterator[str]:
-        """Why the project may not go on; nothing where it may."""
+        """Yield the reasons why the project must not continue; none if it may."""
         for findings in self.reports:
             if not findings.holds(strict=True):
                 names = ", ".join(finding.check for finding in findings.refusals(strict=True))
-                yield f"contract {findings.contract} does not hold: {names or 'no check ran'}"
+                yield f"contract {findings.contract} failed: {names or 'no check ran'}"
         for item in self.decision.gates:
             if item.gate.required and item.verdict is not Verdict.PASS:
                 yield str(item)
@@ -62,18 +62,18 @@ class Review:
 
 
 def run(root: Path, folder: Path, base: str | None = None) -> Review:
-    """Judge, decide, and write every report below ``folder``.
+    """Run the contracts, decide, and write all reports to ``folder``.
 
     Parameters
     ----------
     root, folder : Path
     base : str, optional
-        The revision that the Markdown compares with; None for the state alone.
+        Revision to compare with in the Markdown; None to report the current state only.
 
     Raises
     ------
     BadParams, UnreadableFile
-        The parameters, the base, ``folder`` or a data file that is here cannot be used.
+        The parameters, the base, ``folder`` or an existing data file is invalid.
     """
     refuse_unwritable(folder / "report.md")
     if base is not None:
@@ -87,10 +87,10 @@ def run(root: Path, folder: Path, base: str | None = None) -> Review:
             reports.append(check.run(contract, params, root / "data"))
             told.append(f"contract {contract}: judged on data/{NEEDED[contract][0]}")
             continue
-        what = f"not here: {', '.join(lacking)}; " if lacking else ""
+        what = f"missing {', '.join(lacking)}; " if lacking else ""
         try:
             reports.append(read_report(contract, root / "metrics"))
-            told.append(f"contract {contract}: {what}the committed findings, metrics/{contract}.json, stand")
+            told.append(f"contract {contract}: {what}used the committed findings, metrics/{contract}.json")
         except UnreadableFile as error:
             told.append(f"contract {contract}: {what}not judged: {error}")
     stale = decide.stale_stages(root)

@@ -1,4 +1,4 @@
-"""``hydrogate visualize``: chosen structures with the forces of teacher and student, for PyMOL."""
+"""``hydrogate visualize``: PyMOL scripts of chosen structures with the forces of teacher and student."""
 
 import json
 import os
@@ -21,26 +21,26 @@ from hydrogate.pipeline.outputs import write_text
 from hydrogate.pipeline.program import progress_bar
 
 PICTURE = (1200, 900)  # pixels
-PATIENCE = 300  # seconds that PyMOL may take for one picture
+PATIENCE = 300  # timeout of PyMOL for one picture, seconds
 
 
 class Choose(StrEnum):
-    """How structures are chosen: as unlike each other as can be, or those with the largest force error."""
+    """Selection of structures: the most diverse molecules, or the largest force errors."""
 
     DIVERSE = "diverse"
     WORST = "worst"
 
 
 def chosen(reference: Dataset, comparison: Comparison, how: Choose, count: int, seed: int = 0) -> list[int]:
-    """At most ``count`` structures, one a molecule, in order.
+    """Return the rows of at most ``count`` structures, one per molecule, in order.
 
-    Of the most diverse molecules the last geometry (the first may be relaxed, and have no forces to see); or the
+    Takes the last geometry of the most diverse molecules (the first may be relaxed, with no visible forces), or the
     geometries with the largest force RMSE.
 
     Raises
     ------
     BadParams
-        Diversity is asked for of molecules without SMILES.
+        The most diverse molecules are requested, but a molecule has no SMILES.
     """
     if how is Choose.DIVERSE:
         _, from_last = np.unique(comparison.molecule[::-1], return_index=True)
@@ -48,8 +48,8 @@ def chosen(reference: Dataset, comparison: Comparison, how: Choose, count: int, 
         smiles = [str(one) for one in reference.smiles[rows]]
         if not all(smiles):
             raise BadParams(
-                f"{smiles.count('')} of {len(smiles)} molecules have no SMILES, so none is known to be unlike another: "
-                "name rows with --rows, or take --choose worst"
+                f"{smiles.count('')} of {len(smiles)} molecules have no SMILES, so their diversity is unknown: "
+                "name rows with --rows, or use --choose worst"
             )
         return sorted(rows[most_diverse(smiles, count, seed)].tolist())
     squares = np.nan_to_num((comparison.error**2).sum(axis=1), nan=np.inf)
@@ -60,39 +60,39 @@ def chosen(reference: Dataset, comparison: Comparison, how: Choose, count: int, 
 
 
 def named(rows: str, structures: int) -> list[int]:
-    """The numbers in ``rows``, such as ``3,17``, each once and in order.
+    """Return the numbers in ``rows``, such as ``3,17``, sorted and without duplicates.
 
     Raises
     ------
     BadParams
-        One is no number of a structure.
+        A number is invalid or out of range.
     """
     try:
         found = sorted({int(one) for one in rows.split(",")})
     except ValueError as error:
-        raise BadParams(f"--rows {rows}: expected whole numbers with commas between, such as 3,17") from error
+        raise BadParams(f"--rows {rows}: expected integers separated by commas, such as 3,17") from error
     if found[0] < 0 or found[-1] >= structures:
-        raise BadParams(f"--rows {rows}: the predictions hold the rows 0 to {structures - 1}")
+        raise BadParams(f"--rows {rows}: the predictions have rows 0 to {structures - 1}")
     return found
 
 
 def run(
     reference: Dataset, comparison: Comparison, rows: Sequence[int], folder: Path, *, scale: float, worst: float
 ) -> list[Path]:
-    """Write ``structure-N.xyz`` and ``structure-N.pml`` for each of ``rows``, and ``index.json``; the scripts' paths.
+    """Write ``structure-N.xyz`` and ``structure-N.pml`` for each of ``rows``, and ``index.json``; return the scripts.
 
     Parameters
     ----------
     reference : Dataset
-        Labelled.
+        Labelled structures.
     comparison : Comparison
-        Of it with the predictions.
+        Comparison of the reference with the predictions.
     rows : sequence of int
     folder : Path
     scale : float, Å per eV/Å
         Length of the arrows.
     worst : float, eV/Å
-        |ΔF| from which on an atom is fully red.
+        Force error |ΔF| from which an atom is shown in full red.
     """
     from ase.io import write
 
@@ -112,7 +112,7 @@ def run(
 
 
 def _facts(reference: Dataset, row: int, error: Any) -> dict[str, Any]:
-    """What the index says of a structure; an error that is not finite is null."""
+    """Return the entry of a structure in the index; a non-finite error is null."""
     numbers = reference.numbers[reference.atoms_of(row)]
     length = np.linalg.norm(error, axis=1)
     atom = int(np.nan_to_num(length, nan=np.inf).argmax())
@@ -129,17 +129,17 @@ def _facts(reference: Dataset, row: int, error: Any) -> dict[str, Any]:
 
 
 def pictures(scripts: Sequence[Path], pymol: str | None = None) -> list[Path]:
-    """Render each script to a PNG beside it; none where PyMOL is not installed.
+    """Render each script to a PNG next to it; return no files if PyMOL is not installed.
 
     Raises
     ------
     RuntimeError
-        PyMOL made no picture; its last words are quoted.
+        PyMOL rendered no picture; the message quotes the end of its output.
     """
     program = pymol or shutil.which("pymol")
     if program is None:
         return []
-    # Debian's pymol takes whatever python3 comes first, which in a virtual environment is not the one that has PyMOL.
+    # Debian's pymol runs the first python3 in PATH; in a virtual environment that Python does not have PyMOL.
     environment = os.environ | {"PATH": f"{Path(program).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     made = []
     with progress_bar("pymol", total=len(scripts), unit="pictures") as advance:
@@ -147,7 +147,7 @@ def pictures(scripts: Sequence[Path], pymol: str | None = None) -> list[Path]:
             picture = script.with_suffix(".png")
             picture.unlink(missing_ok=True)
             wanted = f"ray {PICTURE[0]}, {PICTURE[1]}; png {picture.name}"
-            # PyMOL's exit status says nothing.
+            # PyMOL's exit status does not indicate errors.
             done = subprocess.run(
                 [program, "-ckq", script.name, "-d", wanted],
                 cwd=script.parent,
@@ -159,7 +159,7 @@ def pictures(scripts: Sequence[Path], pymol: str | None = None) -> list[Path]:
             )
             if not picture.exists():
                 raise RuntimeError(
-                    f"{program} made no picture of {script}: {(done.stdout + done.stderr)[-500:].strip()}"
+                    f"{program} rendered no picture of {script}: {(done.stdout + done.stderr)[-500:].strip()}"
                 )
             made.append(picture)
             advance(1)

@@ -27,6 +27,7 @@ from hydrogate.pipeline.molecules.hydrogens import add_hydrogens
 from hydrogate.pipeline.molecules.records import digest_of, raw_records, resolve_input, source_names
 from hydrogate.pipeline.molecules.sampling import further_geometries, generator
 from hydrogate.pipeline.molecules.sdf import (
+    RDKIT_ERRORS,
     SetAside,
     aside,
     count_records,
@@ -88,11 +89,11 @@ def _make(job: _Job) -> _Made | SetAside:
     if params.add_hydrogens:
         try:
             mol = add_hydrogens(record.mol, reembed=params.reembed, seed=int(rng.integers(2**31)))
-        except ValueError as error:
+        except RDKIT_ERRORS as error:
             return aside("sanitizes", job.source, job.record, f"cannot place hydrogens: {error}")
     try:
         further = further_geometries(mol, params.sampling, rng)
-    except ValueError as error:
+    except RDKIT_ERRORS as error:
         return aside("sanitizes", job.source, job.record, f"cannot sample geometries: {error}")
     atoms = record.to_atoms(mol)
     if record.explicit_hydrogens < record.expected_hydrogens and not params.add_hydrogens:

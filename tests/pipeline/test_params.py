@@ -1,4 +1,4 @@
-"""A misspelt name in params.yaml is refused before any stage begins, with the nearest that exists."""
+"""Misspelt names in params.yaml are rejected before any stage starts; the message names the nearest known one."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ SHIPPED = (Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8"
         ("teacher: xtb", "teacher: xbt", "label.teacher: unknown teacher 'xbt'; did you mean 'xtb'?"),
         ("student: painn", "student: pain", "train.student: unknown student 'pain'; did you mean 'painn'?"),
         ("    so3lr: {", "    so3l: {", "train.size: unknown student 'so3l'; did you mean 'so3lr'?"),
-        ("metric: force_rmse\n", "metric: force_rsme\n", "no metric of this name; did you mean 'force_rmse'?"),
+        ("metric: force_rmse\n", "metric: force_rsme\n", "unknown metric; did you mean 'force_rmse'?"),
         ("  epochs: 12", "  epoch: 12", "unknown key train.epoch; did you mean 'epochs'?"),
         ("features: 64", "features: .inf", "train.size.painn.features.float: Input should be a finite number, got inf"),
         ("label:\n", "lable:\n", "unknown key lable; did you mean 'label'?"),

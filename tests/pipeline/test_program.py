@@ -80,7 +80,9 @@ main()
     assert (ended.returncode, ended.stderr) == (130, "interrupted before anything was done\n")
 
 
-@pytest.mark.parametrize(("stage", "module"), [("stages.train", "torch"), ("stages.guard", "h5py"), ("stages.check", "hydrogate.checks")])
+@pytest.mark.parametrize(
+    ("stage", "module"), [("stages.train", "torch"), ("stages.guard", "h5py"), ("stages.check", "hydrogate.checks")]
+)
 def test_ctrl_c_while_a_stage_is_imported_is_one_line(stage: str, module: str, tmp_path: Path) -> None:
     hook = f"""
 import signal, sys

@@ -98,7 +98,9 @@ def test_a_sample_that_a_killed_experiment_took_away_is_not_made_again(project, 
     git(root, "commit", "--quiet", "-m", "b")
     made = []
     monkeypatch.setattr(
-        study.sampler, "write_sample", lambda path, *_: (made.append(path), path.parent.mkdir(parents=True), path.touch())
+        study.sampler,
+        "write_sample",
+        lambda path, *_: (made.append(path), path.parent.mkdir(parents=True), path.touch()),
     )
     of_three = SMALL.model_copy(update={"sample": study.Sample(count=3, seed=0)})
     file = root / ".studies/small/samples/sample-3-0.sdf.gz"

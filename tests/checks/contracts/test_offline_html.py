@@ -46,9 +46,9 @@ def test_every_check_that_judged_is_there_with_its_reason(good: Report, pages: d
         assert finding.check.replace("_", "") in pages["expectations.html"].replace("_", ""), finding.check
         if finding.verdict is Verdict.PASS:
             assert finding.check in pages["index.html"]
-    assert "kcal/mol or hartree/bohr taken for eV/Å scale forces by 23 or 51" in pages["expectations.html"]
+    assert "reading kcal/mol or hartree/bohr as eV/Å scales forces by 23 or 51" in pages["expectations.html"]
     assert "is not shown here: not run" in pages["expectations.html"]
-    said = {"Why": "kcal/mol or hartree", "Declared by": "profile druglike", "Judged": "1395, of which 0 outside"}
+    said = {"Why": "reading kcal/mol or", "Declared by": "profile druglike", "Judged": "1395, of which 0 outside"}
     for name, text in said.items():
         assert f"<strong>{name}:</strong> {text}" in pages["expectations.html"]
     # What a check measures one value of is called by the check alone.

@@ -143,7 +143,7 @@ def test_too_little_to_judge_and_switched_off_are_comments(labelled: Dataset) ->
 def test_unlabelled_data_propose_nothing_for_labels(structures: Dataset) -> None:
     proposal = propose(structures, "labels")
     for name in ("force_rms", "force_magnitude", "force_rms_per_structure", "hydrogen_forces", "restoring_forces"):
-        assert note(proposal, name).startswith("not run: the data set carries no")
+        assert note(proposal, name).startswith("not run: the data set has no")
 
 
 @pytest.mark.parametrize("margin", [-0.1, 1.1, float("nan"), float("inf")])

@@ -1,4 +1,4 @@
-"""A data set in memory: its parts, its texts, its fingerprint."""
+"""Data set in memory: parts, text columns and fingerprint."""
 
 import hashlib
 import pickle
@@ -17,7 +17,7 @@ TEXTS = ["", "C", "äöü.sdf", "", "非", "caf\udce9.sdf", "🙂"]
 
 
 def lazy(data: Dataset) -> Dataset:
-    """``data`` with its texts as they are stored."""
+    """Return ``data`` with its text columns in stored form."""
     return replace(data, **{name: Text.of(getattr(data, name)) for name in TEXT})
 
 
@@ -97,7 +97,7 @@ def test_texts_that_run_together_are_told_apart(labelled: Dataset) -> None:
 
 
 def test_files_written_by_earlier_versions_keep_their_fingerprint() -> None:
-    large = np.arange(600_000, dtype=np.float64)  # more than is hashed at once
+    large = np.arange(600_000, dtype=np.float64)  # larger than one hash block
     content = [("energy", large), ("smiles", Text.of(TEXTS)), ("teacher", {"name": "xtb", "method": "GFN2"})]
     assert fingerprint_of(content) == "84d355c38cbac0db5eea92f53cdc412190c7fac3ae8fa5f4ca768ebf3b22eb33"
     energy = np.array([-1.5, 2.5])

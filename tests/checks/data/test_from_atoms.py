@@ -1,4 +1,4 @@
-"""ASE Atoms given to `check` from Python: the same keys, units and refusals as for files, said in Python's words."""
+"""ASE Atoms passed to `check` from Python: same keys, units and errors as for files, with Python syntax in messages."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ def single_point(atoms: Atoms, **results: object) -> Atoms:
 
 @pytest.fixture
 def frames(labelled: Dataset) -> list[Atoms]:
-    """The good data set as Atoms with calculators, made anew for each test."""
+    """Return the valid data set as Atoms with calculators, created anew for each test."""
     return [
         single_point(
             labelled.to_atoms(row),
@@ -35,7 +35,7 @@ def frames(labelled: Dataset) -> list[Atoms]:
 
 
 def renamed(frames: list[Atoms], energy: str, forces: str, factor: float = 1.0) -> list[Atoms]:
-    """The labels in info and arrays, under other names and times ``factor``."""
+    """Move the labels to info and arrays, under other names and multiplied by ``factor``."""
     for atoms in frames:
         atoms.info[energy] = atoms.calc.results["energy"] * factor
         atoms.arrays[forces] = atoms.calc.results["forces"] * factor
@@ -72,8 +72,8 @@ def test_declared_keys_and_units(sign: int, frames: list[Atoms], labelled: Datas
             "force",
             r'the forces, but .force. of shape \(9, 3\): did you mean keys=\{"forces": "force"\}\?',
         ),
-        ("energy", "dft_total_gradient", r'a gradient by its name.*: keys=\{"forces": "-dft_total_gradient"\} changes'),
-        ("dft_energy", "forces", r'did you mean keys=\{"energy": "dft_energy"\}\? \(keys=\{"energy": "none"\} leaves'),
+        ("energy", "dft_total_gradient", r'suggests a gradient.*: keys=\{"forces": "-dft_total_gradient"\} changes'),
+        ("dft_energy", "forces", r'did you mean keys=\{"energy": "dft_energy"\}\? \(keys=\{"energy": "none"\} ignores'),
     ],
 )
 def test_labels_under_another_key_are_named(energy: str, forces: str, words: str, frames: list[Atoms]) -> None:
@@ -86,7 +86,7 @@ def test_labels_under_another_key_are_named(energy: str, forces: str, words: str
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"keys": {"enery": "E"}}, "keys= 'enery' is no quantity; did you mean 'energy'"),
+        ({"keys": {"enery": "E"}}, "keys=: unknown quantity 'enery'; did you mean 'energy'"),
         ({"keys": {"forces": "REF_force"}}, "frame 0 has no 'REF_force' for the forces, but 'forces' of shape"),
         ({"keys": {"smiles": "smile"}}, "no structure has 'smile', declared by keys= as the smiles"),
         ({"keys": {"positions": "pos"}}, r'keys=\{"positions": "…"\} does not apply here'),
@@ -115,11 +115,11 @@ def strip(atoms: Atoms) -> None:
         (strip, r'frame 4 has no energy, unlike those before it: .*keys=\{"energy": "none"\}'),
         (lambda atoms: atoms.calc.results.pop("forces"), "frame 4 has no forces, unlike those before it"),
         (lambda atoms: atoms.calc.results.update(forces=np.zeros((2, 3))), "frame 4: forces is float64 of shape"),
-        (lambda atoms: atoms.info.update(charge=0.5), "frame 4: charge is 0.5, expected a whole number"),
+        (lambda atoms: atoms.info.update(charge=0.5), "frame 4: charge is 0.5, expected an integer"),
         (lambda atoms: atoms.info.update(spin=0), r"frame 4: spin is 0, expected the multiplicity 2S \+ 1"),
-        (lambda atoms: atoms.set_atomic_numbers([0] * len(atoms)), "frame 4.*(atomic number|other numbers)"),
-        (lambda atoms: atoms.rattle(0.1), "frame 4: its calculator holds results of other positions than the frame's"),
-        (lambda atoms: atoms.set_pbc(True), "frame 4: its calculator holds results of other pbc than"),
+        (lambda atoms: atoms.set_atomic_numbers([0] * len(atoms)), "frame 4.*(atomic number|different numbers)"),
+        (lambda atoms: atoms.rattle(0.1), "frame 4: the results of its calculator are for different positions"),
+        (lambda atoms: atoms.set_pbc(True), "frame 4: the results of its calculator are for different pbc"),
     ],
 )
 def test_frames_that_cannot_be_used(change: Change, words: str, frames: list[Atoms]) -> None:
@@ -134,7 +134,9 @@ def test_one_calculator_for_all_holds_the_results_of_the_last() -> None:
     for atoms in frames:
         atoms.calc = calculator
         atoms.get_potential_energy()
-    with pytest.raises(UnreadableData, match="frame 0: its calculator holds results of other numbers, positions"):
+    with pytest.raises(
+        UnreadableData, match="frame 0: the results of its calculator are for different numbers, positions"
+    ):
         from_atoms(frames)
     assert from_atoms(frames[1:]).energy is not None
 
@@ -159,7 +161,7 @@ def test_isolated_atoms_are_set_apart_and_checked_against(frames: list[Atoms], l
 @pytest.mark.parametrize("number", [-1, 0, 119])
 def test_an_isolated_atom_of_no_element_is_refused(number: int, frames: list[Atoms]) -> None:
     atom = single_point(Atoms(numbers=[number], positions=[[0.0, 0.0, 0.0]]), energy=-10.7)
-    with pytest.raises(UnreadableData, match=f"frame 0: {number} is the atomic number of no element"):
+    with pytest.raises(UnreadableData, match=f"frame 0: {number} is not a valid atomic number"):
         from_atoms([atom, *frames])
 
 
@@ -192,8 +194,8 @@ def test_charge_multiplicity_smiles_and_cell() -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (molecule("H2O"), r"one ase.Atoms and no list of them: .*ase\.io\.read\(file, ':'\)"),
-        ("my.extxyz", "my.extxyz: a file's name .*: run `hydrogate check my.extxyz`"),
+        (molecule("H2O"), r"got a single ase.Atoms: .*ase\.io\.read\(file, ':'\)"),
+        ("my.extxyz", "my.extxyz: .* got a file name: run `hydrogate check my.extxyz`"),
         (Path("my.extxyz"), "hydrogate check my.extxyz"),
         ([molecule("H2O"), "H2O"], "list: item 1 is a str, expected ase.Atoms"),
     ],
@@ -204,7 +206,7 @@ def test_what_is_no_list_of_atoms(data: object, words: str) -> None:
 
 
 def test_no_structures() -> None:
-    with pytest.raises(UnreadableData, match=r"^list: holds no structure$"):
+    with pytest.raises(UnreadableData, match=r"^list: contains no structures$"):
         check([])
-    with pytest.raises(UnreadableData, match="list: holds no structure but isolated atoms"):
+    with pytest.raises(UnreadableData, match="list: contains no structures, only isolated atoms"):
         check([single_point(Atoms("C"), energy=-1.0)])

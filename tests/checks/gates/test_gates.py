@@ -1,4 +1,4 @@
-"""Gates: the whole interval on one side, undefined never passes, and declarations that cannot be meant are refused."""
+"""Gates: the entire interval decides, an undefined metric never passes, and invalid declarations are rejected."""
 
 import math
 from pathlib import Path
@@ -111,7 +111,7 @@ def test_an_undecided_gate_says_how_many_molecules_would_decide_it():
     assert judgement.verdict is Verdict.UNDECIDED
     assert judgement.molecules_needed == 400  # half of the half width: four times the molecules
     assert str(judgement) == (
-        "gate g: 0.24 eV/Å (0.22 to 0.26, n = 100), allowed < 0.25 eV/Å: the interval lies on both sides, "
+        "gate g: 0.24 eV/Å (0.22 to 0.26, n = 100), allowed < 0.25 eV/Å: the interval includes the threshold, "
         "about 400 held-out molecules would decide"
     )
 
@@ -137,7 +137,7 @@ def test_more_held_out_molecules_decide_nothing_where_others_are_counted(metric)
     [
         (Metric(0.24, "", 100, 0.22, 0.26), [0.25], 400),
         (Metric(0.26, "", 100, 0.22, 0.30), [0.25], 1600),
-        (Metric(0.24, "", 100, 0.10, 0.26), [0.25], 400),  # the side towards the edge counts
+        (Metric(0.24, "", 100, 0.10, 0.26), [0.25], 400),  # the half width towards the edge is used
         (Metric(0.50, "", 100, 0.30, 0.70), [0.4, 0.6], 400),
         (Metric(0.20, "", 100, 0.15, 0.25), [0.25], 101),
         (Metric(0.25, "", 100, 0.20, 0.30), [0.25], None),
@@ -146,7 +146,7 @@ def test_more_held_out_molecules_decide_nothing_where_others_are_counted(metric)
         (Metric(0.0, "", 1000, -1.0, 1.0), [1.001e-3], 998_002_996),
         (Metric(0.0, "", 1000, -1.0, 1.0), [0.999e-3], None),  # no data set holds 10⁹ molecules
         (Metric(0.0, "", 1000, -1.0, 1.0), [0.999e-3, 2.0], None),
-        (Metric(1e-320, "", 100, -0.1, 0.1), [0.0], None),  # nor are more than there are numbers
+        (Metric(1e-320, "", 100, -0.1, 0.1), [0.0], None),  # nor does one hold more molecules than a float can count
         (Metric(1e200, "", 100, -1e300, 1e300), [0.25], None),
     ],
 )
@@ -176,8 +176,8 @@ def test_a_one_sided_gate_needs_a_narrower_interval():
         ("<", 0.25, 0.20, 0.29, "pass", None),
         (">", 0.25, 0.21, 0.30, "pass", None),
         ("<=", 0.25, 0.15, 0.35, "undecided", 400),
-        ("<=", 0.28, 0.26, 0.29, "fail", None),  # worse, and shown to be
-        ("<=", 0.28, 0.24, 0.32, "undecided", 178),  # beyond 0.25 sooner than within 0.30
+        ("<=", 0.28, 0.26, 0.29, "fail", None),  # worse: the entire interval lies beyond the threshold
+        ("<=", 0.28, 0.24, 0.32, "undecided", 178),  # excludes 0.25 with fewer molecules than 0.30
         ("<=", 0.35, 0.20, 0.50, "undecided", 225),
         (">=", 0.25, 0.20, 0.30, "pass", None),
         (">=", 0.25, 0.15, 0.35, "undecided", 400),
@@ -237,9 +237,9 @@ def test_too_few_held_out_molecules_fail_the_count(value):
         ({"comparison": "=="}, r"gates\.g: comparison"),
         ({"threshold": math.nan}, r"gates\.g: threshold"),
         ({"threshold": math.inf}, r"gates\.g: threshold"),
-        ({"threshold": None}, r"gates\.g: comparison '<' takes threshold, got neither"),
-        ({"low": 0.1}, r"comparison '<' takes threshold, got low and threshold"),
-        ({"comparison": "between"}, r"comparison 'between' takes high and low, got threshold"),
+        ({"threshold": None}, r"gates\.g: comparison '<' requires threshold, got none"),
+        ({"low": 0.1}, r"comparison '<' requires threshold, got low and threshold"),
+        ({"comparison": "between"}, r"comparison 'between' requires high and low, got threshold"),
         ({"comparison": "between", "threshold": None, "low": 0.6, "high": 0.4}, r"low 0\.6 is above high 0\.4"),
         ({"confidence": 0.9}, r"confidence"),
         ({"confidence": None}, r"confidence"),
@@ -247,8 +247,8 @@ def test_too_few_held_out_molecules_fail_the_count(value):
         ({"min_n": 0}, r"min_n"),
         ({"reason": ""}, r"reason"),
         ({"reason": None}, r"reason"),
-        ({"one_sided": True, "confidence": 0}, r"one_sided needs one threshold"),
-        ({"tolerance": 0.1, "confidence": 0}, r"tolerance needs one threshold"),
+        ({"one_sided": True, "confidence": 0}, r"one_sided requires a single threshold"),
+        ({"tolerance": 0.1, "confidence": 0}, r"tolerance requires a single threshold"),
         ({"tolerance": -0.1}, r"gates\.g: tolerance"),
         ({"tolerance": math.inf}, r"gates\.g: tolerance"),
     ],

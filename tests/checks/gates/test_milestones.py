@@ -1,4 +1,4 @@
-"""The milestone table, rule by rule and edge by edge."""
+"""Milestone table: every rule and every band edge."""
 
 import math
 from dataclasses import replace
@@ -23,7 +23,7 @@ PIVOT_COMMAND = "python3 -m nox -s repro -- -S train.student=so3lr"
 
 
 def gates(**verdicts):
-    """Judgements by name; a name that ends in _optional is not required."""
+    """Return judgements by name; a gate whose name ends in _optional is not required."""
     declared = read_gates({"g": {**SHIPPED["gates"]["force_rmse"]}})["g"]
     return [
         Judgement(
@@ -165,21 +165,21 @@ def test_every_interval_has_a_decision(low, width):
 
 
 def decisions():
-    """What is judged, and all that each rule says of it."""
+    """Yield inputs and the complete decision expected from each rule."""
     one, two = tuple(gates(a="pass")), tuple(gates(a="pass", b="pass"))
     open_, failing = tuple(gates(a="undecided", b="not_run")), tuple(gates(a="fail", b="pass", c="error"))
     accepted, iterate = BANDS[1], next(band for band in BANDS if band.milestone == ITERATE)
     low, high, both = interval(0.1, 0.12), interval(0.26, 0.29), interval(0.14, 0.16)
-    nothing = "no gate is required, so that nothing would be judged (params.yaml, gates)"
+    nothing = "no gate is required, so nothing would be evaluated (params.yaml, gates)"
     gate_command = one[0].gate.command
     within = f"force_rmse {both} lies in {M4}, [0, 0.15) and [0.15, 0.25)"
     yield None, one, Decision("blocked", 1, "metric force_rmse is missing", "python3 -m nox -s repro", one)
     yield low, (), Decision("blocked", 1, nothing, "git diff HEAD -- params.yaml", ())
     because = f"force_rmse {high} lies in {ITERATE}, [0.25, 0.3]"
     yield high, one, Decision(ITERATE, 2, because, iterate.command, one, iterate.status, iterate.advice)
-    because = f"force_rmse {Metric(0.1, 'eV/Å', 1)} has no interval, so that no milestone can be told"
+    because = f"force_rmse {Metric(0.1, 'eV/Å', 1)} has no interval, so no milestone can be determined"
     yield Metric(0.1, "eV/Å", 1), one, Decision(MORE, 3, because, MORE_DATA_COMMAND, one)
-    because = f"force_rmse {interval(0.125, 0.375)} spans {M4} and {ITERATE} and {PIVOT}; it lies on the edge"
+    because = f"force_rmse {interval(0.125, 0.375)} spans {M4} and {ITERATE} and {PIVOT}; it is on a band edge"
     yield interval(0.125, 0.375), one, Decision(MORE, 3, because, MORE_DATA_COMMAND, one)
     edge = interval(0.125, 0.25)
     because = f"force_rmse {edge} spans {M4} and {ITERATE}; about 201 held-out molecules would decide"
@@ -219,8 +219,8 @@ def test_bands_that_tile_are_read_and_written_alike():
 @pytest.mark.parametrize(
     ("declared", "says"),
     [
-        (bands("[0, 0.2)", "[0.3, inf)"), r"a gap between \[0, 0\.2\) and \[0\.3, inf\): 0\.2 has no milestone"),
-        (bands("[0, 0.2)", "(0.2, inf)"), r"a gap .* 0\.2 has no milestone"),
+        (bands("[0, 0.2)", "[0.3, inf)"), r"gap between \[0, 0\.2\) and \[0\.3, inf\): 0\.2 has no milestone"),
+        (bands("[0, 0.2)", "(0.2, inf)"), r"gap .* 0\.2 has no milestone"),
         (bands("[0, 0.2]", "[0.2, inf)"), r"overlap at 0\.2"),
         (bands("[0, 0.3)", "[0.2, inf)"), r"overlap at 0\.2"),
         (bands("[0, 0.3)", "[0.3, inf)", "[0.1, 0.2)"), r"the last band .* must end with 'inf\)'"),
@@ -228,7 +228,7 @@ def test_bands_that_tile_are_read_and_written_alike():
         (bands("(0, inf)"), r"must start with '\[0,'"),
         (bands("[0.1, inf)"), r"must start with '\[0,'"),
         (bands("[0, 0.3]"), r"must end with 'inf\)'"),
-        (bands("[0, inf]"), r"empty or holds infinity"),
+        (bands("[0, inf]"), r"empty or includes infinity"),
         (bands("[0.3, 0.3]"), r"is empty"),
         (
             bands("0 to 0.3"),
@@ -241,7 +241,7 @@ def test_bands_that_tile_are_read_and_written_alike():
         ([{**bands("[0, inf)")[0], "gatd": True}], r"milestones\.0: unknown key gatd; did you mean 'gated'\?"),
         ([{**bands("[0, inf)")[0], "milestone": "Bad Name"}], r"milestones\.0: milestone"),
         ([{**bands("[0, inf)")[0], "range": 0.3}], r"milestones\.0: range"),
-        (bands("[0, 1)", "[1, inf)", milestones=["m", "m"], gated=[True, False]), r"disagree about gated"),
+        (bands("[0, 1)", "[1, inf)", milestones=["m", "m"], gated=[True, False]), r"different values of gated"),
     ],
 )
 def test_bands_that_do_not_tile_are_refused(declared, says):

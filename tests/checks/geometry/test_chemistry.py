@@ -1,4 +1,4 @@
-"""What a SMILES says of hydrogens, molecules, bonds and likeness, and what is no SMILES."""
+"""Hydrogens, molecule keys, bonds and similarity from a SMILES, and errors for an invalid SMILES."""
 
 from collections.abc import Callable
 
@@ -47,7 +47,7 @@ def test_hydrogens_are_not_counted_where_a_bond_has_no_order(smiles: str, said: 
 @pytest.mark.parametrize("read", [expected_hydrogens_of_smiles, molecule_key, skeleton_key])
 def test_a_smiles_that_would_take_minutes_is_not_read(read: Callable[[str], object]) -> None:
     read("C" * 200)
-    with pytest.raises(ValueError, match="a SMILES of 10001 letters; at most 10000 are read"):
+    with pytest.raises(ValueError, match="SMILES of 10001 characters; the limit is 10000"):
         read("C" * 10001)
 
 
@@ -67,7 +67,7 @@ def test_a_smiles_that_would_take_minutes_is_not_read(read: Callable[[str], obje
 )
 def test_what_is_one_molecule(one: str, other: str, same: bool) -> None:
     assert (molecule_key(one) == molecule_key(other)) is same
-    if same:  # a skeleton may be shared by more, never by less
+    if same:  # equal molecules always have equal skeletons; the reverse need not hold
         assert skeleton_key(one) == skeleton_key(other)
 
 
@@ -95,14 +95,14 @@ def sp3(smiles: str, atoms: Atoms, bonds: list[tuple[int, int]]) -> list[list[in
 
 
 def test_sp3_bonds_are_found_on_the_atoms_and_only_where_the_smiles_describes_them() -> None:
-    atoms = Atoms("C3H6O")  # acetaldehyde's carbons and a methyl group: H3C-CH2-CH=O
+    atoms = Atoms("C3H6O")  # propanal: H3C-CH2-CH=O
     bonds = [(0, 1), (1, 2), (2, 9), (0, 3), (0, 4), (0, 5), (1, 6), (1, 7), (2, 8)]
-    assert sp3("CCC=O", atoms, bonds) == [[0, 1]]  # the carbonyl's carbon is none
+    assert sp3("CCC=O", atoms, bonds) == [[0, 1]]  # the carbonyl carbon is not sp3
     assert sp3("O=CCC", atoms, bonds[::-1]) == [[0, 1]]
-    assert sp3("CCC=O", atoms, [*bonds, (0, 2)]) == [[0, 1]]  # a bond too many is no fault
-    assert sp3("CCC=O", atoms, bonds[1:]) is None  # a bond too few is
+    assert sp3("CCC=O", atoms, [*bonds, (0, 2)]) == [[0, 1]]  # an extra bond is accepted
+    assert sp3("CCC=O", atoms, bonds[1:]) is None  # a missing bond is not
     assert sp3("CC(C)=O", atoms, bonds) is None
-    assert sp3("CCCO", atoms, bonds) is None  # other hydrogens
+    assert sp3("CCCO", atoms, bonds) is None  # different hydrogen counts
     assert sp3("CCC=S", atoms, bonds) is None
     assert sp3("CCC=O.O", atoms, bonds) is None
     assert sp3("C1CC", atoms, bonds) is None

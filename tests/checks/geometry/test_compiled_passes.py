@@ -1,4 +1,4 @@
-"""The compiled passes against the formulas of NumPy, to the last bit where nothing is summed."""
+"""Compiled loops against the NumPy versions; equal to the last bit where nothing is summed."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ from hydrogate.checks.geometry.observables import (
 
 
 def random_molecules() -> list[Atoms]:
-    """Of every kind: alone, hydrogen alone, no hydrogen, large, coincident, far away, on a grid where distances tie."""
+    """Return molecules of many kinds: one atom, only H, no H, large, coincident, far away, on a grid with ties."""
     rng = np.random.default_rng(3)
     found = [Atoms("H"), Atoms("C"), Atoms("H2", [[0, 0, 0], [0.74, 0, 0]]), molecule("C6H6"), Atoms()]
     for size in (1, 2, 3, 7, 8, 9, 16, 17, 40, 70):
@@ -43,7 +43,7 @@ def random_molecules() -> list[Atoms]:
 
 
 def spoiled() -> list[Atoms]:
-    """Positions of which some are no numbers, and atoms of no element."""
+    """Return structures with non-finite positions or invalid atomic numbers."""
     found = []
     for name in ("CH3OH", "H2", "NH3"):
         for atom in (0, -1):
@@ -76,7 +76,7 @@ def data(request: pytest.FixtureRequest) -> Dataset:
 
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """The compiled passes from the first atom on."""
+    """Use the compiled loops for data sets of any size."""
     monkeypatch.setattr(pairs, "COMPILED_FROM", 1)
     return monkeypatch
 
@@ -151,9 +151,9 @@ def test_where_all_are_bonded_to_all(compiled: pytest.MonkeyPatch) -> None:
 
 
 def labelled(structures: list[Atoms]) -> Dataset:
-    """``structures``, each with a further geometry and one of other elements, with forces at random."""
+    """Return ``structures``, each with a second geometry and a third with changed elements, with random forces."""
     rng = np.random.default_rng(5)
-    # Sums over atoms 1e12 Å away are rounding.
+    # Sums over atoms 1e12 Å away are dominated by rounding errors.
     near = [atoms for atoms in structures if not (np.abs(atoms.positions[np.isfinite(atoms.positions)]) > 1e9).any()]
     family = [atoms for one in near for atoms in (one.copy(), one.copy(), one.copy())]
     for rank, atoms in enumerate(family):

@@ -1,4 +1,4 @@
-"""Observables against an oracle: ASE's minimum image, or the same structure without a cell."""
+"""Observables against a reference: ASE's minimum image convention, or the same structure without a cell."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ SKEWED = np.array([[6.0, 0.0, 0.0], [-4.0, 6.0, 0.0], [2.0, -3.0, 7.0]])
 
 
 def periodic(atoms: Atoms, cell: object, pbc: object = True) -> Atoms:
-    """``atoms`` in ``cell``, wrapped, so that molecules are cut at its faces."""
+    """Return ``atoms`` wrapped into ``cell``, so that molecules cross the cell boundaries."""
     atoms = atoms.copy()
     atoms.set_cell(cell)
     atoms.pbc = pbc

@@ -1,4 +1,4 @@
-"""A sound analytic potential passes each measure; each way of breaking one shows, by as much as it is broken."""
+"""Symmetry tests: a correct analytic potential passes; each broken one is detected, with the expected error."""
 
 import math
 
@@ -12,7 +12,7 @@ STRUCTURES = [molecule(name) for name in ("H2O", "CH4", "CH3CH2OH", "NH3")]
 
 
 def springs(structures):
-    """Springs between all pairs, their strength a product of the charges: E = Σ z_i z_j (r - 1)² / 2."""
+    """Compute springs between all pairs, with strength given by the nuclear charges: E = Σ z_i z_j (r - 1)² / 2."""
     results = []
     for atoms in structures:
         vectors = atoms.positions[:, None] - atoms.positions[None]
@@ -25,7 +25,7 @@ def springs(structures):
 
 
 def broken(energy=lambda atoms: 0.0, forces=lambda atoms, f: f):
-    """The springs with an extra energy, and with changed forces."""
+    """Return the springs with an additional energy and modified forces."""
 
     def potential(structures):
         return [
@@ -113,7 +113,7 @@ def test_charge_and_spin_go_along():
 
 def test_a_cell_turns_with_its_atoms():
     def along_the_cell(structures):
-        """A pull on the first atom along the first vector of the cell."""
+        """Compute a force on the first atom along the first cell vector."""
         pulled = [np.outer(np.arange(len(atoms)) == 0, atoms.cell[0]) for atoms in structures]
         return [(-float((pull * a.positions).sum()), pull) for pull, a in zip(pulled, structures, strict=True)]
 

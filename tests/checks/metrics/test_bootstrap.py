@@ -1,4 +1,4 @@
-"""Intervals by molecule: against NumPy, against theory, and where nothing can be said."""
+"""Bootstrap intervals by molecule: against NumPy, against theory, and in undefined cases."""
 
 import json
 import math
@@ -21,7 +21,7 @@ def test_a_quantile_is_numpys_inverted_cdf_for_every_resample(seed, atoms, q):
     rng = np.random.default_rng(seed)
     molecules = 7
     values = np.round(rng.gamma(1.0, 10.0, atoms), 1)  # rounded: ties
-    molecule = rng.integers(molecules - 1, size=atoms)  # the last one owns nothing
+    molecule = rng.integers(molecules - 1, size=atoms)  # the last one has no values
     weights = rng.multinomial(molecules, [1 / molecules] * molecules, size=5).astype(float)
     weights[0] = 1.0
     found = Quantile(values, molecule, molecules, q).resampled(weights)
@@ -57,7 +57,7 @@ def test_the_interval_of_a_mean_agrees_with_theory():
 def test_geometries_of_one_molecule_do_not_narrow_the_interval():
     values = np.random.default_rng(2).normal(size=50)
     once = of_columns(values, np.ones(50))
-    tenfold = of_columns(10 * values, 10 * np.ones(50))  # each molecule's ten equal geometries, summed
+    tenfold = of_columns(10 * values, 10 * np.ones(50))  # sums over ten equal geometries per molecule
     both = bootstrap({"once": (once, ""), "tenfold": (tenfold, "")}, 50, resamples=500, seed=0)
     assert both["once"] == pytest.approx(both["tenfold"])
 
@@ -90,7 +90,7 @@ def test_no_molecule_gives_no_value():
 
 def test_a_statistic_undefined_in_many_resamples_has_no_interval():
     rare, common = np.zeros(50), np.zeros(50)
-    rare[:2], common[:30] = 1.0, 1.0  # (1 - 2/50)^50 = 13 % of the resamples draw none of the two
+    rare[:2], common[:30] = 1.0, 1.0  # (1 - 2/50)^50 = 13 % of the resamples contain neither of the two
     both = bootstrap(
         {"rare": (of_columns(rare, rare), ""), "common": (of_columns(common, common), "")}, 50, resamples=500, seed=0
     )

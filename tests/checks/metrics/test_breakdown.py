@@ -1,4 +1,4 @@
-"""Where the error is: by hand on molecules whose every error is known."""
+"""Breakdown of the force error: by hand, on molecules with known errors."""
 
 import math
 from dataclasses import replace
@@ -15,7 +15,7 @@ FRAMES = [molecule(name) for name in ("H2O", "CH3OH", "CH4")]
 
 
 def found(error, count=15, frames=FRAMES):
-    """Of a student with these errors (N, 3), where the reference's force is 2 eV/Å along x on each atom."""
+    """Break down the errors (N, 3) of a student; the reference force is 2 eV/Å along x on each atom."""
     forces = [np.tile([2.0, 0.0, 0.0], (len(atoms), 1)) for atoms in frames]
     reference = concatenate(frames, energy=[0.0] * len(frames), forces=forces)
     predicted = replace(reference, forces=reference.forces + error)
@@ -23,7 +23,7 @@ def found(error, count=15, frames=FRAMES):
 
 
 def errors(**of_atom):
-    """(14, 3): zero but for the named atoms, ``atom_3=[...]``."""
+    """Return errors (14, 3) that are zero except for the named atoms, ``atom_3=[...]``."""
     error = np.zeros((sum(map(len, FRAMES)), 3))
     for name, vector in of_atom.items():
         error[int(name.removeprefix("atom_"))] = vector
@@ -44,7 +44,7 @@ def test_an_environment_is_an_element_and_its_neighbours():
 
 
 def test_the_error_of_an_environment_is_pooled_over_its_atoms():
-    where = found(errors(atom_1=[3.0, 0.0, 0.0], atom_2=[0.0, 4.0, 0.0]))  # of three hydrogens on oxygen
+    where = found(errors(atom_1=[3.0, 0.0, 0.0], atom_2=[0.0, 4.0, 0.0]))  # two of the three hydrogens on oxygen
     first = where.environments[0]
     assert (first.atom, first.bonded_to, first.atoms, first.share) == ("H", "O", 3, 1.0)
     assert (first.force_rmse, first.force_rms) == pytest.approx((5 / 3, 2 / math.sqrt(3)))

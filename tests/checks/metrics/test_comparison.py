@@ -1,4 +1,4 @@
-"""Which two data sets may be compared, what one of them may leave out, and which structures are of one molecule."""
+"""Comparison of two data sets: required agreement, optional fields, and assignment of structures to molecules."""
 
 import math
 from dataclasses import replace
@@ -32,7 +32,7 @@ def test_a_comparison_of_two_data_sets():
         (labelled("H2O", "NH3"), "structure 1 .* 5 atoms in the reference and 4"),
         (labelled("SH2", "CH4"), "structure 0 .* elements differ"),
         (labelled("CH4", "H2O"), "structure 0"),
-        (concatenate([molecule("H2O"), molecule("CH4")]), "the prediction holds no forces"),
+        (concatenate([molecule("H2O"), molecule("CH4")]), "the prediction has no forces"),
     ],
 )
 def test_data_sets_that_differ_are_refused_with_the_first_difference(predicted, says):
@@ -84,7 +84,7 @@ def test_a_reference_force_that_is_not_finite_is_refused_and_not_left_out(bad):
     data = labelled()
     forces = data.forces.copy()
     forces[5, 2] = bad
-    with pytest.raises(ValueError, match=r"structure 1 \(CH4\): a force of the .* finite; take the structure out"):
+    with pytest.raises(ValueError, match=r"structure 1 \(CH4\): a force of the .* finite; remove the structure"):
         Comparison.of(replace(data, forces=forces), data)
 
 
@@ -112,7 +112,7 @@ def test_an_element_a_charge_or_a_spin_that_is_the_next_one_is_a_difference(colu
 def test_without_forces_there_is_nothing_to_compare(missing):
     pair = {"reference": labelled(), "predicted": labelled()}
     pair[missing] = replace(pair[missing], forces=None)
-    with pytest.raises(ValueError, match="holds no forces"):
+    with pytest.raises(ValueError, match="has no forces"):
         Comparison.of(**pair)
 
 

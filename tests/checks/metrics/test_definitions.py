@@ -1,4 +1,4 @@
-"""Each metric by hand, where it is undefined, and how figures of this kind went wrong before."""
+"""Every metric by hand, undefined cases, and earlier mistakes with metrics of this kind."""
 
 import json
 import math
@@ -18,7 +18,7 @@ from hydrogate.checks.metrics.definitions import convergence, measure, metric_na
 
 
 def compare(symbols, forces, predicted, *, sizes=None, energy=None, energy_predicted=None, **options):
-    """A comparison of structures cut from a row of atoms 20 Å apart."""
+    """Return a comparison of structures taken from a row of atoms more than 20 Å apart."""
     count = len(symbols)
     sizes = sizes or [count]
     atoms = Atoms(symbols)
@@ -245,7 +245,7 @@ def test_turning_every_structure_changes_no_metric(seed):
     )
     before, after = measure(comparison, resamples=20), measure(turned, resamples=20)
     assert before.keys() == after.keys()
-    # The one figure that depends on the axes: a mean over components, as the field reports it.
+    # The only metric that depends on the axes: a mean over components, the usual definition.
     turned_mae, mae = after.pop("force_mae").value, before.pop("force_mae").value
     assert mae / math.sqrt(3) < turned_mae < mae * math.sqrt(3)
     for name, metric in before.items():
@@ -274,7 +274,7 @@ def test_the_order_of_the_structures_changes_no_metric(seed):
 
 
 class TestHowFiguresWentWrongBefore:
-    """Each test holds two figures apart that were once published under one name."""
+    """Each test distinguishes two quantities that were once published under one name."""
 
     def test_the_mean_length_of_the_error_is_not_the_rmse(self):
         rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Trajectories made up for the purpose: what is stable, what breaks, explodes, drifts, and what cannot be told."""
+"""Synthetic trajectories: stable, broken, exploded, drifting and undecided ones."""
 
 import json
 from dataclasses import replace
@@ -21,7 +21,7 @@ FRAMES = 201
 
 
 def motion(atoms: Atoms | None = None, seed: int = 0, ps: float = 10.0, **changes: object) -> Trajectory:
-    """Ten picoseconds at 300 K: bonds that move by hundredths of an Å, an energy with noise of 0.1 meV an atom."""
+    """Return 10 ps at 300 K: bond lengths vary by hundredths of an Å, the energy has noise of 0.1 meV/atom."""
     atoms = molecule("CH3OH") if atoms is None else atoms
     rng = np.random.default_rng(seed)
     positions = atoms.positions + rng.normal(0.0, 0.02, (FRAMES, len(atoms), 3))
@@ -54,7 +54,7 @@ def test_what_holds_together_is_stable() -> None:
 
 
 def moved(atom: int, by: float, frame: int) -> Floats:
-    """The atom ``by`` Å farther from its nearest neighbour from ``frame`` on."""
+    """Return positions with the atom moved ``by`` Å away from its bonded atom, starting at ``frame``."""
     positions = motion().positions.copy()
     away = positions[:, atom] - positions[:, 0]
     away[np.linalg.norm(away, axis=1) == 0] = 1.0
@@ -79,7 +79,7 @@ def test_a_bond_that_shrinks_breaks_too() -> None:
 def test_a_hydrogen_that_leaves_is_named() -> None:
     said = judged(motion(positions=moved(4, 1.6, 30))).said
     assert said["hydrogens_kept"].verdict is Verdict.FAIL
-    assert "hydrogens leave, 1 of 4, first C0-H4 at 1.500 ps: 2.6" in said["hydrogens_kept"].message
+    assert "1 of 4 hydrogens leave, first C0-H4 at 1.500 ps: 2.6" in said["hydrogens_kept"].message
     assert said["exploded"].message.startswith("exploded at 1.500 ps: bond C0-H4 of 2.6")
 
 
@@ -92,10 +92,10 @@ def test_hydrogen_far_from_the_start_is_seen_although_no_bond_shows() -> None:
 def test_atoms_without_a_bond_to_begin_with_are_no_pass() -> None:
     atoms = Atoms("C2O2", np.arange(12).reshape(4, 3) * 300.0)
     said = judged(motion(atoms)).said["bonds_kept"]
-    assert (said.verdict, said.message) == (Verdict.UNDECIDED, "4 atoms have no bond to begin with")
+    assert (said.verdict, said.message) == (Verdict.UNDECIDED, "4 atoms have no bond in the reference geometry")
     two = judged(motion(Atoms("He2", np.arange(6).reshape(2, 3) * 300.0))).said["bonds_kept"]
-    assert (two.verdict, two.message) == (Verdict.UNDECIDED, "2 atoms have no bond to begin with")
-    assert verdicts(motion(Atoms("He")))["bonds_kept"] == "pass"  # an atom that is the whole has nothing to lose
+    assert (two.verdict, two.message) == (Verdict.UNDECIDED, "2 atoms have no bond in the reference geometry")
+    assert verdicts(motion(Atoms("He")))["bonds_kept"] == "pass"  # a single atom has no bonds to break
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_the_interval_of_a_slope_holds_what_it_says_although_frames_know_of_each
     for _ in range(400):
         noise = np.empty(1000)
         kicks, value = rng.normal(size=1000), 0.0
-        for frame in range(1000):  # remembered for about 10 frames
+        for frame in range(1000):  # correlation time of about 10 frames
             value = 0.9 * value + kicks[frame]
             noise[frame] = value
         found = slope(time, 5.0 * time + noise)
@@ -299,8 +299,8 @@ def test_each_finding_says_what_is_allowed_in_its_unit_and_what_to_do() -> None:
         "energy_drift": ({"worst": "<= 0.5"}, "meV/atom/ps"),
         "duration": ({"worst": ">= 10"}, "ps"),
     }
-    assert found["energy_drift"].remedy.startswith("Forces that are not the energy's gradient")
-    assert found["exploded"].remedy.startswith("Look at the data first")
+    assert found["energy_drift"].remedy.startswith("Typical causes: forces that are not the negative gradient")
+    assert found["exploded"].remedy.startswith("Check the data first")
 
 
 def test_the_worst_molecule_is_named() -> None:

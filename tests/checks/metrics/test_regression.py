@@ -1,4 +1,4 @@
-"""A student against the one that it replaces: by hand, and by simulation as often as the claim needs."""
+"""Regression test of a student against its predecessor: by hand, and by enough simulations to support the claim."""
 
 import math
 from dataclasses import replace
@@ -25,7 +25,7 @@ GATE = read_gates(
 
 
 def comparison(error, molecules=30, seed=0):
-    """Predictions whose force errors are ``error`` times those of error 1."""
+    """Return a comparison whose force errors are ``error`` times those of ``error=1``."""
     rng = np.random.default_rng(seed)
     atoms = 6 * molecules
     forces = rng.normal(size=(atoms, 3))
@@ -85,7 +85,7 @@ def test_one_undefined_ratio_makes_the_worst_undefined(lost):
         (0.95, 1.10, "pass"),
         (0.95, 1.11, "undecided"),
         (1.00, 1.05, "pass"),
-        (1.01, 1.05, "fail"),  # a worsening that is shown is one, however small
+        (1.01, 1.05, "fail"),  # a significant worsening fails, however small
         (1.05, 1.20, "fail"),
     ],
 )
@@ -94,7 +94,7 @@ def test_the_gate_fails_on_a_shown_worsening_and_passes_where_a_tenth_is_exclude
 
 
 def test_molecules_to_see_by_hand():
-    # half width 1.96 standard errors of 0.05: a tenth (0.0953 in the logarithm) needs 1.96 + 1.28 of them
+    # half width: 1.96 standard errors of 0.05 each; a worsening of 10 % (0.0953 in the logarithm) needs 1.96 + 1.28
     ratio = Metric(1.0, "", 100, 1 - 1.959964 * 0.05, 1 + 1.959964 * 0.05)
     assert molecules_to_see(0.1, ratio) == math.ceil(100 * ((1.959964 + 1.281552) * 0.05 / math.log(1.1)) ** 2)
     assert molecules_to_see(0.1, ratio, 3) > molecules_to_see(0.1, ratio)
@@ -104,10 +104,10 @@ def test_molecules_to_see_by_hand():
 
 
 class TestSimulation:
-    """100 molecules; how hard a molecule is (lognormal, sigma 0.5) is shared, each student's own part is sigma 0.1.
+    """Simulation of 100 molecules: shared difficulty (lognormal, sigma 0.5) and a part per student (sigma 0.1).
 
-    Between a student of 12 epochs and one of 3, on the sample, the latter was 0.09. Three metrics, of which the worst
-    is judged; 35 atoms a molecule.
+    Between students trained for 12 and for 3 epochs on the sample, the latter sigma was 0.09. The worst of three
+    metrics is evaluated; each molecule has 35 atoms.
     """
 
     TRIALS, MOLECULES, ATOMS, OWN = 1000, 100, 35, 0.1
@@ -119,7 +119,7 @@ class TestSimulation:
             0.5 * rng.standard_normal((self.TRIALS, 1, self.MOLECULES)) + self.OWN * rng.standard_normal(shape)
         )
         size[:, 0] *= 1.0 + worsening
-        # The sum of squares over the atoms of a molecule, half of them hydrogen, and a mean that is no square.
+        # Sums of squares over the atoms of a molecule, half of them hydrogen, and a mean of a non-squared quantity.
         half = 3 * self.ATOMS // 2
         hydrogen, heavy = (size**2 * rng.chisquare(half, shape) for _ in range(2))
         angle = size * (1.0 + 0.6 / math.sqrt(self.ATOMS) * rng.standard_normal(shape))
@@ -152,7 +152,7 @@ class TestSimulation:
 
 
 def test_pairing_is_what_finds_it():
-    """The same two students on the same molecules: apart their intervals overlap, paired the ratio's excludes 1."""
+    """Test two students on the same molecules: separate intervals overlap, the paired ratio excludes 1."""
     rng = np.random.default_rng(3)
     hard = np.repeat(np.exp(0.5 * rng.standard_normal(100)), 6)[:, None]
     base = comparison(1.0, molecules=100)

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: exit status 0 holds, 1 refuses, 2 unusable, and no traceback."""
+"""The command line from a user's view: exit status 0 passed, 1 failed, 2 invalid input, and no traceback."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def bad(labelled: Dataset, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def implicit(tmp_path: Path) -> Path:
-    """Three molecules as a generative model writes them: three dimensions, no hydrogen."""
+    """Three molecules as a generative model writes them: 3-D coordinates, no hydrogens."""
     path = tmp_path / "implicit.sdf"
     with Chem.SDWriter(str(path)) as writer:
         for smiles in ("CCO", "c1ccccc1C(=O)O", "CC(N)=O"):
@@ -49,7 +49,7 @@ def implicit(tmp_path: Path) -> Path:
 def test_a_contract_that_holds_exits_0(call, good: Path) -> None:
     result = call("check", str(good), "--contract", "labels")
     assert result.status == 0
-    assert "contract labels holds" in result.out
+    assert "contract labels passed" in result.out
     assert "not judged" not in result.out
 
 
@@ -72,7 +72,7 @@ def test_a_contract_that_does_not_exits_1_and_says_what_where_and_what_to_do(cal
     said = " ".join(result.out.split())
     assert "contract labels, check restoring_forces" in said
     assert "allowed at most -0.3" in said
-    assert "does NOT hold: restoring_forces, sibling_work" in said
+    assert "FAILED: restoring_forces, sibling_work" in said
 
 
 def test_strict_refuses_what_could_not_run(call, labelled: Dataset, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_bounds_of_another_profile_than_the_one_asked_for_are_left_out(
     result = call("check", "x.h5", "--profile", profile, "--format", "json")
     (size,) = [finding for finding in json.loads(result.out)["findings"] if finding["check"] == "size"]
     assert f"{most}" in str(size["allowed"])
-    assert ("of profile druglike, are left out" in result.err) is (declared == "druglike")
+    assert ("which are for profile druglike" in result.err) is (declared == "druglike")
 
 
 def test_json_is_the_whole_report_and_markdown_leads_with_the_verdict(call, bad: Path) -> None:
@@ -101,7 +101,7 @@ def test_json_is_the_whole_report_and_markdown_leads_with_the_verdict(call, bad:
     content = json.loads(result.out)
     assert (content["holds"], content["checks"]["restoring_forces"]["verdict"]) == (False, "fail")
     assert call("check", str(bad), "--contract", "labels", "--format", "markdown").out.startswith(
-        "## Contract labels does **not** hold"
+        "## Contract labels **failed**"
     )
 
 
@@ -151,7 +151,7 @@ def test_a_waiver_lets_known_structures_pass_and_says_so(call, bad: Path, tmp_pa
     content = json.loads(call("check", str(bad), "--contract", "labels", "--format", "json").out)
     refusing = [name for name, item in content["checks"].items() if item["verdict"] == "fail"]
     signed = f"fingerprint: {content['fingerprint']}, reason: known, author: A. Curator, expires: 2999-12-31"
-    # A check of the data set as a whole is waived by its fingerprint, one of structures by theirs.
+    # A waiver of a check on the whole data set uses its fingerprint; a waiver of a check on structures uses theirs.
     named = {"sibling_residual": "pattern: '*', "}
     waivers = [f"{{contract: labels, check: {name}, {named.get(name, '')}{signed}}}" for name in refusing]
     (tmp_path / "mine.yaml").write_text(f"contracts: {{waivers: [{', '.join(waivers)}]}}")
@@ -318,7 +318,7 @@ def test_an_interrupt_exits_130_and_says_how_to_go_on(call, good: Path, monkeypa
 
 
 def test_a_reader_that_goes_away_is_no_fault(good: Path) -> None:
-    """As in `hydrogate show data.h5 | head -1`."""
+    """Simulate `hydrogate show data.h5 | head -1`."""
     command = Path(sys.executable).with_name("hydrogate")
     with subprocess.Popen(
         [command, "show", good], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

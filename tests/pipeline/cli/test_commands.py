@@ -1,4 +1,4 @@
-"""Every command that a decision or a plan can print, read by what would run it: nox, DVC, hydrogate, git."""
+"""Commands that a decision or a plan can print, parsed by the program that would run them: nox, DVC, hydrogate, git."""
 
 import re
 import runpy
@@ -26,7 +26,7 @@ from hydrogate.pipeline.params import load_params
 
 ROOT = Path(__file__).parents[3]
 SHIPPED = load_params(ROOT / "params.yaml")
-BLOCKERS = {REPRO, SHOW_PARAMS, decide.COMPARE_AGAIN, decide.ALL_AGAIN, decide.show_command("baseline/predictions.h5")}
+BLOCKERS = {REPRO, SHOW_PARAMS, decide.COMPARE_AGAIN, decide.show_command("baseline/predictions.h5")}
 COMMANDS = sorted(
     {gate.command for gate in SHIPPED.gates.values()}
     | {band.command for band in SHIPPED.milestones}
@@ -39,7 +39,7 @@ PARTS = sorted({part.strip() for command in COMMANDS for part in command.split("
 
 @pytest.fixture(scope="module")
 def sessions():
-    """The sessions of the noxfile."""
+    """Nox sessions of the noxfile."""
     runpy.run_path(str(ROOT / "noxfile.py"))
     return nox.registry.get()
 
@@ -77,7 +77,7 @@ def test_a_command_is_read_by_the_program_that_runs_it(command, sessions, tmp_pa
 
 
 def check_repro(arguments, folder):
-    """DVC knows the options and the stages, and the parameters exist and may have these values."""
+    """Check that DVC has the options and stages, and that the parameters exist and accept these values."""
     if not arguments:
         return
     read = get_main_parser().parse_args(["exp", "run", *arguments])
@@ -97,7 +97,7 @@ def check_repro(arguments, folder):
 
 
 def check_hydrogate(arguments):
-    """The command exists and takes these options."""
+    """Check that the command exists and accepts these options."""
     commands = typer.main.get_command(cli.app).commands
     assert arguments[0] in commands
     context = commands[arguments[0]].make_context(arguments[0], arguments[1:])

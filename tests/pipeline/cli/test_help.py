@@ -1,4 +1,4 @@
-"""The command's help: an example in each that the command takes; what the shell completes."""
+"""Help of the commands: each has an example that it accepts; shell completion."""
 
 import shlex
 

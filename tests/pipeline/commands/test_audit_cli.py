@@ -1,4 +1,4 @@
-"""`hydrogate check --audit` and `--reference`, start to end: 0 it agrees, 1 it does not, 2 the call is meaningless."""
+"""`hydrogate check --audit` and `--reference`, end to end: exit status 0 passed, 1 failed, 2 invalid options."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from hydrogate.models.teachers import xtb
 Written = Callable[[Dataset | Sequence[Atoms], str], Path]
 Command = Callable[..., int]
 LABELS = ("--contract", "labels")
-# One of the structures that the shipped seed and size draw from the good data set.
+# A structure that the shipped seed and sample size draw from the valid data set.
 SAMPLED = int(np.random.default_rng(0).choice(108, 20, replace=False)[3])
 
 
@@ -53,17 +53,17 @@ def test_the_sample_has_its_source(labelled: Dataset, written: Written, hydrogat
 @pytest.mark.parametrize(
     ("teacher", "arguments", "words"),
     [
-        ({"name": "orb"}, ("--audit", "xtb"), "the data set names teacher orb; --audit orb asks that one"),
+        ({"name": "orb"}, ("--audit", "xtb"), "the data set names teacher orb; use --audit orb"),
         ({"name": "wB97M-V"}, ("--audit", "xtb"), "the data set names teacher wB97M-V"),
         (
             {"name": "several", "several": []},
             ("--audit", "xtb"),
-            "the data set names several teachers: audit each alone",
+            "the data set names several teachers: audit each one separately",
         ),
         (
             {"name": "xtb", "method": "GFN2-xTB"},
             ("--audit", "xtb", "--method", "GFN1-xTB"),
-            "names method GFN2-xTB, and",
+            "names method GFN2-xTB, but",
         ),
         ({"name": "xtb", "settings": {"accuracy": 30.0}}, ("--audit", "xtb"), "names settings {'accuracy': 30.0}"),
         (None, ("--audit", "xbt"), "unknown teacher 'xbt'; did you mean 'xtb'?"),
@@ -74,13 +74,21 @@ def test_the_sample_has_its_source(labelled: Dataset, written: Written, hydrogat
         (
             {"name": "ase_calculator", "method": "os.system", "settings": {"arguments": {"command": "true"}}},
             ("--audit", "ase_calculator"),
-            "it imports and runs what its parameters name, which no data set may do; declare label in params.yaml",
+            "it imports and runs code that its parameters name, which a data set must not choose; declare label in",
         ),
         (None, ("--audit", "xtb", "--sample", "4"), "may miss 53 % wrong labels, and the bound missed_share"),
-        (None, ("--sample", "20"), "--sample, --method and --weights say how to --audit"),
-        (None, ("--audit", "xtb", "--contract", "structures"), "--audit asks a teacher about labels"),
+        (None, ("--sample", "20"), "--sample, --method and --weights are options of --audit"),
+        (
+            None,
+            ("--audit", "xtb", "--contract", "structures"),
+            "--audit relabels with a teacher: use --contract labels",
+        ),
         (None, ("--reference", "gone.h5"), "gone.h5: no such file"),
-        (None, ("--reference", "data.h5", "--contract", "input"), "contract 'input' compares with nothing"),
+        (
+            None,
+            ("--reference", "data.h5", "--contract", "input"),
+            "contract 'input' has no check that compares with a reference",
+        ),
     ],
 )
 def test_calls_that_mean_nothing(
@@ -138,8 +146,8 @@ def test_a_structure_that_the_teacher_cannot_label_is_no_pass(
     spin[row] = 2
     path = written(replace(labelled, spin_multiplicity=spin), ".extxyz")
     assert hydrogate("check", path, *LABELS, "--audit", "xtb") == 1
-    assert f"no answer for {labelled.formula(row)}: " in hydrogate.output
-    assert f"no answer of the teacher, or no label, for 1, such as structure {row} (" in hydrogate.output
+    assert f"no label for {labelled.formula(row)}: " in hydrogate.output
+    assert f"no teacher result or no stored label for 1, such as structure {row} (" in hydrogate.output
 
 
 def test_what_is_switched_off_runs_where_the_call_asks_for_it(

@@ -1,4 +1,4 @@
-"""Dissociation curves: known interactions come out, groups are those of S22, and broken answers are refused."""
+"""Dissociation curves: known interactions are reproduced, groups match S22, and invalid answers are rejected."""
 
 import numpy as np
 import pytest
@@ -9,12 +9,12 @@ from hydrogate.pipeline.commands.dimers import DISTANCES, run, summary
 
 
 def per_atom(structures):
-    """A potential without interaction: −1 eV an atom, no forces."""
+    """Potential without interaction: −1 eV per atom, no forces."""
     return [(-float(len(atoms)), np.zeros((len(atoms), 3))) for atoms in structures]
 
 
 def squared(structures):
-    """A potential whose interaction is −2 n m: minus the square of the number of atoms; forces of 3 eV/Å along x."""
+    """Potential with the interaction −2 n m: minus the square of the number of atoms; forces of 3 eV/Å along x."""
     return [(-(float(len(atoms)) ** 2), np.tile([3.0, 0, 0], (len(atoms), 1))) for atoms in structures]
 
 

@@ -1,4 +1,4 @@
-"""Distorted geometries: of held-out molecules, moved as asked, the same for the same seed, labelled or refused."""
+"""Distorted geometries of held-out molecules: displaced by sigma, reproducible by seed, labelled or rejected."""
 
 import numpy as np
 import pytest
@@ -12,13 +12,13 @@ ASKED = [molecule(name) for name in ("CH3CH2OH", "CH4", "NH3", "H2O")]
 
 
 def spring(structures, strength=1.0):
-    """A potential that pulls each atom to the origin."""
+    """Potential that pulls each atom to the origin."""
     return [(strength * float((a.positions**2).sum()) / 2, -strength * a.positions) for a in structures]
 
 
 @pytest.fixture
 def data():
-    """Ethanol, a further geometry of it, methane, ammonia and water."""
+    """Ethanol, a second geometry of it, methane, ammonia and water."""
     return concatenate([ASKED[0], *ASKED], parent=np.array([0, 0, 2, 3, 4]))
 
 
@@ -62,7 +62,9 @@ def test_a_geometry_without_a_label_is_refused_by_name(data):
         answers = spring(structures)
         return [*answers[:2], (float("nan"), np.full((4, 3), np.nan)), *answers[3:]]
 
-    with pytest.raises(ValueError, match=r"structure 2 \(H3N.*no label for the distorted geometry; a smaller --sigma"):
+    with pytest.raises(
+        ValueError, match=r"structure 2 \(H3N.*cannot label the distorted geometry; try a smaller --sigma"
+    ):
         run(data, spring, failing, 0.1, 10, 0)
 
 

@@ -1,4 +1,4 @@
-"""``hydrogate diff`` and ``hydrogate profile`` as a user calls them."""
+"""``hydrogate diff`` and ``hydrogate profile`` on the command line."""
 
 import json
 from dataclasses import replace
@@ -91,5 +91,5 @@ def test_data_that_break_a_law_are_refused_and_nothing_is_written(call) -> None:
     result = call("profile", "gradients.h5", "-o", "c.yaml")
     assert result.status == 1
     assert "check restoring_forces" in result.err
-    assert result.err.endswith("--contract structures proposes for it alone\n")
+    assert result.err.endswith("--contract structures proposes bounds for that contract only\n")
     assert not Path("c.yaml").exists()

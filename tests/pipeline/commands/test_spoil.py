@@ -1,4 +1,4 @@
-"""`hydrogate spoil`: the accident happens to as many structures as asked, to a copy, and the contract sees it."""
+"""`hydrogate spoil`: corrupts the requested share of structures in a copy, and the contract detects it."""
 
 from dataclasses import replace
 from functools import partial
@@ -15,7 +15,7 @@ from hydrogate.pipeline.storage.hdf5 import read_dataset, write_dataset
 
 @pytest.fixture
 def call(call, labelled, tmp_path):
-    """``hydrogate spoil good.h5``."""
+    """Run ``hydrogate spoil good.h5``."""
     write_dataset(labelled, tmp_path / "good.h5")
     return partial(call, "spoil", "good.h5")
 
@@ -25,7 +25,7 @@ def test_a_share_of_a_split_is_struck_and_the_file_stays(call, labelled, tmp_pat
     status, out, _ = call("-o", "bad.h5", "--accident", "gradients_for_forces", "--share", "0.5", "--split", "test")
     test = labelled.subset(np.flatnonzero(labelled.split == "test"))
     assert status == 0
-    assert f"struck {round(len(test) / 2)} structures" in out
+    assert f"applied to {round(len(test) / 2)} structures" in out
     bad = read_dataset(tmp_path / "bad.h5")
     turned = [
         bool((bad.forces[bad.atoms_of(row)] == -test.forces[test.atoms_of(row)]).all()) for row in range(len(bad))
@@ -57,5 +57,5 @@ def test_what_cannot_be_done_is_said(call, labelled):
     assert "did you mean 'forces_in_kcal'" in err
     assert call("-o", "good.h5", "--accident", "forces_in_kcal")[0] == 2
     assert call("-o", "bad.h5", "--accident", "forces_in_kcal", "--split", "nowhere")[0] == 2
-    with pytest.raises(BadParams, match="forces_in_kcal cannot happen to"):
+    with pytest.raises(BadParams, match="forces_in_kcal does not apply to"):
         spoilt(replace(labelled, energy=None, forces=None), "forces_in_kcal", 1.0)

@@ -110,7 +110,7 @@ def test_a_share_of_nothing_is_named(project):
     text = (project / "params.yaml").read_text(encoding="utf-8")
     spoiled = text.replace("valid: 0.10, test: 0.20", "valid: 0.30, test: 1.0e-310")
     (project / "params.yaml").write_text(spoiled, encoding="utf-8")
-    with pytest.raises(ValueError, match="no data set holds enough: hold out more"):
+    with pytest.raises(ValueError, match="held-out fraction 1e-310 is too small: hold out more"):
         run(project)
 
 

@@ -104,12 +104,12 @@ def test_of_several_multiplicities_of_an_isolated_atom_the_lowest_energy_counts(
 
 def test_two_energies_of_one_isolated_atom_are_refused(few_atoms: list[Atoms], written: Written) -> None:
     carbon = [single_point(Atoms("C"), energy) for energy in (-50.1, -49.0)]
-    with pytest.raises(UnreadableData, match=r"frame 1 gives the isolated atom C -49\.0.*earlier one -50\.1"):
+    with pytest.raises(UnreadableData, match=r"frame 1: isolated atom C has energy -49\.0.*earlier one -50\.1"):
         read(written([*carbon, *few_atoms], ".extxyz"))
 
 
 def test_isolated_atoms_alone_are_no_data_set(written: Written) -> None:
-    with pytest.raises(UnreadableData, match="no structure but isolated atoms"):
+    with pytest.raises(UnreadableData, match="no structures, only isolated atoms"):
         read(written([single_point(Atoms("C"), -50.1)], ".extxyz"))
 
 

@@ -66,10 +66,10 @@ def test_a_damaged_file_is_unusable(suffix: str, few: Dataset, written: Written,
 def test_one_molecule_in_npz(labelled: Dataset, written: Written, hydrogate: Callable[..., int]) -> None:
     path = written(labelled.subset(range(3)), ".npz")
     assert hydrogate("show", path) == 0
-    assert "Read as npz; its numbers taken in kcal/mol,angstrom (rMD17's convention)." in hydrogate.output
+    assert "Read as npz; units: kcal/mol,angstrom (rMD17's convention)." in hydrogate.output
     assert hydrogate("check", path, "--contract", "labels", "--units", "eV,angstrom") == 1
     assert hydrogate("check", path, "--contract", "labels", "--keys", "energies=E") == 2
-    assert "'energies' is no quantity; did you mean 'energy'" in hydrogate.output
+    assert "unknown quantity 'energies'; did you mean 'energy'" in hydrogate.output
 
 
 def test_show_takes_keys_and_units(few_atoms: list[Atoms], written: Written, hydrogate: Callable[..., int]) -> None:
@@ -79,7 +79,7 @@ def test_show_takes_keys_and_units(few_atoms: list[Atoms], written: Written, hyd
     assert hydrogate("show", path) == 2
     assert "--keys forces=-gradient changes the sign" in hydrogate.output
     assert hydrogate("show", path, "--keys", "forces=-gradient", "--units", "kcal/mol,angstrom") == 0
-    assert "Read as traj; its numbers taken in kcal/mol,angstrom (declared)." in hydrogate.output
+    assert "Read as traj; units: kcal/mol,angstrom (declared)." in hydrogate.output
 
 
 def test_files_of_several_formats_are_one_data_set(
@@ -108,7 +108,7 @@ def test_predictions_of_one_split_beside_a_reference_of_all(
     reference = written(labelled, ".h5")
     call = ("check", predicted, "--contract", "predictions", "--reference", reference, "--format", "markdown")
     assert hydrogate(*call) == 1
-    assert "name the split with" in hydrogate.output
+    assert "select the split with --split" in hydrogate.output
     assert hydrogate(*call, "--split", "test") == 0, hydrogate.output
     assert hydrogate(*call, "--split", "tset") == 2
     assert "did you mean 'test'?" in hydrogate.output

@@ -252,9 +252,9 @@ def test_without_lmdb_the_package_is_named(one: Dataset, written: Written, monke
         ("nuclear_charges", lambda a: a[0], r"atomic numbers are u?int\d+ of shape \(\)"),
         ("coords", lambda a: a[0, 0, 0], r"positions is float64 of shape \(\)"),
         ("nuclear_charges", lambda a: a * 0.5, "atomic numbers are float64"),
-        ("nuclear_charges", lambda a: a * (np.arange(len(a)) > 0), "0 is the atomic number of no element"),
-        ("nuclear_charges", lambda a: a * 0 + 119, "119 is the atomic number of no element"),
-        ("coords", lambda a: a[:0], "holds no structure"),
+        ("nuclear_charges", lambda a: a * (np.arange(len(a)) > 0), "0 is not a valid atomic number"),
+        ("nuclear_charges", lambda a: a * 0 + 119, "119 is not a valid atomic number"),
+        ("coords", lambda a: a[:0], "contains no structures"),
     ],
 )
 def test_wrong_shapes_in_npz(
@@ -264,7 +264,7 @@ def test_wrong_shapes_in_npz(
     with np.load(path) as file:
         arrays = {key: file[key] for key in file}
     arrays[name] = change(arrays[name])
-    if words == "holds no structure":
+    if words == "contains no structures":
         arrays |= {"energies": arrays["energies"][:0], "forces": arrays["forces"][:0]}
     np.savez(path, **arrays)
     with pytest.raises(UnreadableData, match=rf"data\.npz: .*{words}"):

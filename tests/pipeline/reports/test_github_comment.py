@@ -1,4 +1,4 @@
-"""The sticky comment against a loopback stub of GitHub's interface."""
+"""Sticky comment, tested with a local stub of GitHub's API."""
 
 import json
 import re
@@ -27,7 +27,7 @@ BOT, PERSON = {"login": "github-actions[bot]", "type": "Bot"}, {"login": "mallor
 
 
 class Stub:
-    """Comments and pull requests of ann/hydrogate, as GitHub serves them."""
+    """Stub of GitHub: comments and pull requests of ann/hydrogate."""
 
     def __init__(self) -> None:
         self.comments: list[dict[str, Any]] = []
@@ -183,12 +183,12 @@ def test_a_run_of_a_commit_that_no_pull_request_stands_at_posts_nothing(
 @pytest.mark.parametrize(
     ("status", "says"),
     [
-        (401, "the token is not valid"),
+        (401, "the token is invalid or has expired"),
         (403, "permissions: pull-requests: write"),
-        (404, "the pull request is gone"),
+        (404, "the pull request does not exist"),
         (422, "Validation Failed"),
         (301, "answered 301"),
-        (500, "the fault is GitHub's: run the job again"),
+        (500, "server error at GitHub: run the job again"),
     ],
 )
 def test_what_github_refuses_is_told_with_what_helps(
@@ -226,7 +226,7 @@ def test_a_comment_that_may_have_been_made_is_not_made_twice(
 
 def test_an_answer_that_is_no_json(stub: Stub, environment: dict[str, str], report: Path) -> None:
     stub.failures = [(200, "<html>a proxy's page</html>")]
-    with pytest.raises(CommentRefused, match="no JSON"):
+    with pytest.raises(CommentRefused, match="not JSON"):
         post(report, environment)
 
 
@@ -290,7 +290,7 @@ def no_report(path: Path) -> None:
         (no_file, "no such file"),
         (a_folder, "no such file"),
         (a_link, "a link, which is not followed"),
-        (no_text, "no UTF-8"),
+        (no_text, "not UTF-8"),
         (no_report, "does not begin with"),
     ],
 )
@@ -308,7 +308,7 @@ def test_a_file_that_is_no_report_is_not_posted(
     [
         ({"GITHUB_TOKEN": ""}, "GITHUB_TOKEN not set"),
         ({"GITHUB_REPOSITORY": "ann/hydrogate/../x"}, "expected owner/name"),
-        ({"GITHUB_API_URL": "http://api.github.example"}, "must not travel in clear"),
+        ({"GITHUB_API_URL": "http://api.github.example"}, "must not be sent unencrypted"),
         ({"GITHUB_EVENT_PATH": "/nowhere/event.json"}, "cannot be read"),
     ],
 )

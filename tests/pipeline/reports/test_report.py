@@ -1,4 +1,4 @@
-"""The report of a branch in a git repository of its own, with the project's declarations and small metrics."""
+"""Report of a branch in a temporary git repository, with the project's declarations and small metrics."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from hydrogate.pipeline.decision.decide import Stale
 from hydrogate.pipeline.reports.git_base import declaration_at, declaration_of, find_base
 from hydrogate.pipeline.reports.report import run
 
-# DVC calls pygtrie in a way that pygtrie deprecates.
+# DVC uses a deprecated call of pygtrie.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -59,7 +59,7 @@ def write_metrics(root: Path, force_rmse: float, hydrogen: float) -> None:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository whose branch `work` stands at `main`."""
+    """Repository with a branch `work` at the commit of `main`."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
     (tmp_path / "dvc.yaml").write_text(PIPELINE)
     (tmp_path / "checks").mkdir()
@@ -90,18 +90,18 @@ def test_a_branch_is_told_by_what_it_loosens_and_by_what_it_measures(project: Pa
     write_metrics(project, 0.20, 0.0)
     text, marks = run(project, "main")
     for line in (
-        "> **This branch lets more through: 1**",
+        "> **Loosened by this branch: 1**",
         "| validation force\\_rmse | 0.13 eV/Å \\(0.12 to 0.14, n = 200\\) | 0.2 eV/Å \\(0.19 to 0.21, n = 200\\) | "
         "\\+0.07 \\(\\+53.8%\\), worse | yes |",
         "| structures hydrogen\\_fraction | pass → fail | error | H is rare. | 0.4 |",
         "| structures H, % of the atoms | 45.03 | 0 | \\-45.03 |",
         "| train.epochs | 12 | 24 |",
-        "Code that judges changed too, read it (1): .github/workflows/gates.yml.",
+        "Code that can change a verdict changed too, review it (1): .github/workflows/gates.yml.",
     ):
         assert line in text.splitlines()
     assert "**bound loosened** `contracts.structures.hydrogen_fraction.min`: 0.4 → 0.0" in text
     assert f"Compared with main \\({git(project, 'rev-parse', 'main')[:10]}\\)" in text
-    assert "## Next milestone: **blocked**" in text  # most metrics are not here
+    assert "## Next milestone: **blocked**" in text  # most metrics are missing
     rows = Path("params.yaml").read_text().splitlines()
     (number,) = (line for line, row in enumerate(rows, 1) if "hydrogen_fraction: {min: 0.0" in row)
     assert marks[0] == (
@@ -115,8 +115,8 @@ def test_without_a_change_nothing_is_loosened_and_no_metric_changed(project: Pat
     text, _ = run(project, "main")
     assert "**Nothing loosened**" in text
     assert "No metric changed." in text
-    assert "As on the base: structures\\: 4000 structures, 9 atoms, H 45.03 %." in text
-    assert "Not compared: metrics of main" in text and "metrics/labels.json, metrics/decision.json not there" in text
+    assert "Unchanged from the base: structures\\: 4000 structures, 9 atoms, H 45.03 %." in text
+    assert "Not compared: metrics of main" in text and "missing metrics/labels.json, metrics/decision.json" in text
 
 
 def test_what_others_changed_on_the_base_since_is_not_the_branchs_doing(project: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_base_from_before_the_declarations(project: Path) -> None:
     commit(project)
     text, _ = run(project, "early")
     assert "has no params.yaml\\: nothing is declared there" in text
-    assert "has no checks/defaults.yaml\\: the shipped bounds of the branch stand in for it" in text
+    assert "has no checks/defaults.yaml\\: the shipped bounds of this branch are used instead" in text
     assert "Nothing loosened" not in text
 
 
@@ -169,7 +169,7 @@ def test_declarations_that_cannot_be_read_are_an_alarm(project: Path, content: b
         (project / "params.yaml").write_bytes(content)
     text, _ = run(project, "main")
     assert "**blocked**" in text
-    assert "**Not compared**: params.yaml\\: " in text and "nothing can be said of its bounds" in text
+    assert "**Not compared**: params.yaml\\: " in text and "its bounds cannot be compared" in text
     assert "Nothing loosened" not in text
 
 
@@ -232,7 +232,7 @@ def unrelated(project: Path) -> str:
         (no_such_revision, "no such revision in this clone; `git branch -a`"),
         (an_option, "no such revision"),
         (only_on_the_remote, "did you mean origin/release?"),
-        (unrelated, "no commit in common; name the branch that this one left from"),
+        (unrelated, "no common ancestor with HEAD; name the branch that this one started from"),
     ],
 )
 def test_a_base_that_is_not_to_be_found(project: Path, spoil: Callable[[Path], str], says: str) -> None:
@@ -249,7 +249,7 @@ def test_a_shallow_clone_is_told_what_to_fetch(project: Path, tmp_path_factory: 
     with pytest.raises(BadParams, match="fetch-depth: 0"):
         find_base(shallow, "main")
     git(shallow, "fetch", "--quiet", "--depth=1", "origin", "main:main")
-    with pytest.raises(BadParams, match="no commit in common; this clone is shallow"):
+    with pytest.raises(BadParams, match="no common ancestor with HEAD; this clone is shallow"):
         find_base(shallow, "main")
 
 

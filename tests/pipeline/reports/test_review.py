@@ -1,4 +1,4 @@
-"""`hydrogate review`: what is here is judged, what is not stands as committed, and what refuses ends in 1."""
+"""`hydrogate review`: judges local data, uses committed findings otherwise, and exits with 1 on a failure."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ REPORTS = ["data-docs", "junit.xml", "report.html", "report.md"]
 
 
 def predictions(labelled: Dataset) -> tuple[Dataset, Dataset]:
-    """The held-out structures, and what a student could have said of them."""
+    """Return the held-out structures, and plausible predictions of a student for them."""
     held_out = labelled.subset((labelled.split == "test").nonzero()[0])
     noise = np.random.default_rng(0).normal(0.0, 0.05, held_out.forces.shape).astype(np.float32)
     return held_out, replace(held_out, forces=held_out.forces + noise)
@@ -37,7 +37,7 @@ def predictions(labelled: Dataset) -> tuple[Dataset, Dataset]:
 
 @pytest.fixture
 def clone(tmp_path: Path, labelled: Dataset, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A fresh clone: parameters, findings that hold and metrics, no data; DVC has nothing to say."""
+    """Fresh clone: parameters, passing findings and metrics, no data; DVC reports no changes."""
     shutil.copy(SHIPPED, tmp_path / "params.yaml")
     good = check(labelled, "labels", teacher=labelled.teacher)
     held = tuple(finding for finding in good.findings if not finding.refuses(strict=True))
@@ -63,7 +63,7 @@ def clone(tmp_path: Path, labelled: Dataset, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def no_data_docs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take seconds, and one test of them is enough."""
+    """Skip the Data Docs: they take seconds, and one test of them is enough."""
     monkeypatch.setattr(review_module, "write_data_docs", lambda *given: None)
 
 
@@ -71,10 +71,10 @@ def test_a_fresh_clone_is_judged_by_what_is_committed(clone: Path) -> None:
     review = run(clone, clone / "reports")
     assert list(review.refusals()) == []
     assert review.decision.milestone == "m4_cuda_optimization"
-    assert "not here: data/labelled.h5; the committed findings, metrics/labels.json, stand" in " ".join(review.told)
+    assert "missing data/labelled.h5; used the committed findings, metrics/labels.json" in " ".join(review.told)
     assert sorted(path.name for path in (clone / "reports").iterdir()) == REPORTS
     page = (clone / "reports/report.html").read_text()
-    assert "not here: data/labelled.h5; the committed findings stand" in page
+    assert "missing: data/labelled.h5; showing the committed findings" in page
     suites = JUnitXml.fromfile(str(clone / "reports/junit.xml"))
     assert [suite.name for suite in suites] == [
         *(f"contract {name}" for name in ("input", "structures", "labels", "predictions")),
@@ -98,7 +98,7 @@ def test_data_that_are_here_are_judged_anew(clone: Path, structures: Dataset) ->
     result = CliRunner().invoke(app, ["review"])
     assert result.exit_code == 1
     assert "contract structures: judged on data/structures.h5" in result.output
-    assert "contract structures does not hold: " in result.output and "min_distance" in result.output
+    assert "contract structures failed: " in result.output and "min_distance" in result.output
     assert 'id="structures-min_distance" open' in Path("reports/report.html").read_text()
     assert "Failed" in Path("reports/data-docs/structures/index.html").read_text()
     assert (clone / "metrics/structures.json").read_bytes() == committed
@@ -120,13 +120,13 @@ def test_a_blocked_decision_refuses(clone: Path, no_data_docs: None, monkeypatch
     assert [text.split(":")[0] for text in review.refusals()] == ["blocked"]
     page = (clone / "reports/report.html").read_text()
     assert 'class="chip blocked"' in page
-    assert "Verdicts and figures are as last measured, and may be of other data." in page
+    assert "Verdicts and values are from the last run and may belong to other data." in page
 
 
 def test_a_contract_that_was_never_judged_refuses(clone: Path, no_data_docs: None) -> None:
     (clone / "metrics/labels.json").unlink()
     review = run(clone, clone / "reports")
-    assert "contract labels: not here: data/labelled.h5; not judged" in " ".join(review.told)
+    assert "contract labels: missing data/labelled.h5; not judged" in " ".join(review.told)
     assert any(text.startswith("blocked: ") and "labels" in text for text in review.refusals())
 
 
@@ -164,7 +164,7 @@ def test_predictions_of_another_split_are_named(clone: Path, labelled: Dataset) 
     write_dataset(predicted.subset([0, 1]), clone / "data/predictions.h5")
     write_html(clone, clone / "report.html")
     page = (clone / "report.html").read_text()
-    assert "data/predictions.h5 is not of the test split of data/labelled.h5" in page
+    assert "data/predictions.h5 does not match the test split of data/labelled.h5" in page
     assert 'id="worst"' not in page
 
 
@@ -181,7 +181,9 @@ def test_a_curve_that_is_none_is_named(clone: Path, content: str) -> None:
     curve.parent.mkdir(parents=True)
     curve.write_text(content)
     write_html(clone, clone / "page.html")
-    assert "plots/training/plots/metrics/loss.tsv: no curve (" in (clone / "page.html").read_text(encoding="utf-8")
+    assert "plots/training/plots/metrics/loss.tsv: unreadable curve (" in (clone / "page.html").read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize(

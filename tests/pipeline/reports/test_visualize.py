@@ -1,4 +1,4 @@
-"""`hydrogate visualize`: what is chosen, what the files hold, and that no name of a molecule gets into a script."""
+"""`hydrogate visualize`: selection, content of the files, and that no molecule name gets into a script."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def predicted(labelled):
 
 
 def arrows_of(script, name):
-    """(k, 2, 3) start and tip of each arrow of object ``name``."""
+    """Return (k, 2, 3): start and tip of each arrow of object ``name``."""
     content = [float(one) for one in re.search(rf'load_cgo\(\[(.*)\], "{name}"\)', script)[1].split(", ")]
     assert content[0] == 25.0
     body = np.reshape(content[2:], (-1, 14 + 17))
@@ -58,7 +58,7 @@ def test_files_hold_every_hydrogen_and_no_name_of_the_file(labelled, predicted, 
     np.testing.assert_allclose(atoms.positions, labelled.positions[own], atol=1e-6)
     text = script.read_text()
     assert "system" not in text
-    # What follows a semicolon is a command, in a comment too.
+    # PyMOL runs the text after a semicolon as a command, even in a comment.
     assert ";" not in text
     (entry,) = json.loads((tmp_path / "index.json").read_text())
     assert entry["hydrogens"] == (atoms.numbers == 1).sum()
@@ -87,7 +87,7 @@ def test_the_worst_are_one_geometry_each_of_different_molecules(labelled, predic
 def test_the_diverse_are_unlike_each_other(labelled, predicted):
     rows = chosen(labelled, Comparison.of(labelled, predicted), Choose.DIVERSE, 5)
     assert len({str(labelled.smiles[row]) for row in rows}) == 5
-    # Nobody picks both of two alkanes out of these.
+    # No diverse selection of two contains both alkanes.
     assert most_diverse(["CCCCCC", "CCCCCCC", "c1ccccc1Br"], 2) in ([0, 2], [1, 2])
     assert most_diverse(["C", "CC"], 5) == [0, 1]
     with pytest.raises(BadParams, match="36 of 36 molecules have no SMILES"):
@@ -109,7 +109,7 @@ def test_without_pymol_there_are_no_pictures(tmp_path, monkeypatch):
 
 def test_a_pymol_that_draws_nothing_is_an_error(tmp_path):
     (tmp_path / "a.png").write_bytes(b"an older picture")
-    with pytest.raises(RuntimeError, match=r"made no picture of .*a\.pml: can't open file"):
+    with pytest.raises(RuntimeError, match=r"rendered no picture of .*a\.pml: can't open file"):
         pictures([tmp_path / "a.pml"], write_program(tmp_path, 'echo "can\'t open file"'))
 
 
@@ -124,7 +124,7 @@ def write_program(folder, line):
 def test_units_and_format_are_those_of_the_predictions_where_the_labels_say_theirs(
     labelled, predicted, tmp_path, call, suffix
 ):
-    """Beside its own default, ``data/labelled.h5``, with everything in one split."""
+    """Use the default reference, ``data/labelled.h5``, with all structures in one split."""
     some = labelled.subset([0, 3, 6])
     (tmp_path / "data").mkdir()
     write_dataset(replace(some, split=np.full(3, "test", object)), tmp_path / "data/labelled.h5")
@@ -138,7 +138,7 @@ def test_units_and_format_are_those_of_the_predictions_where_the_labels_say_thei
     status, _, err = call("visualize", "-o", "out", "--predicted", f"mine{suffix}", *declared, *options)
     assert status == 0, err
     errors = [entry["force_rmse"] for entry in json.loads((tmp_path / "out/index.json").read_text())]
-    assert errors == pytest.approx([0.1, 0.1], rel=0.5)  # of the noise, and not of two units
+    assert errors == pytest.approx([0.1, 0.1], rel=0.5)  # the noise, not a difference of units
 
 
 def test_the_command(labelled, predicted, tmp_path, monkeypatch, call):
@@ -154,8 +154,8 @@ def test_the_command(labelled, predicted, tmp_path, monkeypatch, call):
     assert "PyMOL is not installed" in out
     assert len(list((tmp_path / "out").glob("*.pml"))) == 3
     for options, said in (
-        (("--rows", "3000"), "the rows 0 to"),
-        (("--rows", ""), "expected whole numbers"),
+        (("--rows", "3000"), "the predictions have rows 0 to"),
+        (("--rows", ""), "expected integers"),
         (("--worst-error", "inf"), "--worst-error"),
         (("-o", "labelled.h5"), "nothing can be written in"),
     ):

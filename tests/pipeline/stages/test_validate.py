@@ -131,7 +131,7 @@ def test_an_empty_split_is_refused_with_the_splits_that_there_are():
 
 
 def test_unlabelled_data_are_refused():
-    with pytest.raises(ValueError, match="the reference holds no forces"):
+    with pytest.raises(ValueError, match="the reference has no forces"):
         run(springs(1.0), data=replace(labelled(), energy=None, forces=None))
 
 

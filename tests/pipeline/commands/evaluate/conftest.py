@@ -1,4 +1,4 @@
-"""Files of labels and of predictions as other programs write them, and ``hydrogate evaluate`` of two."""
+"""Fixtures: files of labels and predictions as other programs write them, and ``hydrogate evaluate`` on two files."""
 
 import json
 from pathlib import Path
@@ -15,13 +15,13 @@ from hydrogate.pipeline.storage.hdf5 import write_dataset
 
 @pytest.fixture
 def call(call):
-    """``hydrogate evaluate`` of two files."""
+    """Run ``hydrogate evaluate`` on two files."""
     return lambda reference, *predicted: call("evaluate", "--reference", reference, "--predicted", *predicted)
 
 
 @pytest.fixture
 def metrics(call):
-    """The metrics of two files, from the JSON."""
+    """Return the metrics of two files, from the JSON."""
 
     def read(reference, predicted, *arguments):
         status, out, err = call(reference, predicted, "--format", "json", *arguments)
@@ -37,19 +37,19 @@ def metrics(call):
 
 @pytest.fixture(scope="session")
 def structures():
-    """Four molecules, made anew at each call."""
+    """Four molecules, built again at each call."""
     return lambda: [molecule(name) for name in ("CH3OH", "H2O", "CH4", "CH3CH2OH")]
 
 
 @pytest.fixture(scope="session")
 def smiles():
-    """Of ``structures``."""
+    """SMILES of ``structures``."""
     return ("CO", "O", "C", "CCO")
 
 
 @pytest.fixture(scope="session")
 def forces_of():
-    """Forces of frames, equal for an equal seed."""
+    """Forces of frames, reproducible by seed."""
 
     def make(frames, seed=0):
         rng = np.random.default_rng(seed)
@@ -60,7 +60,7 @@ def forces_of():
 
 @pytest.fixture(scope="session")
 def write_extxyz():
-    """Frames with their labels as extxyz."""
+    """Write frames with their labels as extxyz."""
 
     def make(path, frames, forces, energies=None, **info):
         labelled = []
@@ -77,7 +77,7 @@ def write_extxyz():
 
 @pytest.fixture(scope="session")
 def write_own():
-    """Frames with their labels as the project's own HDF5."""
+    """Write frames with their labels as hydrogate's HDF5."""
 
     def make(path, frames, forces, energies=None, **columns):
         write_dataset(concatenate(frames, forces=forces, energy=energies, **columns), Path(path))

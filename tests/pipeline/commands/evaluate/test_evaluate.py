@@ -1,4 +1,4 @@
-"""`hydrogate evaluate` on files as other programs write them: by hand, and the undefined cases."""
+"""`hydrogate evaluate` on files as other programs write them: values computed by hand, and undefined cases."""
 
 import json
 import math
@@ -44,7 +44,7 @@ def test_every_pair_of_formats_gives_the_same(metrics, structures, forces_of, wr
 
 
 def test_both_students_of_one_file_by_their_own_keys(metrics, structures, forces_of):
-    """As MACE writes them: the labels and the predictions beside each other."""
+    """Use one file as MACE writes it, with labels next to predictions."""
     frames = []
     for atoms, force, prediction in zip(structures(), forces_of(structures()), forces_of(structures(), 1), strict=True):
         atoms.info |= {"REF_energy": -1.0, "MACE_energy": -1.5}
@@ -116,7 +116,7 @@ def test_a_prediction_that_is_not_finite_leaves_no_figure_and_is_told(
     found = metrics("r.h5", "p.h5")
     for name in ("force_rmse", "force_rmse_relative", "force_mae", "force_rmse_C", "oxygen_over_carbon"):
         assert found[name]["value"] is None
-    assert "1 atoms have predicted forces that are not finite" in call("r.h5", "p.h5")[1]
+    assert "1 atoms have non-finite predicted forces" in call("r.h5", "p.h5")[1]
 
 
 def test_without_energies_the_forces_are_measured_and_it_is_said(metrics, call, structures, forces_of, write_extxyz):
@@ -127,9 +127,9 @@ def test_without_energies_the_forces_are_measured_and_it_is_said(metrics, call, 
     assert found["energy_mae_per_atom"]["value"] is None
     assert found["force_rmse"]["value"] == 0.0
     _, out, err = call("r.extxyz", "p.extxyz", "--format", "json")
-    assert "The prediction holds no energies" in err
+    assert "The prediction has no energies" in err
     assert json.loads(out)  # notes leave the JSON alone
-    assert "The prediction holds no energies" in call("r.extxyz", "p.extxyz", "--format", "markdown")[1]
+    assert "The prediction has no energies" in call("r.extxyz", "p.extxyz", "--format", "markdown")[1]
 
 
 def test_molecules_are_told_by_smiles_parent_or_not_at_all(metrics, call, forces_of, write_extxyz, write_own):
@@ -141,13 +141,13 @@ def test_molecules_are_told_by_smiles_parent_or_not_at_all(metrics, call, forces
     for name, molecules, told in (
         ("smiles.extxyz", 1, ""),
         ("parents.h5", 2, ""),
-        ("skeletons.h5", 2, "1 of 6 structures do not say its molecule"),
-        ("p.extxyz", 6, "No structure says its molecule"),
+        ("skeletons.h5", 2, "1 of 6 structures do not identify its molecule"),
+        ("p.extxyz", 6, "No structure identifies its molecule"),
     ):
         assert metrics(name, "p.extxyz")["n_structures"]["value"] == molecules
         out = call(name, "p.extxyz")[1]
         assert told in out
-        assert ("counts as a molecule of its own" in out) == bool(told)
+        assert ("counts as a separate molecule" in out) == bool(told)
 
 
 def test_one_split_of_the_reference(metrics, call, structures, forces_of, write_extxyz, write_own):
@@ -164,7 +164,7 @@ def test_the_text_names_the_files_the_floor_and_what_the_errors_are_against(call
     write_extxyz("r.extxyz", structures(), forces_of(structures()))
     write_extxyz("p.extxyz", structures(), forces_of(structures(), 1))
     _, out, _ = call("r.extxyz", "p.extxyz", "--floor", "0.25")
-    assert "p.extxyz against r.extxyz, angles from 0.25 eV/Å" in out
+    assert "p.extxyz against r.extxyz, angles for forces ≥ 0.25 eV/Å" in out
     assert "against the reference, not against chemistry" in out
     assert "force_rmse" in out and "undefined" in out
 

@@ -1,4 +1,4 @@
-"""What `hydrogate evaluate` refuses, and what it says of files that are strange."""
+"""Files and options that `hydrogate evaluate` rejects, and its notes on unusual files."""
 
 import math
 
@@ -18,7 +18,7 @@ def test_charges_that_the_prediction_does_not_say_are_the_references(call, force
     write_extxyz("p.extxyz", [ion, molecule("CH4")], forces_of([ion, molecule("CH4")]))
     write_extxyz("q.extxyz", [ion, molecule("CH4")], forces_of([ion, molecule("CH4")]), charge=[-1, 0])
     status, out, _ = call("r.extxyz", "p.extxyz")
-    assert status == 0 and "The prediction says no charges" in out
+    assert status == 0 and "The prediction states no charges" in out
     status, _, err = call("r.extxyz", "q.extxyz")
     assert status == 2 and "structure 0 (H4N, r.extxyz record 0): charge differ" in err
 
@@ -51,8 +51,8 @@ def test_what_cannot_be_used_exits_2(call, tmp_path, structures, forces_of, writ
     (tmp_path / "empty.extxyz").write_text("")
     (tmp_path / "broken.h5").write_bytes(b"no HDF5")
     for pair, arguments, says in (
-        (("r.extxyz", "bare.extxyz"), (), "the prediction holds no forces"),
-        (("bare.extxyz", "r.extxyz"), (), "the reference holds no forces"),
+        (("r.extxyz", "bare.extxyz"), (), "the prediction has no forces"),
+        (("bare.extxyz", "r.extxyz"), (), "the reference has no forces"),
         (("nan.h5", "r.extxyz"), (), "a force of the reference is not finite"),
         (("r.extxyz", "gone.extxyz"), (), "gone.extxyz: no such file"),
         (("r.extxyz", "broken.h5"), (), "broken.h5"),
@@ -81,10 +81,10 @@ def test_where_the_error_is_of_a_student_without_error_is_refused(call, tmp_path
     write_extxyz(path, structures(), forces_of(structures()))
     status, _, err = call(path, path, "--where")
     assert status == 2
-    assert "no error to be found" in err
+    assert "no error to break down" in err
 
 
 def test_structures_of_no_split_are_called_so(call, structures, forces_of, write_extxyz):
     write_extxyz("r.extxyz", structures(), forces_of(structures()))
     status, _, err = call("r.extxyz", "r.extxyz", "--split", "test")
-    assert status == 2 and "known: '' (of no split)" in err
+    assert status == 2 and "known: '' (no split)" in err

@@ -1,4 +1,4 @@
-"""`hydrogate evaluate --training`: molecules that the student learned from are left out."""
+"""`hydrogate evaluate --training`: molecules of the training data are excluded."""
 
 import json
 import math
@@ -18,7 +18,7 @@ def test_molecules_that_it_was_taught_are_left_out(metrics, call, structures, fo
     write_own("r.h5", frames, ours, smiles=list(smiles))
     write_own("p.h5", frames, theirs)
     learned = [molecule(name) for name in ("CH4", "CH3OH", "H2O")]
-    # Ethanol is of the split test, methanol written otherwise, water in heavy atoms alone.
+    # Ethanol is in split test, methanol has another SMILES, the SMILES of water has its hydrogens in brackets.
     write_own(
         "t.h5", [*learned, molecule("CH3CH2OH")], forces_of([*learned, molecule("CH3CH2OH")]),
         smiles=["C", "OC", "[OH2]", "CCO"], split=["train", "valid", "train", "test"],
@@ -27,7 +27,10 @@ def test_molecules_that_it_was_taught_are_left_out(metrics, call, structures, fo
     error = theirs[3] - ours[3]
     assert found["force_rmse"]["value"] == pytest.approx(math.sqrt((error**2).mean()), rel=1e-5)
     assert found["n_structures"]["value"] == 1
-    assert "3 of 4 structures are of molecules it was taught" in call("r.h5", "p.h5", "--training", "t.h5")[1]
+    assert (
+        "3 of 4 structures are excluded: their molecules are in the training data"
+        in call("r.h5", "p.h5", "--training", "t.h5")[1]
+    )
     content = json.loads(call("r.h5", "p.h5", "--training", "t.h5", "--format", "json")[1])
     assert content["training"] == {"structures": 4, "left_out": 3}
 
@@ -38,17 +41,17 @@ def test_whom_it_was_taught_is_told_by_smiles_or_not_at_all(call, structures, fo
     write_own("untold.h5", frames, forces)
     write_own("test.h5", frames, forces, smiles=list(smiles), split=["test"] * 4)
     for reference, training, said in (
-        ("r.h5", "untold.h5", "4 of 4 structures of the training data say none"),
-        ("untold.h5", "r.h5", "4 of 4 structures of the reference say none"),
-        ("r.h5", "test.h5", "it holds no structure, or none but of split test"),
-        ("r.h5", "r.h5", "all 4 structures of the reference are of molecules that were learned from"),
+        ("r.h5", "untold.h5", "4 of 4 structures of the training data have none"),
+        ("untold.h5", "r.h5", "4 of 4 structures of the reference have none"),
+        ("r.h5", "test.h5", "has no training structures, only split test or none"),
+        ("r.h5", "r.h5", "all 4 structures of the reference are of molecules in the training data"),
     ):
         status, out, err = call(reference, "r.h5", "--training", training)
         assert (status, out) == (2, "") and said in err, err
 
 
 def test_of_the_training_data_molecules_alone_are_asked_for(metrics, structures, forces_of, write_extxyz, smiles):
-    """Whatever its labels are called, and where it has none."""
+    """Ignore the names of its labels, and their absence."""
     frames, ours, theirs = structures(), forces_of(structures()), forces_of(structures(), 1)
     for name, forces in (("r", ours), ("p", theirs)):
         for atoms, force in zip(frames, forces, strict=True):
@@ -82,7 +85,7 @@ def test_the_format_of_the_training_data_is_that_of_the_others_where_its_name_te
 
 
 def test_keys_and_units_of_the_training_data_alone(metrics, structures, forces_of, write_own, smiles):
-    """SPICE's layout with another name for its SMILES, beside two files that say theirs."""
+    """Use the SPICE layout with another name for its SMILES, and two files that state their own keys and units."""
     frames, forces = structures(), forces_of(structures())
     write_own("r.h5", frames, forces, smiles=list(smiles))
     write_own("p.h5", frames, forces_of(frames, 1))
