@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hydrogate.pipeline.decision.staleness import stale_stages
 from hydrogate.pipeline.params import load_params
 from hydrogate.pipeline.stages import check, label, regenerate
 from hydrogate.pipeline.storage.hdf5 import read_dataset
@@ -46,6 +47,12 @@ def repro(stage: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*DVC, "repro", stage], capture_output=True, text=True, check=False)
 
 
+def stages_run(result: subprocess.CompletedProcess[str]) -> list[str]:
+    """The stages that ran, without the one that always runs."""
+    lines = [line for line in result.stdout.splitlines() if line.startswith("Running stage")]
+    return [stage for stage in (line.split("'")[1] for line in lines) if stage != "list_input"]
+
+
 def change(project: Path, *path: str, value: object) -> None:
     content = yaml.safe_load((project / "params.yaml").read_text())
     section = content
@@ -77,16 +84,29 @@ def test_without_hydrogen_nothing_is_labelled_and_the_decision_says_blocked(proj
 def test_a_tighter_bound_that_still_holds_runs_its_check_and_guard_alone(project: Path) -> None:
     assert repro("guard_structures").returncode == 0
     token = (project / "data/structures.ok").read_bytes()
-    assert "Running stage" not in repro("guard_structures").stdout
+    assert stages_run(repro("guard_structures")) == []
     change(project, "contracts", "structures", "hydrogen_fraction", "max", value=0.55)
-    ran = [line for line in repro("guard_structures").stdout.splitlines() if line.startswith("Running stage")]
-    assert ran == ["Running stage 'check_structures':", "Running stage 'guard_structures':"]
+    assert stages_run(repro("guard_structures")) == ["check_structures", "guard_structures"]
     assert (project / "data/structures.ok").read_bytes() == token
     change(project, "gates", "force_rmse", "threshold", value=0.2)
-    assert "Running stage" not in repro("guard_structures").stdout
+    assert stages_run(repro("guard_structures")) == []
     change(project, "contracts", "structures", "hydrogen_fraction", "max", value=0.41)
     assert repro("guard_structures").returncode != 0
     assert not (project / "data/structures.ok").exists()
+
+
+def test_an_edited_input_file_outside_of_samples_runs_what_it_must(project: Path) -> None:
+    mine = project / "mine" / "some.sdf.gz"
+    mine.parent.mkdir()
+    (project / "samples/sample-40.sdf.gz").rename(mine)
+    change(project, "regenerate", "input", value="mine/*.sdf.gz")
+    assert repro("guard_structures").returncode == 0
+    assert stages_run(repro("guard_structures")) == []
+    records = gzip.decompress(mine.read_bytes()).decode().split("$$$$\n")
+    mine.write_bytes(gzip.compress("$$$$\n".join([*records[:30], ""]).encode()))
+    assert stages_run(repro("guard_structures"))[0] == "regenerate"
+    assert read_dataset(project / "data/structures.h5").n_read == 30
+    assert "list_input" not in [stage for stage, _ in stale_stages(project)]
 
 
 @pytest.mark.parametrize("content", [b"", b"no SDF at all\n", b"\x1f\x8b\x08\x00truncated"])
@@ -136,10 +156,6 @@ def ten(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return project
 
 
-def stages_of(result: subprocess.CompletedProcess[str]) -> list[str]:
-    return [line.split("'")[1] for line in result.stdout.splitlines() if line.startswith("Running stage")]
-
-
 def refused_beside(first: "subprocess.Popen[str]", stage: str) -> None:
     """Run a second `dvc repro` while a stage of ``first`` is stopped, then kill that stage."""
     stopped = Path("accidents/of")
@@ -147,7 +163,7 @@ def refused_beside(first: "subprocess.Popen[str]", stage: str) -> None:
         assert first.poll() is None
         time.sleep(0.05)
     second = repro(stage)
-    assert (second.returncode != 0, stages_of(second)) == (True, [])
+    assert (second.returncode != 0, stages_run(second)) == (True, [])
     assert f"is busy, it is being blocked by:\n  (PID {first.pid}): " in second.stderr
     os.kill(int(stopped.read_text()), signal.SIGKILL)
     first.communicate()
@@ -168,13 +184,13 @@ def test_after_every_accident_dvc_repro_ends_as_if_there_had_been_none(
     ]:
         monkeypatch.setenv("ACCIDENT", f"{before} {number:d}")
         result = repro("label")
-        assert (result.returncode != 0, stages_of(result)) == (True, ran)
+        assert (result.returncode != 0, stages_run(result)) == (True, ran)
         assert not (ten / before).exists()
         assert (ten / "metrics/structures.json").exists()
     assert "\ninterrupted; run the same command again" in result.stderr
     monkeypatch.delenv("ACCIDENT")
     result = repro("label")
-    assert (result.returncode, stages_of(result)) == (0, ["label"])
+    assert (result.returncode, stages_run(result)) == (0, ["label"])
 
     params = load_params(ten / "params.yaml")
     structures, counts = regenerate.run([ten / "samples/sample-40.sdf.gz"], params.regenerate)
@@ -190,4 +206,4 @@ def test_after_every_accident_dvc_repro_ends_as_if_there_had_been_none(
         for path in [path for path in ten.rglob("*") if ".dvc" not in path.parts and path.is_file()]:
             os.utime(path, (year * 3.15e7, year * 3.15e7))
         result = repro("label")
-        assert (result.returncode, stages_of(result)) == (0, [])
+        assert (result.returncode, stages_run(result)) == (0, [])
