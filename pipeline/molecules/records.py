@@ -1,5 +1,6 @@
 """Input SDF files: finding the files, and reading the text of their records one at a time."""
 
+import bz2
 import codecs
 import gzip
 import hashlib
@@ -7,17 +8,23 @@ import io
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from glob import glob
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import BinaryIO, NamedTuple, NoReturn, cast
 
 from hydrogate.pipeline.storage.hdf5 import LARGEST_EXPANSION, UnreadableFile
 
-SUFFIXES = (".sdf", ".sdf.gz")
+SUFFIXES = tuple(f"{kind}{packed}" for kind in (".sdf", ".sd", ".mol") for packed in ("", ".gz", ".bz2"))
 _COUNTS = re.compile(r"[ \d]{3}[ \d]{3}[ \d]*V[23]000\s*$")
 # A record of 999 atoms has 0.1 MB; a longer text without `$$$$` is no SDF file and could fill the memory.
 LONGEST_RECORD = 20_000_000
+
+
+_UNPACK: dict[bytes, Callable[[BinaryIO], BinaryIO]] = {
+    b"\x1f\x8b": lambda plain: cast(BinaryIO, gzip.GzipFile(fileobj=plain)),
+    b"BZ": lambda plain: cast(BinaryIO, bz2.BZ2File(plain)),
+}
 
 
 class InputFiles(NamedTuple):
@@ -81,7 +88,7 @@ def _held_instead(path: Path, files: Sequence[Path]) -> str:
     """Return what ``path`` is, for the message that it is no SDF file."""
     if files:
         count = f"{len(files)} files, none of them" if len(files) > 1 else "1 file, not"
-        return f"{'not' if [path] == files else count} .sdf or .sdf.gz"
+        return f"{'not' if [path] == files else count} .sdf, .sd or .mol"
     if path.is_dir():
         return "a folder without files"
     if path.exists():
@@ -108,33 +115,35 @@ def source_names(paths: Sequence[Path]) -> list[str]:
 
 
 def raw_records(path: Path) -> Iterator[str]:
-    """Yield the text of each record of ``path``, gzipped or not, one at a time.
+    """Yield the text of each record of ``path``, one at a time; gzip and bzip2 are unpacked.
 
     Raises
     ------
     FileNotFoundError, UnreadableFile
-        The file does not exist, is empty, is no SDF file, or its gzip stream is damaged.
+        The file does not exist, is empty, is no SDF file, or its compressed stream is damaged.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     looks_like_sdf, length = False, 0
     try:
         with path.open("rb") as plain:
-            compressed = plain.read(2) == b"\x1f\x8b"
+            opener = _UNPACK.get(plain.read(2))
             plain.seek(0)
-            file = io.TextIOWrapper(gzip.GzipFile(fileobj=plain) if compressed else plain, "utf-8", errors="replace")
+            file = io.TextIOWrapper(opener(plain) if opener else plain, "utf-8", errors="replace")
             if file.buffer.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
                 raise UnreadableFile(f"{path}: UTF-16 text; convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW_FILE")
             for text in _records(iter(lambda: file.readline(LONGEST_RECORD), ""), path):
                 length += len(text)
-                if compressed and length > LARGEST_EXPANSION * plain.tell():
+                if opener and length > LARGEST_EXPANSION * plain.tell():
                     raise UnreadableFile(
-                        f"{path}: expands to more than {LARGEST_EXPANSION} times its gzip size, more than any SDF file"
+                        f"{path}: expands to more than {LARGEST_EXPANSION} times its compressed size: not an SDF file"
                     )
                 looks_like_sdf = looks_like_sdf or "M  END" in text or "V2000" in text or "V3000" in text
                 yield text
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UnreadableFile(f"{path}: truncated or damaged gzip file ({error}); copy or create it again") from error
+        raise UnreadableFile(
+            f"{path}: truncated or damaged compressed file ({error}); copy or create it again"
+        ) from error
     except OSError as error:
         raise UnreadableFile(f"{path}: cannot be read: {error}") from error
     if not looks_like_sdf:

@@ -1,6 +1,7 @@
 """Stage ``regenerate``: SDF files to one data set of molecules with explicit hydrogens.
 
-In:  the files that ``regenerate.input`` names (``.sdf``, ``.sdf.gz``; coordinates in Å, hydrogens implicit or not).
+In:  the files that ``regenerate.input`` names (``.sdf``, ``.sd``, ``.mol``, compressed or not; coordinates in Å,
+     hydrogens implicit or not).
 Out: ``data/structures.h5``: positions in Å, charge in e, spin multiplicity, the hydrogen count implied by the valences
      (counted before any hydrogen is added), SMILES, InChIKey, source, parent and split, and the quarantined records.
      ``metrics/input.json``: report of contract ``input``. ``plots/structures.png``: a contact sheet.
@@ -271,7 +272,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     params = load_params()
     files = resolve_input(params.regenerate.input)
     if files.ignored:
-        print(f"{files.ignored} of {files.ignored + len(files.paths)} files ignored: not .sdf or .sdf.gz")
+        print(f"{files.ignored} of {files.ignored + len(files.paths)} files ignored: not .sdf, .sd or .mol")
     data, counts = run(files.paths, params.regenerate)
     write_report(judge_input(counts, data, params, digest_of(files.paths)))
     contact_sheet(data, Path("plots/structures.png"), seed=params.regenerate.seed)

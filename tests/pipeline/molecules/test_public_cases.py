@@ -3,13 +3,16 @@
 Rebuilt by hand from public reports; `tests/pipeline/data/sdf` holds the files.
 """
 
+import bz2
 import gzip
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from hydrogate.checks.geometry.chemistry import molecule_key
+from hydrogate.pipeline.molecules.records import resolve_input
 from hydrogate.pipeline.molecules.sdf import Molecule, read_sdf
 from hydrogate.pipeline.storage.hdf5 import UnreadableFile
 
@@ -82,12 +85,33 @@ def test_one_bad_record_leaves_the_others_alone() -> None:
     assert all(isinstance(one, Molecule) for one in others)
 
 
-@pytest.mark.parametrize("gzipped", [False, True])
-def test_blocks_without_a_delimiter_are_records_of_their_own(gzipped: bool, tmp_path: Path) -> None:
-    text = (CASES / "01_nodelim.sdf").read_text()
-    path = tmp_path / ("a.sdf.gz" if gzipped else "a.sdf")
-    path.write_bytes(gzip.compress(text.encode()) if gzipped else text.encode())
+@pytest.mark.parametrize(("name", "pack"), [("a.sd", bytes), ("a.sdf.gz", gzip.compress), ("a.mol.bz2", bz2.compress)])
+def test_blocks_without_a_delimiter_are_records_of_their_own(
+    name: str, pack: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(pack((CASES / "01_nodelim.sdf").read_bytes()))
+    (path,) = resolve_input(str(tmp_path)).paths
     assert len([one for one in read_sdf(path) if isinstance(one, Molecule)]) == 3
+
+
+BLOCK = (CASES / "32_hhh.sdf").read_text().removesuffix("$$$$\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        (f"{BLOCK} $$$$\n{BLOCK}", 2),  # indented, and none at the end
+        (f"{BLOCK}> <score>\n1.2\n\n{BLOCK}$$$$\n", 2),  # a data item between two blocks
+        (f"{BLOCK}> <pose>\n{BLOCK}\n> <score>\n1\n\n$$$$\n", 1),  # a block that is the value of a data item
+        (f"{BLOCK.partition('M  END')[0]}{BLOCK}$$$$\n", 2),  # the first is truncated
+    ],
+    ids=["indented", "data between", "block as value", "truncated"],
+)
+def test_every_block_is_counted_once(text: str, count: int, tmp_path: Path) -> None:
+    (tmp_path / "a.sdf").write_text(text)
+    records = list(read_sdf(tmp_path / "a.sdf"))
+    assert len(records) == count
+    assert isinstance(records[-1], Molecule)
 
 
 def test_tautomers_are_one_molecule_for_the_split() -> None:

@@ -20,8 +20,8 @@ ETHANOL = Chem.MolToMolBlock(Chem.MolFromSmiles("CCO")) + "$$$$\n"
         (b"", "an empty file"),
         (b"Dear colleague,\nplease find the structures attached.\n", "not an SDF file"),
         (b"\x89HDF\r\n\x1a\n" + bytes(5000), "not an SDF file"),
-        (gzip.compress(ETHANOL.encode() * 50)[:-40], "truncated or damaged gzip file"),
-        (b"\x1f\x8b\x08\x00nonsense", "truncated or damaged gzip file"),
+        (gzip.compress(ETHANOL.encode() * 50)[:-40], "truncated or damaged compressed file"),
+        (b"\x1f\x8b\x08\x00nonsense", "truncated or damaged compressed file"),
         (gzip.compress(b""), "not an SDF file"),
     ],
     ids=["empty", "letter", "hdf5", "cut gzip", "false gzip", "empty gzip"],
@@ -51,7 +51,7 @@ def test_a_gzip_bomb_is_refused_before_it_is_all_unpacked(tmp_path: Path, unit: 
     path = tmp_path / "bomb.sdf.gz"
     path.write_bytes(gzip.compress(unit * (40_000_000 // len(unit))))
     read = 0
-    with pytest.raises(UnreadableFile, match=r"bomb\.sdf\.gz: expands to more than 200 times its gzip size"):
+    with pytest.raises(UnreadableFile, match=r"bomb\.sdf\.gz: expands to more than 200 times its compressed size"):
         for record in raw_records(path):
             read += len(record)
     assert read < 28_000_000
@@ -79,9 +79,9 @@ def test_folders_globs_and_lists_are_resolved(tmp_path: Path) -> None:
         (["a.sdf", "gone.sdf"], "gone.sdf: no such file or folder"),
         ("dangling.sdf", "dangling.sdf: no such file or folder"),
         ("empty", "empty: a folder without files"),
-        ("notes.txt", "notes.txt: not .sdf or .sdf.gz"),
-        ("notes.*", "notes.*: 2 files, none of them .sdf or .sdf.gz"),
-        ("others", "others: 1 file, not .sdf or .sdf.gz"),
+        ("notes.txt", "notes.txt: not .sdf, .sd or .mol"),
+        ("notes.*", "notes.*: 2 files, none of them .sdf, .sd or .mol"),
+        ("others", "others: 1 file, not .sdf, .sd or .mol"),
         ("pipe.sdf", "pipe.sdf: a pipe or a device, which cannot be read twice"),
     ],
 )

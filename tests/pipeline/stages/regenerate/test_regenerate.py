@@ -180,7 +180,7 @@ def test_an_unusable_file_ends_the_stage_with_status_2_and_its_name(project, tmp
     (tmp_path / "given/notes.txt").touch()
     finished = stage(project(input="given"))
     assert finished.returncode == 2
-    assert finished.stdout == "1 of 2 files ignored: not .sdf or .sdf.gz\n"
+    assert finished.stdout == "1 of 2 files ignored: not .sdf, .sd or .mol\n"
     assert "odd.sdf: " in finished.stderr
     assert len(finished.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "data").exists()
