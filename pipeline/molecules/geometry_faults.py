@@ -123,7 +123,7 @@ def _from_plane(positions: NDArray[np.float64], rows: NDArray[np.int64]) -> NDAr
     """(n,) distance of each atom from the plane that fits ``rows`` best."""
     middle = positions[rows].mean(axis=0)
     normal = np.linalg.svd(positions[rows] - middle)[2][-1]
-    return np.abs((positions - middle) @ normal)
+    return np.asarray(np.abs((positions - middle) @ normal), dtype=np.float64)
 
 
 def _sp3_angles(mol: "Chem.Mol", positions: NDArray[np.float64]) -> list[float]:

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from glob import glob
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, NoReturn, cast
+from typing import NamedTuple, NoReturn
 
 from hydrogate.pipeline.storage.hdf5 import LARGEST_EXPANSION, UnreadableFile
 
@@ -21,9 +21,9 @@ _COUNTS = re.compile(r"[ \d]{3}[ \d]{3}[ \d]*V[23]000\s*$")
 LONGEST_RECORD = 20_000_000
 
 
-_UNPACK: dict[bytes, Callable[[BinaryIO], BinaryIO]] = {
-    b"\x1f\x8b": lambda plain: cast(BinaryIO, gzip.GzipFile(fileobj=plain)),
-    b"BZ": lambda plain: cast(BinaryIO, bz2.BZ2File(plain)),
+_UNPACK: dict[bytes, Callable[[io.BufferedReader], gzip.GzipFile | bz2.BZ2File]] = {
+    b"\x1f\x8b": lambda plain: gzip.GzipFile(fileobj=plain),
+    b"BZ": lambda plain: bz2.BZ2File(plain),
 }
 
 
@@ -129,8 +129,9 @@ def raw_records(path: Path) -> Iterator[str]:
         with path.open("rb") as plain:
             opener = _UNPACK.get(plain.read(2))
             plain.seek(0)
-            file = io.TextIOWrapper(opener(plain) if opener else plain, "utf-8", errors="replace")
-            if file.buffer.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            opened = opener(plain) if opener else plain
+            file = io.TextIOWrapper(opened, "utf-8", errors="replace")
+            if opened.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
                 raise UnreadableFile(f"{path}: UTF-16 text; convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW_FILE")
             for text in _records(iter(lambda: file.readline(LONGEST_RECORD), ""), path):
                 length += len(text)

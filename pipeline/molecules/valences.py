@@ -8,6 +8,7 @@ Source: BIOVIA, CTfile Formats (2020), "The Atom Block" and "The Properties Bloc
 """
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def _doublets_of_atom_lines(text: str) -> dict[int, int]:
     return {number: 2 for number, line in enumerate(lines, 1) if line[36:39] == "  4"}
 
 
-def trust_valences(mol: "Chem.Mol", declared: dict[int, int]) -> None:
+def trust_valences(mol: "Chem.Mol", declared: Mapping[int, int]) -> None:
     """Let valences decide how many hydrogens the non-metals hold, whatever the fields of the record say.
 
     Parameters
@@ -69,7 +70,7 @@ def trust_valences(mol: "Chem.Mol", declared: dict[int, int]) -> None:
             atom.SetNumRadicalElectrons(declared[atom.GetIdx()])
 
 
-def why_no_state(mol: "Chem.Mol", declared: dict[int, int]) -> str:
+def why_no_state(mol: "Chem.Mol", declared: Mapping[int, int]) -> str:
     """Explain why the electronic state of a sanitized record is not known; empty where it is.
 
     More than two unpaired electrons, an unpaired electron that ``M  RAD`` does not declare, or an atom that would need

@@ -14,7 +14,8 @@ from hydrogate.checks.errors import BadParams
 from hydrogate.checks.findings import Report
 from hydrogate.checks.render.ci.annotations import annotations
 from hydrogate.checks.render.ci.pull_request import Comparison, State, pull_request_markdown
-from hydrogate.pipeline.decision import decide
+from hydrogate.pipeline.decision import decide, staleness
+from hydrogate.pipeline.decision.staleness import Stale
 from hydrogate.pipeline.reports.git_base import (
     PARAMS,
     PIPELINE,
@@ -32,7 +33,7 @@ def run(
     root: Path = Path(),
     base: str | None = None,
     reports: Sequence[Report] | None = None,
-    stale: Sequence[decide.Stale] | None = None,
+    stale: Sequence[Stale] | None = None,
 ) -> tuple[str, list[str]]:
     """Return the report and its annotations.
 
@@ -44,7 +45,7 @@ def run(
         Target revision of the branch; None to report the current state only.
     reports : sequence of Report, optional
         Fresh findings; default: those in ``metrics/``.
-    stale : sequence of decide.Stale, optional
+    stale : sequence of Stale, optional
         Stale stages, if already known; default: query DVC.
 
     Raises
@@ -53,7 +54,7 @@ def run(
         The base does not exist or cannot be read.
     """
     found = find_base(root, base) if base is not None else None
-    changed = decide.stale_stages(root) if stale is None else list(stale)
+    changed = staleness.stale_stages(root) if stale is None else list(stale)
     decision = decide.run(root, lambda _: changed)
     unreadable: tuple[str, ...] = ()
     try:

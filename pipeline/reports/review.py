@@ -12,7 +12,8 @@ from pathlib import Path
 
 from hydrogate.checks.findings import Report, Verdict
 from hydrogate.checks.gates.milestones import Decision
-from hydrogate.pipeline.decision import decide
+from hydrogate.pipeline.decision import decide, staleness
+from hydrogate.pipeline.decision.record import read_record
 from hydrogate.pipeline.outputs import refuse_unwritable, write_data_docs, write_junit, write_text
 from hydrogate.pipeline.params import load_params
 from hydrogate.pipeline.reports import report
@@ -93,8 +94,8 @@ def run(root: Path, folder: Path, base: str | None = None) -> Review:
             told.append(f"contract {contract}: {what}used the committed findings, metrics/{contract}.json")
         except UnreadableFile as error:
             told.append(f"contract {contract}: {what}not judged: {error}")
-    stale = decide.stale_stages(root)
-    record = decide.read_record(root, stale)
+    stale = staleness.stale_stages(root)
+    record = read_record(root, stale)
     decision = decide.decide_from(record)
     decide.write_decision(decision, record.metrics, root)
     for findings in reports:

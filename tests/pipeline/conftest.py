@@ -26,6 +26,7 @@ from hydrogate.checks.gates.milestones import Decision
 from hydrogate.pipeline.cli import main
 from hydrogate.pipeline.decision import decide
 from hydrogate.pipeline.decision.record import read_record
+from hydrogate.pipeline.decision.staleness import Stale
 from hydrogate.pipeline.storage.hdf5 import write_dataset
 
 KCAL = units.kcal / units.mol
@@ -196,7 +197,7 @@ class Project:
         """A contract's findings."""
         self.write(contract, Report(contract, "druglike", fingerprint, findings).to_dict(strict=True))
 
-    def decided(self, stale: Callable[[Path], list[decide.Stale]] = lambda root: []) -> tuple[Decision, Any]:
+    def decided(self, stale: Callable[[Path], list[Stale]] = lambda root: []) -> tuple[Decision, Any]:
         """The decision, and what was written of it."""
         record = read_record(self.root, stale(self.root))
         decision = decide.decide_from(record)

@@ -33,5 +33,5 @@ def test_a_misspelt_name_is_refused_with_the_nearest(written: str, misspelt: str
 
 
 def test_where_there_is_no_params_yaml(tmp_path: Path) -> None:
-    with pytest.raises(BadParams, match=r"no such file; run from the project's root"):
+    with pytest.raises(BadParams, match=r"no such file; run the command in the project root"):
         load_params(tmp_path / "params.yaml")

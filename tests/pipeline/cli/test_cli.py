@@ -58,7 +58,7 @@ def test_labels_that_the_contract_does_not_look_at_are_named(call, bad: Path, ou
     result = call("check", str(bad), "--format", output_format)
     assert result.status == 0
     said = " ".join(result.out.split()).replace("\\", "").lower()
-    assert "energies and forces not judged: --contract labels judges them" in said
+    assert "energies and forces not checked: use --contract labels" in said
 
 
 def test_of_structures_without_labels_nothing_is_left(call, labelled: Dataset, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_the_refusal_names_the_profile_that_fits(call, tmp_path: Path) -> None:
     write(tmp_path / "dimers.extxyz", [dimer])
     refused = call("check", "dimers.extxyz")
     assert refused.status == 1
-    assert "under --profile clusters this contract holds" in " ".join(refused.out.split())
+    assert "this contract passes with --profile clusters" in " ".join(refused.out.split())
     assert call("check", "dimers.extxyz", "--profile", "clusters").status == 0
 
 

@@ -13,7 +13,7 @@ from hydrogate.checks.findings import Finding, Severity, Verdict
 from hydrogate.checks.render.decision_text import decision_text
 from hydrogate.pipeline.decision import decide, plan
 from hydrogate.pipeline.decision.benchmark_identity import identity
-from hydrogate.pipeline.decision.decide import Stale
+from hydrogate.pipeline.decision.staleness import Stale
 from hydrogate.pipeline.molecules.records import digest_of
 from hydrogate.pipeline.params import load_params
 

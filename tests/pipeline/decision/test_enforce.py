@@ -24,7 +24,7 @@ from hydrogate.pipeline.decision import decide
 from hydrogate.pipeline.stages import guard
 from hydrogate.pipeline.stages.check import write_report
 
-CAVEAT = "contract structures does not hold (explicit_hydrogens"
+CAVEAT = "contract structures failed (explicit_hydrogens"
 LET_THROUGH = "contracts.structures.enforce: report let the data through"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hydrogate.pipeline.decision import decide
+from hydrogate.pipeline.decision import staleness
 
 # DVC calls pygtrie in a way that pygtrie deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
@@ -65,14 +65,14 @@ def repository(reproduced, tmp_path, monkeypatch):
 
 
 def test_a_reproduced_project_is_not_stale(repository):
-    assert decide.stale_stages(repository) == []
+    assert staleness.stale_stages(repository) == []
 
 
 def test_absent_data_are_not_stale(repository):
     shutil.rmtree(repository / "data")
-    assert decide.stale_stages(repository) == []
+    assert staleness.stale_stages(repository) == []
     shutil.rmtree(repository / ".dvc/cache")  # a fresh clone
-    assert decide.stale_stages(repository) == []
+    assert staleness.stale_stages(repository) == []
 
 
 def _edit(path, old, new):
@@ -97,18 +97,18 @@ def _edit(path, old, new):
 )
 def test_what_has_changed_is_stale(repository, spoil, says):
     spoil(repository)
-    assert says in "; ".join(f"stage {stage}: {changes}" for stage, changes in decide.stale_stages(repository))
+    assert says in "; ".join(f"stage {stage}: {changes}" for stage, changes in staleness.stale_stages(repository))
 
 
 def test_a_gates_bound_makes_nothing_stale(repository):
     _edit(repository / "params.yaml", "threshold: 0.25 ", "threshold: 0.24 ")
-    assert decide.stale_stages(repository) == []
+    assert staleness.stale_stages(repository) == []
 
 
 def test_a_stage_that_has_never_run_is_stale(repository):
     content = yaml.safe_load((repository / "dvc.yaml").read_text())
     content["stages"]["later"] = {"cmd": "touch data/later", "outs": ["data/later"], "deps": ["source.txt"]}
     (repository / "dvc.yaml").write_text(yaml.safe_dump(content))
-    (stale,) = decide.stale_stages(repository)
+    (stale,) = staleness.stale_stages(repository)
     assert stale.stage == "later"
     assert "source.txt modified" in stale.changes

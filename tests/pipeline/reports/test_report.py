@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from hydrogate.checks.errors import BadParams
 from hydrogate.pipeline.cli import app
-from hydrogate.pipeline.decision.decide import Stale
+from hydrogate.pipeline.decision.staleness import Stale
 from hydrogate.pipeline.reports.git_base import declaration_at, declaration_of, find_base
 from hydrogate.pipeline.reports.report import run
 
@@ -182,7 +182,7 @@ def test_a_declaration_that_the_branch_renamed_is_an_alarm(project: Path, name: 
 
 
 def test_what_dvc_has_said_is_not_asked_again(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr("hydrogate.pipeline.decision.decide.stale_stages")
+    monkeypatch.delattr("hydrogate.pipeline.decision.staleness.stale_stages")
     assert "stage train\\: changed command" in run(project, stale=[Stale("train", "changed command")])[0]
 
 

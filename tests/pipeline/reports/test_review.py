@@ -16,7 +16,7 @@ from hydrogate.checks import Dataset, Report, check
 from hydrogate.checks.metrics.comparison import Comparison
 from hydrogate.checks.metrics.definitions import measure
 from hydrogate.pipeline.cli import app
-from hydrogate.pipeline.decision import decide
+from hydrogate.pipeline.decision import staleness
 from hydrogate.pipeline.reports import report
 from hydrogate.pipeline.reports import review as review_module
 from hydrogate.pipeline.reports.report_html import write_html
@@ -55,7 +55,7 @@ def clone(tmp_path: Path, labelled: Dataset, monkeypatch: pytest.MonkeyPatch) ->
     validation = {"split": "test", **names, **blocks}
     for name, content in (("validation", validation), ("training", training), ("md", stable)):
         (tmp_path / f"metrics/{name}.json").write_text(json.dumps(content))
-    monkeypatch.setattr(decide, "stale_stages", lambda root: [])
+    monkeypatch.setattr(staleness, "stale_stages", lambda root: [])
     monkeypatch.setattr(report, "run", lambda *given: ("# Report\n", ["::notice ::hello"]))
     monkeypatch.chdir(tmp_path)
     yield tmp_path
@@ -115,7 +115,7 @@ def test_a_required_gate_that_fails_refuses(clone: Path, no_data_docs: None) -> 
 
 
 def test_a_blocked_decision_refuses(clone: Path, no_data_docs: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decide, "stale_stages", lambda root: [decide.Stale("label", "params.yaml label.teacher")])
+    monkeypatch.setattr(staleness, "stale_stages", lambda root: [staleness.Stale("label", "params.yaml label.teacher")])
     review = run(clone, clone / "reports")
     assert [text.split(":")[0] for text in review.refusals()] == ["blocked"]
     page = (clone / "reports/report.html").read_text()
