@@ -1,4 +1,4 @@
-"""Declarations that were made to harm, or that say what YAML would drop: refused by name, and quickly."""
+"""Malicious declarations, and declarations with keys that YAML would drop: rejected quickly, with the file name."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -21,10 +21,10 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     [
         (BOMB, "more than 100000 values"),
         (BOMB + "contracts: {labels: {force_rms: {max: *l}}}", "more than 100000 values"),
-        ("contracts: &a {labels: *a}", "holds itself by an alias"),
-        ("contracts: &a [*a]", "holds itself by an alias"),
-        ("contracts: {labels: 1}\ncontracts: {labels: 2}", "the key 'contracts' twice"),
-        ("contracts: {labels: {max: 5, max: 6}}", r"the key 'max' twice[\s\S]*line 1, column 30"),
+        ("contracts: &a {labels: *a}", "recursive alias: the value contains itself"),
+        ("contracts: &a [*a]", "recursive alias: the value contains itself"),
+        ("contracts: {labels: 1}\ncontracts: {labels: 2}", "duplicate key 'contracts'"),
+        ("contracts: {labels: {max: 5, max: 6}}", r"duplicate key 'max'[\s\S]*line 1, column 30"),
         ("contracts: !!python/object/apply:os.system [exit]", "could not determine a constructor"),
         ("contracts: !mine x", "could not determine a constructor"),
         ("contracts: " + "[" * 100_000, "recursion"),
@@ -34,8 +34,8 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("contracts: {}\n---\ncontracts: {}", "expected a single document"),
         ("contracts: \0", "special characters are not allowed"),
         ("contracts:\n\tlabels: 1", "cannot start any token"),
-        ("[1, 2]", "holds a list, expected a mapping"),
-        ("", "holds nothing, expected a mapping"),
+        ("[1, 2]", "contains a list, expected a mapping"),
+        ("", "contains nothing, expected a mapping"),
     ],
 )
 def test_refused_by_name(text: str, words: str, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_aliases_and_merges_that_people_write_are_read() -> None:
 
 def test_a_declaration_may_hold_so_many_values_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hydrogate.checks.declarations.MOST_VALUES", 4)
-    assert parse_yaml("[x, x, x]") == ["x", "x", "x"]  # and the list itself
+    assert parse_yaml("[x, x, x]") == ["x", "x", "x"]  # the list itself counts too
     assert parse_yaml("{k: x}") == {"k": "x"}
     for text in ("[x, x, x, x]", "{k: x, l: x}", "[&a [x], *a]"):
         with pytest.raises(yaml.YAMLError, match="more than 4 values"):
@@ -71,14 +71,14 @@ def test_a_key_may_stand_once_in_each_mapping_and_as_text_and_number() -> None:
 
 
 class Inner(Section):
-    """A section of a section."""
+    """Nested section."""
 
     least: int
     of: str = Field("H", alias="of_element")
 
 
 class Outer(Section):
-    """A section that is declared."""
+    """Top-level section."""
 
     inner: Inner
     note: str = ""
@@ -111,5 +111,5 @@ def test_the_nearest_known_name_or_all_of_them() -> None:
 def test_a_file_that_is_not_there_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(BadParams) as refused:
         load_yaml(tmp_path / "gone.yaml")
-    said = f"{tmp_path / 'gone.yaml'}: no such file; run from the project's root, where params.yaml is"
+    said = f"{tmp_path / 'gone.yaml'}: no such file; run the command in the project root, where params.yaml is"
     assert str(refused.value) == said

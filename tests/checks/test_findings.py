@@ -1,4 +1,4 @@
-"""What findings and reports say, and what they refuse: only a pass opens anything."""
+"""Findings and reports: texts, JSON form, and which verdicts fail a contract. Only ``pass`` passes."""
 
 from dataclasses import replace
 
@@ -84,21 +84,21 @@ def test_what_was_let_through_is_said_first() -> None:
     not_run = replace(SHORT, check="audit", verdict=Verdict.NOT_RUN)
     assert report(SHORT, not_run).caveat == ""
     assert report(PASSED, enforced=False).caveat == ""
-    assert report(SHORT, not_run, enforced=False).caveat == f"contract labels does not hold (force_rms, audit){let}"
-    assert report(enforced=False).caveat == f"contract labels does not hold (no check ran){let}"
+    assert report(SHORT, not_run, enforced=False).caveat == f"contract labels failed (force_rms, audit){let}"
+    assert report(enforced=False).caveat == f"contract labels failed (no check ran){let}"
 
 
 def test_the_profiles_under_which_it_would_hold() -> None:
     assert report(SHORT).hint() == ""
-    said = "under --profile clusters or --profile crystals this contract holds"
+    said = "this contract passes with --profile clusters or --profile crystals"
     assert report(SHORT, holds_under=("clusters", "crystals")).hint() == said
 
 
 def test_what_was_not_judged_is_said_too() -> None:
     both = ("energies", "forces")
-    assert report(PASSED, not_judged=both).hint() == "energies and forces not judged: --contract labels judges them"
+    assert report(PASSED, not_judged=both).hint() == "energies and forces not checked: use --contract labels"
     said = report(SHORT, holds_under=("small",), not_judged=both[:1]).hint()
-    assert said == "under --profile small this contract holds; energies not judged: --contract labels judges them"
+    assert said == "this contract passes with --profile small; energies not checked: use --contract labels"
 
 
 def test_a_report_as_json_holds_it() -> None:

@@ -1,4 +1,4 @@
-"""The mark of the tests of studies/."""
+"""Marker for the tests of studies/."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test of this folder, so that `-m "not studies"` leaves them out."""
+    """Mark every test of this folder, so that `-m "not studies"` deselects them."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker("studies")

@@ -1,4 +1,4 @@
-"""docs/angular-loss.md shows what was measured."""
+"""Tests that docs/angular-loss.md shows the measured values."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The accident atlas on a handful of molecules: what is run, what is kept, what is not run again."""
+"""Tests of the atlas of data corruptions on a few molecules: computation, stored results, resuming."""
 
 import json
 from dataclasses import replace
@@ -78,7 +78,7 @@ def test_an_accident_that_cannot_happen_is_no_case(params: Params, labelled: Dat
     alone = replace(labelled, smiles=np.full(len(labelled), "", dtype=object))
     case = Cases(params, alone, BUDGET).case(ACCIDENTS["smiles_of_another"], "5 %")
     assert case.data is None
-    assert "no SMILES" in case.unusable
+    assert "fewer than two different SMILES" in case.unusable
 
 
 def test_detection_is_kept_and_not_repeated(small: Atlas, labelled: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,14 +93,14 @@ def test_detection_is_kept_and_not_repeated(small: Atlas, labelled: Dataset, mon
     asked: list[str] = []
     monkeypatch.setattr(study, "load_validator", lambda name: counting(name, asked))
     Atlas(small.params, labelled, BUDGET, small.path).detection(names, strengths, validators)
-    assert asked == 2 * ["hydrogate", "ase_reading"]  # of the clean sample alone, with labels and without
+    assert asked == 2 * ["hydrogate", "ase_reading"]  # only for the clean sample, with and without labels
 
 
 def test_what_strikes_before_the_labels_is_looked_at_before_them_too(small: Atlas) -> None:
     case = small.cases.case(ACCIDENTS["hydrogens_at_origin"], "5 %")
     assert case.before is not None
     assert case.before.forces is None
-    assert len(case.data) < len(case.before) == len(small.sample)  # the teacher labels no such structure
+    assert len(case.data) < len(case.before) == len(small.sample)  # the teacher labels none of the corrupted structures
     small.detection(["hydrogens_at_origin"], ["5 %"], ["hydrogate", "so3lr_filters"])
     said = small.report["detection"]["hydrogens_at_origin"]["5 %"]
     seen_before = load_validator("hydrogate").complaints(case.before)
@@ -154,14 +154,14 @@ def test_the_study_goes_on_where_it_was_and_prints_a_table(
     assert command.main(["damage", "detection", *words]) == 0
     said = capsys.readouterr().out
     assert "| [`forces_in_kcal`](https://github.com/torchmd/torchmd-protein-thermodynamics/issues/22)" in said
-    assert "3 of 4 spoiled samples have been learned from" in said
+    assert "Students were trained on 3 of 4 corrupted samples" in said
     kept = json.loads(command.REPORT.read_text())
-    assert len(kept["runs"]) == 6  # clean by three seeds, three spoiled
+    assert len(kept["runs"]) == 6  # three seeds on the clean sample, three corrupted samples
     cases = [(name, at, one["content"]) for name in accidents for at, one in kept["cases"][name].items()]
     assert {(name, at) for name, at, content in cases if f"{content}-0" in kept["runs"]} == {
         ("forces_in_kcal", "20 %"),
         ("forces_in_kcal", "5 %"),
-        ("energies_in_single_precision", "20 %"),  # costs nothing, so that 5 % is not asked
+        ("energies_in_single_precision", "20 %"),  # not costly, so that 5 % is not run
     }
     monkeypatch.setattr(study, "over_workers", lambda *_: pytest.fail("trained again"))
     assert command.main(["damage", *words]) == 0
@@ -174,7 +174,7 @@ def test_the_study_goes_on_where_it_was_and_prints_a_table(
         (["detecton"], "part 'detecton' is unknown; did you mean 'detection'"),
         (["--accidents", "forces_permutd"], "did you mean 'forces_permuted'"),
         (["--strengths", "7 %"], "strength '7 %' is unknown"),
-        (["--molecules", "5000"], "28 molecules where 5000 are asked for"),
+        (["--molecules", "5000"], "28 molecules where 5000 are needed"),
     ],
 )
 def test_what_there_is_not_is_refused(
@@ -199,4 +199,4 @@ def test_where_the_teacher_labels_nothing_there_is_a_case_and_no_student(
     assert data is not None
     assert data.forces is None
     (found,) = damage.run([task(small, data, "none")])
-    assert "no labels to train with" in found["no_student"]
+    assert "no labels to train on" in found["no_student"]

@@ -1,4 +1,4 @@
-"""docs/atlas.md and its picture show what docs/atlas.json holds."""
+"""Tests that docs/atlas.md and its picture show the content of docs/atlas.json."""
 
 import json
 import re
@@ -22,7 +22,7 @@ def test_the_page_shows_the_figures() -> None:
 
 
 def drawn(svg: str) -> dict[str, list[float]]:
-    """By name, the numbers of what is drawn for it."""
+    """Return the coordinates of the drawn elements by name."""
     found = {}
     for group in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}g"):
         name = group.get("id", "")

@@ -1,4 +1,4 @@
-"""What is costly, what is missed, what the table says of it."""
+"""Tests of costly and missed data corruptions and of the rendered page."""
 
 import json
 import math
@@ -60,10 +60,10 @@ def test_a_costly_strength_that_nobody_sees_is_named() -> None:
     found = table(at_1=strength(MISSED, damage(1.2, 1.1)), at_20=strength(SEEN, damage(2.0, 1.5)))
     assert list(atlas_table.gaps(found)) == [("flop", "1 %")]
     said = "\n".join(atlas_page.lines(found))
-    assert "2 of 2 spoiled samples have been learned from; 2 of them cost more than 5 %" in said
+    assert "Students were trained on 2 of 2 corrupted samples; 2 of these cost more than 5 %" in said
     assert "miss 1: `flop` at 1 %." in said
-    assert "| **+20 %** | not run | **+100 %** | not run | 20 % | 1 % | nobody |" in said
-    assert "It \\*happened\\*. (labelled again)" in said
+    assert "| **+20 %** | not run | **+100 %** | not run | 20 % | 1 % | none |" in said
+    assert "It \\*happened\\*. (relabelled)" in said
     assert "| `ase_reading` | 3 of 20 |" in said
 
 

@@ -1,4 +1,4 @@
-"""The benchmark of the contracts, on a few structures: what it makes and what it reports; no time is judged."""
+"""Tests of the contracts benchmark on a few structures: its files and its report; no times are asserted."""
 
 import json
 from pathlib import Path

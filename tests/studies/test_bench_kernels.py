@@ -1,4 +1,4 @@
-"""Benchmarks: what is measured and written; no figure is judged."""
+"""Tests of the kernel and profile benchmarks: measurement and output; no values are asserted."""
 
 import json
 from pathlib import Path

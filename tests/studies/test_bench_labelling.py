@@ -1,4 +1,4 @@
-"""The benchmark of labelling: what it gives to its contestants and how it tells start from work; no time is judged."""
+"""Tests of the labelling benchmark: equal input, start-up separated from labelling; no times are asserted."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The benchmark beside other models: what it keeps, judges and says; the students as contestants."""
+"""Tests of the benchmark against third-party models: stored results, targets, output; students as contestants."""
 
 import io
 import json
@@ -49,10 +49,10 @@ def test_targets_are_judged_where_they_were_measured_and_against_ourselves() -> 
     report = {"rows": [row._asdict() for row in rows], "accuracy": {"ours": ours, "theirs": theirs}}
     report["to_train"] = ["theirs"]
     assert [target.reached for target in targets(report)] == [True, False, None, False, True]
-    # When theirs was last seen above, not when it was first seen below.
+    # Theirs counts from the last evaluation above the threshold, not from the first one below.
     assert [target.found for target in targets(report)][3:] == [20.0 / 50.0, 30.0 / 120.0]
     assert [target.reached for target in targets({"rows": [], "accuracy": {}, "to_train": []})] == [None] * 5
-    # Who the best is, is unknown while one of them has not run.
+    # The best peer is unknown until all have run.
     assert [target.reached for target in targets(report | {"to_train": ["theirs", "another"]})][3:] == [None, None]
     at_once = {"rows": [], "to_train": [], "accuracy": {"ours": ours, "theirs": run(point(50.0, 0.1))}}
     assert targets(at_once)[3:] == [(targets(report)[k].target, None, False) for k in (3, 4)]
@@ -60,7 +60,7 @@ def test_targets_are_judged_where_they_were_measured_and_against_ourselves() -> 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labelled: Dataset) -> Path:
-    """A checkout with labels; two students, a peer that is trained, one that dies and one that is not trained."""
+    """Return a checkout with labels; two students, a peer that is trained, one that crashes and one not trained."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     write_dataset(labelled, Path("data/labelled.h5"))
@@ -151,20 +151,20 @@ def _data(place: Path) -> tuple[Dataset, bool]:
 
 
 def test_two_words_are_refused() -> None:
-    with pytest.raises(ValueError, match="expected nothing, 'quick' or 'accuracy'"):
+    with pytest.raises(ValueError, match="expected no argument, 'quick' or 'accuracy'"):
         main(["quick", "accuracy"])
 
 
 def test_a_peer_that_does_not_install_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interpreter(peer: Any, root: Path) -> Path:
         if peer.name == "orb":
-            raise NotInstalled("orb-models==0.5.5 does not install: no network")
+            raise NotInstalled("orb-models==0.5.5 cannot be installed: no network")
         return root / peer.name / "bin" / "python"
 
     monkeypatch.setattr(bench_peers, "interpreter", interpreter)
     entries, absent = peer_entries(tmp_path)
     assert set(absent) == {"Orb-v3 conservative", "Orb-v3 direct"}
-    assert set(absent.values()) == {"orb-models==0.5.5 does not install: no network"}
+    assert set(absent.values()) == {"orb-models==0.5.5 cannot be installed: no network"}
     assert "mace-torch 64x0e" in entries
     for entry in entries.values():
         assert Path(entry.command[2]).exists() and Path(entry.command[3]).exists()

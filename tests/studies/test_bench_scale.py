@@ -1,4 +1,4 @@
-"""The benchmark behind docs/scale.md: no two of its structures are equal; its arithmetic; no time is judged."""
+"""Tests of the benchmark behind docs/scale.md: distinct structures, extrapolation; no times are asserted."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_no_two_structures_are_equal_and_the_stage_asks_for_none(
     np.testing.assert_array_equal(data.numbers[data.atoms_of(7)], few.numbers[few.atoms_of(2)])
     costs = bench.stored(data, tmp_path)
     assert costs["labels.sqlite, bytes"] * 12 == (tmp_path / "labels.sqlite").stat().st_size
-    monkeypatch.setattr(bench.label, "_answers", None)  # it would be called for what is not stored
+    monkeypatch.setattr(bench.label, "_answers", None)  # would be called for a missing label
     assert bench.main(["stage", str(tmp_path)]) == 0
     assert set(json.loads(capsys.readouterr().out)) == {"cpu", "memory"}
     assert len(read_dataset(tmp_path / "labelled.h5")) == 12
@@ -50,7 +50,7 @@ def test_what_a_data_set_needs_is_the_costs_times_its_size(
     assert bench.main(["quick"]) == 0
     needs = json.loads((tmp_path / bench.REPORT).read_text())["needs"]
     assert needs["labelling, core-hours"] == pytest.approx([0.0732, 15.0, 1500.0], rel=1e-3)
-    # 4,883 in chunks of 8, a million and more in chunks of 64.
+    # 4,883 structures in chunks of 8, a million or more in chunks of 64.
     assert needs["driver and scheduler, CPU-s"] == pytest.approx([2.44, 156.25, 15_625.0], rel=1e-3)
     assert needs["memory of the stage, GB"] == pytest.approx([0.1695, 4.15, 400.15], rel=1e-3)
     assert needs["labels.sqlite, GB"] == pytest.approx([0.00586, 1.2, 120.0], rel=1e-3)

@@ -1,4 +1,4 @@
-"""The measurement that two gates read: what is measured and written; no figure is judged."""
+"""Tests of the benchmark that two gates read: measurement and output; no speeds are asserted."""
 
 import json
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_it_measures_the_student_that_was_trained(
 
 def test_another_student_is_refused(student: Path, labelled: Dataset) -> None:
     other = PARAMS.model_copy(update={"train": PARAMS.train.model_copy(update={"student": "so3lr"})})
-    with pytest.raises(ValueError, match=r"student\.safetensors is a painn, and train\.student is so3lr"):
+    with pytest.raises(ValueError, match=r"student\.safetensors is a painn, but train\.student is so3lr"):
         bench_student.run(other, labelled, student, batch=2, rounds=2)
 
 
@@ -59,7 +59,7 @@ def test_a_teacher_that_fails_has_no_time(student: Path, labelled: Dataset, monk
             return [Failure("no convergence") for _ in structures]
 
     monkeypatch.setattr(bench_student, "teacher_of", lambda label, folder: Failing())
-    with pytest.raises(ValueError, match="the teacher fails on 2 of 2 structures: no convergence"):
+    with pytest.raises(ValueError, match="the teacher fails for 2 of 2 structures: no convergence"):
         bench_student.run(PARAMS, labelled, student, batch=2, rounds=2)
 
 

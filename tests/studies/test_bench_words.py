@@ -1,4 +1,4 @@
-"""Every benchmark takes its words with or without dashes, and refuses the others before it measures."""
+"""Tests that benchmarks accept arguments with or without dashes and reject unknown ones before they measure."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = [
     f"studies.benchmarks.{path.stem}"
     for path in sorted((ROOT / "studies/benchmarks").glob("*.py"))
-    if path.stem not in ("__init__", "measure", "own_students")  # a contestant of peers, which it starts
+    if path.stem not in ("__init__", "measure", "own_students")  # own_students is a worker started by peers
 ]
 
 

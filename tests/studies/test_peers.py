@@ -1,4 +1,4 @@
-"""Peers: the worker's protocol with a fake peer, contestants that die, environments that cannot be made."""
+"""Tests of peers: worker protocol with a fake peer, crashing contestants, environments that cannot be created."""
 
 import ast
 import io
@@ -22,7 +22,7 @@ FOLDER = Path(_environment.__file__).parent
 
 
 def pulled(count: int) -> list[Structure]:
-    """Structures whose atoms are pulled to the origin, so that one number explains all forces."""
+    """Return structures with harmonic forces towards the origin, described by a single force constant."""
     rng = np.random.default_rng(0)
     made = []
     for size in rng.integers(2, 6, count):
@@ -38,7 +38,7 @@ class Spring(torch.nn.Module):
 
 
 def fake(**changes: Any) -> SimpleNamespace:
-    """A peer whose model is one stiffness; it counts its inferences."""
+    """Return a fake peer whose model is one force constant; it records its calls."""
     calls: list[bool] = []
 
     def energy_and_forces(model: Spring, batch: list[Structure], training: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -113,13 +113,13 @@ def test_it_learns_until_it_is_accurate_enough(file: str) -> None:
 
 def test_it_stops_when_its_time_is_spent(file: str) -> None:
     *points, last = learned(fake(), file, budget=0.0)
-    assert last == {"done": "the time is spent"}
+    assert last == {"done": "time budget used up"}
     assert len(points) == 1
 
 
 def test_it_stops_before_its_schedule_would_act(file: str) -> None:
     *points, last = learned(fake(CONSTANT_EPOCHS=1), file, until=0.0)
-    assert last == {"done": "the training ended"}
+    assert last == {"done": "training finished"}
     assert len(points) == 3
 
 
@@ -132,7 +132,7 @@ def test_a_warm_up_starts_slowly_and_an_average_lags(file: str) -> None:
 def test_what_is_not_finite_is_never_accurate(file: str) -> None:
     diverging = fake(optimizer=lambda model: torch.optim.SGD(model.parameters(), lr=1e30), CLIP_NORM=None)
     *points, last = learned(diverging, file)
-    assert last == {"done": "the training ended"}
+    assert last == {"done": "training finished"}
     assert points[-1]["force_rmse"] is None
 
 
@@ -155,7 +155,7 @@ def test_a_contestant_answers_and_one_that_dies_says_why(tmp_path: Path) -> None
 
 
 class Scripted:
-    """A contestant that takes the seconds it is given, and dies after the last."""
+    """Fake contestant that reports the given seconds and crashes after the last."""
 
     def __init__(self, *seconds: float) -> None:
         self.seconds = iter(seconds)
@@ -205,7 +205,7 @@ def test_a_file_without_metadata_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def no_venv(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Environments whose Python is this one: nothing is copied."""
+    """Create environments that link to this Python; nothing is copied."""
 
     def create(folder: Path, **_: bool) -> None:
         (folder / "bin").mkdir(parents=True, exist_ok=True)
@@ -217,7 +217,7 @@ def no_venv(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_venv")
 def test_an_environment_that_cannot_be_made_says_why(tmp_path: Path) -> None:
     peer = Peer("none", tmp_path / "none.py", (f"{tmp_path}/nowhere.whl",), ("None",), None)
-    with pytest.raises(NotInstalled, match=r"nowhere.whl does not install: \S+"):
+    with pytest.raises(NotInstalled, match=r"nowhere.whl cannot be installed: \S+"):
         interpreter(peer, tmp_path / "peers")
     assert not (tmp_path / "peers" / "none" / "installed").exists()
 

@@ -1,4 +1,4 @@
-"""The pages on the milestone say what its figures are, and the tables name a run that is missing."""
+"""Tests that the milestone pages agree with their data, and that a missing run raises an error naming it."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ METRIC = {"value": 0.125, "unit": "eV/Å", "n": 3, "low": 0.1, "high": 0.15}
 
 
 def metrics(setting):
-    """Metrics files of one run, in the layout of the committed ones."""
+    """Return metrics files of one run, in the layout of the committed ones."""
     found = {
         file: json.loads((ROOT / f"metrics/{file}.json").read_text("utf-8"))
         for file in ("validation", "training", "md", "structures")
@@ -28,7 +28,7 @@ def metrics(setting):
 
 @pytest.fixture
 def report():
-    """What a study of the milestone has when all is there."""
+    """Return a complete report of the milestone study."""
     settings = ("complete", "complete-angular", "complete-scaffold", "bare", "bare-angular")
     row = {"group": "hydrogen bonds", "distance": "1.0", "n": 7, "interaction_teacher": -0.5, "force_rmse": 0.1}
     row |= {"student_against_teacher": 0.1, "teacher_against_ccsdt": 0.05, "force_teacher": 0.4}
@@ -58,13 +58,13 @@ def report():
 
 @pytest.fixture
 def pages():
-    """The text of each page by its name."""
+    """Return the text of each page by its name."""
     return {page.name: (ROOT / page).read_text("utf-8") for page in OF_RESULTS}
 
 
 @pytest.fixture
 def published():
-    """The figures of the pages."""
+    """Return the published data of the pages."""
     return json.loads((ROOT / RESULTS).read_text("utf-8"))
 
 
@@ -138,7 +138,7 @@ def test_tables_hold_each_figure_with_its_interval(report):
     kept = reduced(report)
     row = "| force RMSE, eV/Å | < 0.25 | < 0.10 |" + 2 * " 0.125 (0.100 to 0.150) |" + " 0.250 (0.100 to 0.150) |"
     assert row in TABLES["acceptance"](kept)
-    assert "| stable in MD, of 20 molecules | 1 |  | 1.00 | 1.00 | 1.00 |" in TABLES["acceptance"](kept)
+    assert "| stable in MD, fraction of 20 molecules | 1 |  | 1.00 | 1.00 | 1.00 |" in TABLES["acceptance"](kept)
     assert "finite differences | ≤ 0.01 |  | 1e-08 | 1e-08 | 1e-08 |" in TABLES["acceptance"](kept)
     assert TABLES["atoms"](kept).splitlines()[3].endswith("| undefined |")
     assert "| bare | 0.250 | " in TABLES["runs"](kept)

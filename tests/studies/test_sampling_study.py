@@ -1,4 +1,4 @@
-"""The study of the samplings: equal labels, one test set for all, nothing measured twice."""
+"""Tests of the sampling study: equal numbers of labels, one test set for all, no repeated measurements."""
 
 import json
 from dataclasses import replace
@@ -79,10 +79,10 @@ def test_what_each_sampling_makes(study: Study, monkeypatch: pytest.MonkeyPatch)
     rows = {line.split(" | ")[0][2:]: line.split(" | ")[1:] for line in list(geometries(study))[2:]}
     assert list(rows) == list(MADE)
     assert rows["none"][:2] == ["0.00", "2.00"]
-    # The RMS of a Gaussian in three coordinates, less what rotating a molecule back takes away.
+    # RMS of a Gaussian in three coordinates, reduced by the superposition.
     assert float(rows["rattle-0.05"][0]) == pytest.approx(np.sqrt(3) * 0.05, abs=0.012)
     assert float(rows["rattle-0.1"][2]) > float(rows["rattle-0.05"][2]) > float(rows["none"][2])
-    # Equal forces on all atoms push the whole molecule.
+    # Equal forces on all atoms give a net force.
     assert all("net_force" in row[4] for row in rows.values())
     assert float(rows["md-600"][0]) > float(rows["rattle-0.1"][0])
 

@@ -1,4 +1,4 @@
-"""A study: runs what is missing in a clone, keeps each result, leaves the project as it is, and says what failed."""
+"""Tests of studies: missing runs in a clone, stored results, unchanged project, error messages."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ def git(place, *arguments):
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A repository of one commit; what DVC would run is written down, and writes metrics."""
+    """Return a repository with one commit; fake DVC commands are recorded and write metrics."""
     git(tmp_path, "init", "--quiet")
     (tmp_path / "params.yaml").write_text("train: 1\n")
     git(tmp_path, "add", ".")
@@ -109,7 +109,7 @@ def test_a_sample_that_a_killed_experiment_took_away_is_not_made_again(project, 
         assert file.exists()
         file.unlink()
     assert len(made) == 1
-    monkeypatch.setattr(study, "SAMPLER", ("sample.py",))  # as if the sampler were another
+    monkeypatch.setattr(study, "SAMPLER", ("sample.py",))  # simulates a changed sampler
     study.run("small", of_three, (2,), {})
     assert len(made) == 2
 
@@ -196,7 +196,7 @@ def test_changed_files_are_refused(project):
 
 
 def test_a_command_that_fails_is_named(tmp_path):
-    with pytest.raises(RuntimeError, match="`git no-such-command` ended with status 1"):
+    with pytest.raises(RuntimeError, match="`git no-such-command` failed with exit status 1"):
         study._run(tmp_path, "git", "no-such-command")
 
 
@@ -219,14 +219,14 @@ def test_the_shipped_studies_change_what_exists(name):
         ({}, {"train.epoch": "1"}, "params.yaml has no key train.epoch; did you mean 'train.epochs'?"),
         ({}, {"trian.epochs": "1"}, "params.yaml has no key trian.epochs; "),
         ({}, {"train.seed.x": "1"}, "params.yaml has no key train.seed.x; "),
-        ({}, {"train.epochs": "many"}, "setting 'one' changes: train.epochs: Input should be a valid integer"),
+        ({}, {"train.epochs": "many"}, "changes of setting 'one': train.epochs: Input should be a valid integer"),
         ({}, {"train.epochs": "[1"}, "train.epochs: Input should be a valid integer"),
-        ({"params": {"train.student": "pain"}}, {}, "setting 'one' changes: train.student: .* did you mean 'painn'?"),
+        ({"params": {"train.student": "pain"}}, {}, "setting 'one': train.student: .* did you mean 'painn'?"),
         ({"settings": {"a": {"train.size.painn.featurs": 1}}}, {}, "did you mean 'train.size.painn.features'?"),
         ({"stage": "valdate"}, {}, "dvc.yaml has no stage 'valdate'; did you mean 'validate'?"),
         ({"columns": {"x": "validaton.x"}}, {}, "column validaton.x: .* did you mean 'validation'?"),
-        ({"then": {"a": ["hydrogate show on-0/x.h5"]}}, {}, "then: on-0/ is no run's .* did you mean 'one-0'?"),
-        ({"then": {"a": ["hydrogate show one-x/x.h5"]}}, {}, "then: one-x/ is no run's SETTING-SEED/"),
+        ({"then": {"a": ["hydrogate show on-0/x.h5"]}}, {}, "then: on-0/ is not the .* did you mean 'one-0'?"),
+        ({"then": {"a": ["hydrogate show one-x/x.h5"]}}, {}, "then: one-x/ is not the SETTING-SEED/ folder of a run"),
     ],
 )
 def test_what_would_end_a_study_after_hours_is_said_before_it_begins(changes, given, said):
@@ -274,5 +274,7 @@ def test_a_study_that_is_not_declared_as_it_should_be_is_refused(changes, said, 
 def test_a_study_that_is_no_mapping_is_refused(text, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "STUDIES", tmp_path)
     (tmp_path / "small.yaml").write_text(text)
-    with pytest.raises(BadParams, match=r"small\.yaml: (holds (nothing|a list)|not readable .*: could not determine)"):
+    with pytest.raises(
+        BadParams, match=r"small\.yaml: (contains (nothing|a list)|not readable .*: could not determine)"
+    ):
         load_study("small")

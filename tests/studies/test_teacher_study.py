@@ -1,4 +1,4 @@
-"""What the tables of the teacher's noise hold, on two small molecules."""
+"""Tests of the tables of the teacher's noise, on two small molecules."""
 
 import numpy as np
 import pytest
@@ -22,11 +22,11 @@ def test_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     assert accuracy["0.01"][0] < accuracy["0.1"][0] < accuracy["1"][0] < 1e-3
     assert accuracy["1"][2] == 1.0
     starts = {row[0]: [float(cell) for cell in row[1:]] for row in cells[7:]}
-    # A calculator that is used again changes nothing; a density that is does.
+    # Reusing the calculator changes nothing; reusing the density does.
     assert starts["one calculator"][1:] == starts["each by itself"][1:] == [0.0, 0.0]
     assert 0 < starts["from the geometry before"][1] <= starts["from the geometry before"][2] < 1e-2
     assert starts["from the first geometry"][2] > 0
     said = "\n".join(lines)
-    assert "nearest pair over the sum of its covalent radii, 6 structures: 0." in said
-    assert "2 hard cases: 0 converge at once, 1 in another way, not: CO at 4 Å" in said
+    assert "shortest distance / sum of covalent radii, 6 structures: 0." in said
+    assert "2 hard cases: 0 converge at once, 1 by fallback, failed: CO at 4 Å" in said
     assert "30 cycles of CO: " in said

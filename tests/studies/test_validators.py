@@ -1,4 +1,4 @@
-"""Each validator: content with sound data, and complaining of what its published rules name."""
+"""Tests of each validator: no complaints about clean data, complaints about violations of its published rules."""
 
 import re
 from collections.abc import Callable
@@ -24,13 +24,13 @@ def test_it_says_what_it_is_and_is_content_with_sound_data(name: str, labelled: 
     validator = load_validator(name)
     assert validator.says.endswith(".")
     assert re.fullmatch(r"https://\S+|\w+\.md", validator.source)
-    known = 2 if name == "openff_submission" else 0  # atoms across a ring of five with sulfur count as bonded there
+    known = 2 if name == "openff_submission" else 0  # atoms across a five-membered ring with sulfur count as bonded
     found = validator.complaints(labelled)
     assert all("ConnectivityFilter" in complaint for complaint in found)
     assert len(found) == known
 
 
-# What of it each sees, and what it does not.
+# For each validator, a corruption that it finds and one that it does not.
 SEES: dict[str, tuple[str, str]] = {
     "ase_reading": ("", "nan_in_one_atom"),
     "great_expectations_ranges": ("nan_in_one_atom", "gradients_for_forces"),
@@ -62,10 +62,10 @@ def with_smiles(smiles: str) -> Callable[[Dataset], Dataset]:
     ("change", "rule"),
     [
         (with_smiles(""), "no valid CMILES"),
-        (with_smiles("CC"), "no valid CMILES: of other atoms"),
-        (with_smiles("COC"), "another connectivity than the CMILES (ConnectivityFilter)"),
-        (with_smiles("C.CO"), "no valid CMILES: of other atoms"),
-        (lambda data: replace(data, charge=data.charge + np.int16(1)), "the total charge is not"),
+        (with_smiles("CC"), "no valid CMILES: different atoms"),
+        (with_smiles("COC"), "the connectivity differs from that of the CMILES (ConnectivityFilter)"),
+        (with_smiles("C.CO"), "no valid CMILES: different atoms"),
+        (lambda data: replace(data, charge=data.charge + np.int16(1)), "the total charge differs"),
         (lambda data: replace(data, positions=data.positions * np.float32(0.5)), "a distance below"),
         (lambda data: replace(data, energy=data.energy * np.nan), "the record is not complete"),
     ],

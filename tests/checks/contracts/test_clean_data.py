@@ -1,4 +1,4 @@
-"""Sound data of other kinds than drug-like molecules give no error under the profile that fits."""
+"""Valid data other than drug-like molecules give no error under the profile made for them."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from hydrogate.checks.render.text import report_text
 
 
 def box_of_water(count: int = 2, side: float = 3.4) -> Atoms:
-    """``count``³ water molecules in a periodic box, each turned its own way, some cut by a face."""
+    """Return ``count``³ water molecules in a periodic box, randomly rotated; some cross a cell face."""
     rng = np.random.default_rng(0)
     box = Atoms(cell=[count * side] * 3, pbc=True)
     for place in np.ndindex(count, count, count):
@@ -49,7 +49,7 @@ ACETATE = charged(
 
 
 def g2_set() -> list[Atoms]:
-    """ASE's G2 set; the multiplicity from its magnetic moments."""
+    """Return ASE's G2 set, with spin multiplicities from its magnetic moments."""
     found = []
     for name in g2.names:
         atoms = g2[name]
@@ -101,7 +101,7 @@ def labelled_by(ask: Potential, structures: list[Atoms]) -> Dataset:
 
 
 def near(structures: list[Atoms], times: int = 2) -> list[Atoms]:
-    """``structures`` rattled by 0.03 Å, ``times`` over."""
+    """Return ``times`` copies of ``structures``, rattled with a standard deviation of 0.03 Å."""
     found = []
     for seed in range(times):
         for atoms in structures:
@@ -161,11 +161,11 @@ def test_the_refusal_under_another_wrong_profile_names_the_right_one(
     report = check(structures, "structures", profile=wrong)
     assert report.refusals()
     assert report.holds_under == (right,)
-    hint = f"under --profile {right} this contract holds"
+    hint = f"this contract passes with --profile {right}"
     with (console := Console(width=300)).capture() as printed:
         console.print(report_text(report))
     assert hint in printed.get()
-    assert "this contract holds" in report_markdown(report)
+    assert "This contract passes with" in report_markdown(report)
     assert Report.from_dict(report.to_dict()).holds_under == (right,)
 
 

@@ -1,4 +1,4 @@
-"""What a report says beside its findings: what was judged, by which bounds, and what was not judged."""
+"""Report fields other than findings: the data, the profile, disabled checks and labels not checked."""
 
 import pytest
 from ase.build import molecule

@@ -1,4 +1,4 @@
-"""docs/contracts.md says what the code does: its tables are rendered, its declarations hold, its commands run."""
+"""docs/contracts.md agrees with the code: its tables are rendered, its declarations are valid, its commands run."""
 
 import re
 import shlex
@@ -98,7 +98,7 @@ def test_the_declarations_are_read(name: str) -> None:
 
 
 def structures_of(data: Dataset) -> list[Atoms]:
-    """As a program writes them that keeps SMILES and labels."""
+    """Return Atoms with SMILES and labels, as written by a typical program."""
     frames = []
     for row in range(len(data)):
         atoms = data.to_atoms(row)
@@ -110,7 +110,7 @@ def structures_of(data: Dataset) -> list[Atoms]:
 
 @pytest.fixture
 def workplace(tmp_path: Path, labelled: Dataset, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the files that the page speaks of; of record 3 of my.extxyz the hydrogen is lost."""
+    """Create a folder with the files used in the page; record 3 of my.extxyz has lost its hydrogens."""
     frames = structures_of(labelled)
     write(tmp_path / "trusted.extxyz", frames)
     frames[3] = frames[3][frames[3].numbers != 1]

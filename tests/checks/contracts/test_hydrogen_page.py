@@ -1,4 +1,4 @@
-"""docs/hydrogen.md, done: each way to lose hydrogen, run on the sample, is caught by the checks that the page names."""
+"""docs/hydrogen.md: each way to lose hydrogens, run on the sample, is caught by the checks named in the page."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from hydrogate.pipeline.molecules.records import raw_records
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "hydrogen.md").read_text(encoding="utf-8")
 WAYS = re.findall(r"^## (.+?)\n\n```python\n(.*?)```\n.*?^Caught by (.*?)\.$", PAGE, re.DOTALL | re.MULTILINE)
-MOLECULES = 55  # the bounds on populations ask for 50
+MOLECULES = 55  # checks on populations need 50
 
 
 @pytest.fixture(scope="module")

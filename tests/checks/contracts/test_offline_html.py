@@ -1,4 +1,4 @@
-"""Data Docs: every check that judged is there with its reason, the verdicts agree, and nothing leaves the page."""
+"""Data Docs: every evaluated check is shown with its reason, the verdicts agree, and the page loads nothing."""
 
 import re
 from dataclasses import replace
@@ -16,7 +16,7 @@ _, DECLARED = resolve_bounds("labels")
 
 
 class Page(HTMLParser):
-    """What a page would load or run."""
+    """Parser for external resources and scripts in a page."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -48,10 +48,10 @@ def test_every_check_that_judged_is_there_with_its_reason(good: Report, pages: d
             assert finding.check in pages["index.html"]
     assert "reading kcal/mol or hartree/bohr as eV/Å scales forces by 23 or 51" in pages["expectations.html"]
     assert "is not shown here: not run" in pages["expectations.html"]
-    said = {"Why": "reading kcal/mol or", "Declared by": "profile druglike", "Judged": "1395, of which 0 outside"}
+    said = {"Why": "reading kcal/mol or", "Declared by": "profile druglike", "Checked": "1395, of which 0 outside"}
     for name, text in said.items():
         assert f"<strong>{name}:</strong> {text}" in pages["expectations.html"]
-    # What a check measures one value of is called by the check alone.
+    # A check with a single quantity is labelled by the check name alone.
     assert "force_magnitude__largest" in pages["index.html"]
     assert "force_rms__" not in pages["index.html"]
 

@@ -1,4 +1,4 @@
-"""Bounds from trusted data: the data hold under them, spoiled copies do not, and nothing exact is loosened."""
+"""Proposed bounds: the trusted data pass under them, corrupted copies fail, and exact bounds are never loosened."""
 
 from dataclasses import replace
 
@@ -74,7 +74,7 @@ def test_an_end_that_warns_stays_where_the_data_are_beyond_it(labelled: Dataset)
 def test_what_is_nowhere_finite_proposes_nothing(labelled: Dataset) -> None:
     proposal = propose(replace(labelled, forces=np.full_like(labelled.forces, np.nan)), "labels")
     for name in ("force_rms_per_structure", "sibling_residual", "net_torque"):
-        assert (ends(proposal, name), note(proposal, name)) == ({}, "nothing finite was observed")
+        assert (ends(proposal, name), note(proposal, name)) == ({}, "no finite value was observed")
 
 
 def test_a_bound_that_the_check_measures_with_stays(labelled: Dataset, proposals: dict[str, Proposal]) -> None:

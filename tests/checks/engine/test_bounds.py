@@ -1,4 +1,4 @@
-"""Bounds: shipped, overridden, refused."""
+"""Bounds: shipped defaults, overrides, and rejected declarations."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def test_every_bound_has_a_rule_and_a_reason_and_every_rule_a_bound(contract: st
 
 def test_no_key_of_the_defaults_is_written_twice() -> None:
     class Strict(yaml.SafeLoader):
-        """YAML lets the last of two equal keys win without a word."""
+        """Loader that rejects duplicate keys; plain YAML silently keeps the last one."""
 
     def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[str, object]:
         keys = [loader.construct_object(key) for key, _ in node.value]
@@ -58,7 +58,7 @@ def test_a_nested_override_keeps_the_other_quantities() -> None:
 @pytest.mark.parametrize(
     ("limits", "words", "warns", "warning"),
     [
-        (Limits(), "anything", False, Limits()),
+        (Limits(), "any value", False, Limits()),
         (Limits(0.5), "at least 0.5", False, Limits(0.5)),
         (Limits(max=0.0), "at most 0", False, Limits(max=0.0)),
         (Limits(0.0, 1.0, warn_max=0.8), "0 to 1", True, Limits(0.0, 0.8)),
@@ -192,7 +192,7 @@ def test_a_warning_of_a_check_that_only_warns_is_its_bound() -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [("- a", "holds a list"), ("a: [", "not readable as YAML"), ("a: !!python/name:os.system", "YAML")],
+    [("- a", "contains a list"), ("a: [", "not readable as YAML"), ("a: !!python/name:os.system", "YAML")],
 )
 def test_yaml_that_is_no_declaration_is_refused(tmp_path: Path, content: str, words: str) -> None:
     path = tmp_path / "p.yaml"
@@ -216,7 +216,7 @@ def test_the_pipeline_declares_the_shipped_bounds_and_says_what_it_switches_off(
     for name, bounds in shipped.items():
         assert (declared[name].limits, declared[name].settings) == (bounds.limits, bounds.settings), name
     off = {name for name, bounds in declared.items() if not bounds.enabled}
-    # Nothing to compare with: the sample is its own reference, comes without isolated atoms, and has bond blocks.
+    # These lack an input: the sample is its own reference, has no isolated atoms, and has bond blocks.
     assert off <= {
         "element_drift",
         "force_scale_by_element",

@@ -1,4 +1,4 @@
-"""docs/extending.md, done: its blocks put where they say, in a copy of the project, and its commands run there."""
+"""docs/extending.md: its code blocks are inserted in a copy of the project, and its commands are run there."""
 
 import os
 import re
@@ -24,7 +24,7 @@ BLOCKS = {
     )
 }
 COMMANDS = re.findall(r"^((?:python -m|hydrogate) .*)$", PAGE, re.MULTILINE)
-# Behind which line of a file a block goes, and how deep; the others go to the end.
+# Line after which a block is inserted, and its indentation; other blocks go to the end of the file.
 BEHIND = {
     ("checks/defaults.yaml", "profiles: druglike: structures:"): ("    structures:\n", 6),
     ("params.yaml", "contracts: structures:"): ("  structures:\n", 4),
@@ -47,7 +47,7 @@ BEHIND = {
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project with the page's blocks in it."""
+    """Copy the project and insert the code blocks of the page."""
     root = tmp_path_factory.mktemp("project")
     folders = ("hydrogate", "checks", "pipeline", "models", "studies", "tests", "docs", "metrics")
     for name in (*folders, "pyproject.toml", "params.yaml"):
@@ -72,7 +72,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def called(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """``python …`` in the copy, with the copy's packages."""
+    """Run ``python …`` in the copy, with the copy's packages."""
     environment = {**os.environ, "PYTHONPATH": str(copy), "COLUMNS": "200"}
     return subprocess.run(
         [sys.executable, *arguments],
@@ -86,7 +86,7 @@ def called(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def hydrogate(copy: Path, *commands: str) -> tuple[str, list[int]]:
-    """What ``commands`` printed, and their exit statuses; in one process, as its start takes longest."""
+    """Return the output and exit statuses of ``commands``, run in one process because its start takes longest."""
     start = (
         "import sys\nfrom hydrogate.pipeline.cli import main\nfor command in sys.argv[1:]:\n"
         "    sys.argv = command.split()\n    try:\n        main()\n"
@@ -154,7 +154,7 @@ def test_the_atlas_asks_the_new_validator_about_the_new_accident(copy: Path, lab
     assert "(https://github.com/openmm/spice-dataset/pull/41)" in asked.stdout
     rows = {line.partition("`]")[0].removeprefix("| [`"): line for line in asked.stdout.splitlines()}
     assert rows["forces_in_kcal"].endswith("| `spice_filter` 5 % |")
-    assert rows["positions_in_nanometres"].endswith("| nobody |")
+    assert rows["positions_in_nanometres"].endswith("| none |")
 
 
 def test_the_new_metric_is_measured_and_its_gate_is_read(copy: Path, labelled: Dataset) -> None:
@@ -168,7 +168,7 @@ def test_the_new_metric_is_measured_and_its_gate_is_read(copy: Path, labelled: D
 
 def test_the_new_teacher_student_and_kernel_are_what_such_must_be(copy: Path) -> None:
     files = [word for command in COMMANDS for word in command.split() if word.startswith("tests/models/")]
-    # A few of each: the page's own commands run all.
+    # Only a few tests of each kind; the commands of the page run all.
     chosen = "(xtb_water and gradient) or the_teachers or (schnet and fresh and (rotation or slope)) or test_names"
     tested = called(
         copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-k", f"{chosen} or (envelope and exact)"

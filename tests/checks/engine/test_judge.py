@@ -1,4 +1,4 @@
-"""From a measurement to a verdict: undefined never passes, counts are exact, the worst come first."""
+"""Verdicts from measurements: undefined values never pass, counts are exact, the worst rows come first."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def judged(
         return (yield answer)
 
     bounds = {"c": Bounds("c", Severity.ERROR, True, limits, {}, "why", "here")}
-    rule = Rule("structures", "c", "Å", "Mend it.", measure)
+    rule = Rule("structures", "c", "Å", "Fix it.", measure)
     return judge([rule], bounds, Subject(Parts.of(concatenate([]))))["c"][0]
 
 
@@ -92,9 +92,9 @@ def test_verdict(measured: Quantities | Exception, verdict: Verdict) -> None:
 
 
 def in_full() -> Iterator[tuple[Rows | Quantities | Exception, dict[str, Limits], Finding]]:
-    """What is measured, its limits, and all that is found."""
+    """Yield a measurement, its limits and the complete finding."""
     error = Severity.ERROR
-    blank = Finding("structures", "c", Verdict.PASS, error, "", "Mend it.", unit="Å", reason="why", source="here")
+    blank = Finding("structures", "c", Verdict.PASS, error, "", "Fix it.", unit="Å", reason="why", source="here")
     limit = {"": Limits(max=1.0)}
     allowed = {"worst": "at most 1"}
     yield (
@@ -117,7 +117,7 @@ def in_full() -> Iterator[tuple[Rows | Quantities | Exception, dict[str, Limits]
         replace(warned, observed={"worst": 0.9}, allowed={"worst": "at most 0.8"}),
     )
     nothing = Rows(np.empty(0), str, noun="bonds")
-    yield nothing, limit, replace(blank, verdict=Verdict.UNDECIDED, message="there are no bonds to judge.")
+    yield nothing, limit, replace(blank, verdict=Verdict.UNDECIDED, message="there are no bonds to check.")
     of_two = {"a": Limits(max=1.0), "other": Limits(0.0, 5.0, warn_max=3.0)}
     known = {"a": "at most 1", "b": "0 to 5"}
     a, b = "a {} Å over 7 pairs, allowed at most 1", "b {} eV over 7 pairs, allowed 0 to 5"
@@ -139,11 +139,11 @@ def in_full() -> Iterator[tuple[Rows | Quantities | Exception, dict[str, Limits]
     yield two(1.0, 2.0, undecided="too few"), of_two, replace(undecided, message=message)
     gentle = replace(undecided, severity=Severity.WARN, message=message)
     yield two(1.0, 2.0, undecided="too few", only_warns=True), of_two, gentle
-    lost = replace(undecided, observed={"b": 2.0}, message="undecided: nothing to measure a on.")
+    lost = replace(undecided, observed={"b": 2.0}, message="undecided: no data to measure a.")
     yield two(np.nan, 2.0), of_two, lost
-    lost = replace(lost, observed={}, message="undecided: nothing to measure a, b on.")
+    lost = replace(lost, observed={}, message="undecided: no data to measure a, b.")
     yield two(np.nan, np.nan), of_two, lost
-    alone = replace(blank, verdict=Verdict.UNDECIDED, message="undecided: nothing to measure c on.")
+    alone = replace(blank, verdict=Verdict.UNDECIDED, message="undecided: no data to measure c.")
     yield Quantities({"": np.nan}, 3), limit, replace(alone, n=3, allowed={"value": "at most 1"})
     yield Quantities({}, 3), limit, replace(alone, n=3)
     message = "0.5 Å over 3 structures, allowed at most 1."
@@ -155,7 +155,7 @@ def in_full() -> Iterator[tuple[Rows | Quantities | Exception, dict[str, Limits]
     yield NotRun("no reference"), limit, replace(blank, verdict=Verdict.NOT_RUN, message="not run: no reference.")
     gentle = replace(blank, verdict=Verdict.NOT_RUN, severity=Severity.WARN, message="not run: no isolated atoms.")
     yield NotGiven("no isolated atoms"), limit, gentle
-    message = "the check itself broke: KeyError: 'x'."
+    message = "the check itself crashed: KeyError: 'x'."
     yield KeyError("x"), limit, replace(blank, verdict=Verdict.ERROR, message=message)
 
 
@@ -211,7 +211,7 @@ def test_what_one_part_lacks_hides_nothing_of_the_others(broken: Exception, verd
     bounds = {"c": Bounds("c", Severity.ERROR, True, {"": Limits(max=1.0)}, {}, "why", "here")}
     parts = Parts.of(concatenate([molecule("H2O") for _ in range(4)]), atoms=3)
     assert len(parts.places) == 4
-    finding, _ = judge([Rule("structures", "c", "", "Mend it.", measure)], bounds, Subject(parts))["c"]
+    finding, _ = judge([Rule("structures", "c", "", "Fix it.", measure)], bounds, Subject(parts))["c"]
     assert finding.verdict is verdict
     if verdict is Verdict.FAIL:
         assert (finding.n, finding.n_bad, finding.examples) == (3, 1, ("structure 3 (H2O)",))

@@ -1,4 +1,4 @@
-"""Statistics of parts, merged: what NumPy says of the whole, whatever the cut."""
+"""Mergeable statistics: equal to NumPy's results on the complete data for any partitioning."""
 
 from functools import reduce
 
@@ -27,7 +27,7 @@ def test_a_quantile_is_that_of_the_whole_to_the_width_of_a_bin(values: np.ndarra
     assert np.array_equal(cut.bins, whole.bins)
     assert np.array_equal(cut.counts, whole.counts)
     assert (cut.n, cut.extremes, cut.quantile(share)) == (len(values), whole.extremes, whole.quantile(share))
-    # Bins are those of float32, which has nothing between 0 and 1e-38.
+    # The bins are those of float32, which has no normal number between 0 and 1e-38.
     largest = np.abs(values).max() + 1e-34
     assert whole.quantile(share) == pytest.approx(np.quantile(values, share), abs=6e-4 * largest)
     deviation = np.median(np.abs(values - np.median(values)))

@@ -1,4 +1,4 @@
-"""A data set cut into parts: where it may be cut, what a part calls its structures, and whose answer is whose."""
+"""Partitioned data sets: allowed boundaries, structure labels in a part, and merged answers."""
 
 from dataclasses import replace
 from functools import partial
@@ -16,7 +16,7 @@ WATERS, METHANE = [molecule("H2O")] * 3, molecule("CH4")
 
 @pytest.fixture
 def data() -> Dataset:
-    """A family of three waters, a methane, a family of two waters: 9 + 5 + 6 atoms."""
+    """Data set with a family of three waters, a methane and a family of two waters: 9 + 5 + 6 atoms."""
     return concatenate(
         [*WATERS, METHANE, *WATERS[:2]],
         parent=[0, 0, 0, 3, 4, 4],
@@ -97,7 +97,7 @@ def test_a_question_of_several_checks_is_asked_once(data: Dataset) -> None:
     one = part(data, 0)
     assert one.once(question) == one.once(question) == 3
     assert asked == [range(3)]
-    # One with arguments of its own is asked for one check, and its answer is not kept.
+    # A question with its own arguments belongs to one check, and its answer is not cached.
     of_one = partial(question)
     assert one.once(of_one) == one.once(of_one) == 3
     assert len(asked) == 3

@@ -1,4 +1,4 @@
-"""How a check is declared, found by its name, and asked."""
+"""Registry of checks: registration, look-up by name, and evaluation."""
 
 from dataclasses import fields
 
@@ -19,17 +19,17 @@ def none_declared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_row_rule_is_found_in_each_contract_and_asks_parts_with_its_bounds() -> None:
-    @row_rule("one", "two", unit="Å", remedy="Mend it.")
+    @row_rule("one", "two", unit="Å", remedy="Fix it.")
     def lengths(part: object, bounds: object) -> tuple[object, object]:
         """Lengths of all bonds.
 
-        Of no interest to a reader.
+        Not part of the rule text.
         """
         return part, bounds
 
     assert set(rules.RULES) == {("one", "lengths"), ("two", "lengths")}
     two = rules.RULES["two", "lengths"]
-    assert (two.contract, two.check, two.unit, two.remedy) == ("two", "lengths", "Å", "Mend it.")
+    assert (two.contract, two.check, two.unit, two.remedy) == ("two", "lengths", "Å", "Fix it.")
     assert two.why == "Lengths of all bonds."
     asking = two.measure(SUBJECT, "bounds")
     assert next(asking)("part") == lengths("part", "bounds") == ("part", "bounds")
@@ -39,13 +39,13 @@ def test_a_row_rule_is_found_in_each_contract_and_asks_parts_with_its_bounds() -
 
 
 def test_a_rule_concludes_at_once_or_after_it_has_asked() -> None:
-    @rule("one", remedy="Mend it.")
+    @rule("one", remedy="Fix it.")
     def at_once(subject: Subject, bounds: object) -> Quantities:
         return Quantities({"": float(subject.whole.structures)}, 1)
 
-    @rule("one", remedy="Mend it.", unit="eV")
+    @rule("one", remedy="Fix it.", unit="eV")
     def later(subject: Subject, bounds: object) -> object:
-        """Asks."""
+        """Ask one question."""
         answer = yield "question"
         return Quantities({"": answer}, 2)
 

@@ -1,4 +1,4 @@
-"""Rows counted part by part: the counts are exact, and the few that are kept are the worst of all of them."""
+"""Row counts merged over parts: the counts are exact, and the examples kept are the worst rows overall."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Waivers: known findings warn, new ones refuse, expired ones refuse, unsigned ones are refused when they are read."""
+"""Waivers: known findings warn, new findings and expired waivers fail, unsigned waivers are rejected on reading."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,7 +19,7 @@ FOREVER = "2999-12-31"
 
 
 def waiver(**changes: Any) -> dict[str, Any]:
-    """A sound waiver of squeezed structures of old files, with ``changes``; None leaves a key out."""
+    """Return a valid waiver for compressed structures in old files, with ``changes``; None omits a key."""
     sound = {
         "contract": "structures",
         "check": "min_distance",
@@ -41,7 +41,7 @@ def found(report: Report, name: str = "min_distance") -> Finding:
 
 @pytest.fixture
 def legacy(structures: Dataset) -> Dataset:
-    """Structures 0 to 2 are of an old file, and two of them have two atoms in one place; nothing else is spoiled."""
+    """Data set with structures 0 to 2 from an old file; in two of them, and nowhere else, two atoms nearly coincide."""
     source = structures.source.copy()
     source[:3] = "old-2019.sdf"
     positions = structures.positions.copy()
@@ -50,7 +50,7 @@ def legacy(structures: Dataset) -> Dataset:
         nearest = hydrogen - 1
         positions[hydrogen] = positions[nearest] + np.float32([0.5, 0, 0])
     data = replace(structures, source=source, positions=positions, n_read=len(structures))
-    # As many records as structures, so that nobody counts a record twice.
+    # Use one record per structure, so that no record is counted twice.
     return replace(data, source_index=np.arange(len(data)))
 
 
@@ -77,7 +77,7 @@ def test_a_new_finding_of_the_same_check_refuses_and_the_known_ones_are_counted_
     finding = found(judged(replace(legacy, positions=positions), waiver()))
     assert (finding.severity, finding.n_bad, finding.n) == (Severity.ERROR, 1, len(legacy))
     assert "structure 7" in finding.message
-    assert "2 further ones are waived: A. Curator" in finding.message
+    assert "2 more failures are waived: A. Curator" in finding.message
     assert all("old-2019.sdf" not in example for example in finding.examples)
 
 
@@ -90,7 +90,7 @@ def test_waivers_do_not_depend_on_the_cut(legacy: Dataset) -> None:
     whole, cut = (check(Parts.of(data, atoms=atoms), overrides=overrides) for atoms in (10_000, 200))
     assert found(whole) == found(cut)
     assert (found(cut).n_bad, found(cut).severity) == (3, Severity.ERROR)
-    assert "2 further ones are waived" in found(cut).message
+    assert "2 more failures are waived" in found(cut).message
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_waiver_of_a_check_that_holds_changes_nothing_and_is_idle(structures: 
     assert found(report, "hydrogen_fraction").verdict is Verdict.PASS
     idle = found(report, "waivers")
     assert (idle.severity, idle.n, idle.n_bad) == (Severity.WARN, 1, 1)
-    assert "has nothing to waive" in idle.message
+    assert "has no effect" in idle.message
 
 
 @pytest.mark.parametrize("changes", [{}, {"pattern": "nothing*"}])
@@ -161,7 +161,7 @@ def test_a_waiver_without_an_effect_warns(structures: Dataset) -> None:
     report = judged(structures, waiver())
     assert report.holds(strict=False)
     assert found(report, "waivers").severity is Severity.WARN
-    assert "has nothing to waive" in found(report, "waivers").message
+    assert "has no effect" in found(report, "waivers").message
 
 
 def test_what_is_said_of_waivers_themselves() -> None:
@@ -177,13 +177,13 @@ def test_what_is_said_of_waivers_themselves() -> None:
         "waivers",
         Verdict.FAIL,
         message=f"the waiver of min_distance for a.sdf record 3, old*.sdf ({signed.format('2020-01-31')}) has expired; "
-        f"the waiver of min_distance for the data set 0123456789ab ({signed.format(FOREVER)}) has nothing to waive. "
-        f"A check of the data set as a whole is waived by its fingerprint, here {'f' * 64}.",
+        f"the waiver of min_distance for the data set 0123456789ab ({signed.format(FOREVER)}) has no effect. "
+        f"To waive a check on the complete data set, use its fingerprint, here {'f' * 64}.",
         severity=Severity.ERROR,
-        remedy="Mend the data, renew the waiver with its reason, or take it out of contracts.waivers.",
+        remedy="Fix the data, renew the waiver with its reason, or remove it from contracts.waivers.",
         n=3,
         n_bad=2,
-        reason="what is let pass for ever is no longer a contract",
+        reason="a permanent exception would make the contract meaningless",
         source="contracts.waivers",
     )
     last_day = finding_of_waivers("structures", [expired, used], [used], "", date(2020, 1, 31))
@@ -249,7 +249,7 @@ def bad_waivers() -> Iterator[Any]:
     )
     yield pytest.param([waiver(contract="structure")], "did you mean 'structures'", id="contract")
     yield pytest.param([waiver(contract="input", check="readable")], "input cannot be waived", id="input")
-    yield pytest.param([waiver(pattern=None)], "name what is waived", id="nothing named")
+    yield pytest.param([waiver(pattern=None)], "a waiver must name structures", id="nothing named")
     yield pytest.param([waiver(expires="soon")], "expires", id="expires")
     yield pytest.param([waiver(structures=[3])], "structures", id="a number for a structure")
     yield pytest.param([waiver(patern="x")], "unknown key patern; did you mean 'pattern'", id="key")

@@ -91,7 +91,7 @@ def test_an_energy_that_is_none_is_left_out_of_the_fit_and_nothing_passes() -> N
     data.energy[7] = np.nan
     finding = found(data, "energy_residual")
     assert finding.verdict is Verdict.UNDECIDED
-    assert "nothing to measure robust_z" in finding.message
+    assert "no data to measure robust_z" in finding.message
 
 
 BINDING = {"H": -4.0, "C": -5.0, "O": -6.0}
