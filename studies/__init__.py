@@ -1,1 +1,1 @@
-"""Benchmarks, other people's models, the atlas of data corruptions and studies of settings; not installed."""
+"""Benchmarks, third-party models, the atlas of data corruptions and parameter studies; not installed."""

@@ -1,8 +1,9 @@
-"""The tables of docs brought up to date: ``python -m studies.render_pages``.
+"""Render the tables of the documentation: ``python -m studies.render_pages``.
 
-Those of docs/contracts.md come from the code, those of docs/results.md and docs/dataset.md from docs/results.json,
-which ``--milestone reports/studies/milestone.json`` writes from the report of the study, and from what students of it
-reach on further molecules: ``--further complete-0=FILE``, as ``hydrogate evaluate --format json`` prints it.
+The tables of docs/contracts.md come from the code, those of docs/results.md and docs/dataset.md from docs/results.json.
+``--milestone reports/studies/milestone.json`` writes docs/results.json from the report of the study.
+``--further complete-0=FILE`` adds the errors of one of its students on further molecules; FILE is the output of
+``hydrogate evaluate --format json``.
 """
 
 import argparse
@@ -22,10 +23,12 @@ OF_RESULTS = (Path("docs/results.md"), Path("docs/dataset.md"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Render the pages of the project whose root is the working directory."""
+    """Render the pages of the project in the working directory."""
     parser = argparse.ArgumentParser(prog="python -m studies.render_pages")
-    parser.add_argument("--milestone", type=Path, help="the report of `nox -s study -- milestone`")
-    parser.add_argument("--further", action="append", default=[], metavar="RUN=FILE", help="of `hydrogate evaluate`")
+    parser.add_argument("--milestone", type=Path, help="report written by `nox -s study -- milestone`")
+    parser.add_argument(
+        "--further", action="append", default=[], metavar="RUN=FILE", help="output of `hydrogate evaluate`"
+    )
     options = parser.parse_args(argv)
     PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     if options.milestone:

@@ -1,7 +1,7 @@
-"""The tables of docs/results.md and docs/dataset.md, from the report of the study of the milestone.
+"""Tables of docs/results.md and docs/dataset.md, from the report of the milestone study.
 
-``python -m studies.render_pages --milestone reports/studies/milestone.json`` writes docs/results.json, what the
-tables need of the report, and renders the pages; without the option it renders them from docs/results.json.
+``python -m studies.render_pages --milestone reports/studies/milestone.json`` writes docs/results.json, the part of the
+report that the tables need, and renders the pages. Without the option it renders them from docs/results.json.
 """
 
 import re
@@ -14,38 +14,39 @@ from studies.study import load_study, table
 
 Metrics = Mapping[str, Any]
 _MARKED = re.compile(r"(<!-- table (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-# Acceptance: heading, metrics file, metric, target, aim. The targets are gates of params.yaml, of two on one metric the
-# stricter, its dynamics.limits.drift and its energy_force_consistency of predictions; the aims are the study's own.
+# Acceptance: heading, metrics file, metric, target, aim. The targets are those of params.yaml: the gates (the stricter
+# one where two use the same metric), dynamics.limits.drift and energy_force_consistency of the contract `predictions`.
+# The aims are specific to this study.
 _ACCEPTANCE = (
     ("force RMSE, eV/Å", "validation", "force_rmse", "< 0.25", "< 0.10"),
-    ("over the RMS teacher force", "validation", "force_rmse_relative", "≤ 0.15", "< 0.06"),
+    ("relative to the RMS teacher force", "validation", "force_rmse_relative", "≤ 0.15", "< 0.06"),
     ("mean angle, °", "validation", "angular_error_mean_deg", "< 10", "< 4"),
-    ("O over C, less 1", "validation", "oxygen_over_carbon", "≤ 0.20", ""),
-    ("H forces over the teacher's", "validation", "hydrogen_force_error", "≤ 0.15", ""),
+    ("O/C ratio of the force RMSE, minus 1", "validation", "oxygen_over_carbon", "≤ 0.20", ""),
+    ("H force RMSE / RMS teacher force on H", "validation", "hydrogen_force_error", "≤ 0.15", ""),
     ("H fraction", "validation", "hydrogen_fraction", "0.4 to 0.6", ""),
-    ("rise of the valid loss at the end", "training", "convergence", "≤ 0.05", ""),
-    ("stable in MD, of 20 molecules", "md", "md_stability", "1", ""),
-    ("drift in MD, meV/atom/ps", "md", "md_drift", "≤ 0.5", ""),
-    ("forces less −∇E by finite differences", "validation", "force_gradient_error", "≤ 0.01", ""),
+    ("final valid loss / smallest, minus 1", "training", "convergence", "≤ 0.05", ""),
+    ("stable in MD, fraction of 20 molecules", "md", "md_stability", "1", ""),
+    ("energy drift in MD, meV/atom/ps", "md", "md_drift", "≤ 0.5", ""),
+    ("forces against −∇E by finite differences", "validation", "force_gradient_error", "≤ 0.01", ""),
 )
 _ATOMS = {
     "all": "force_rmse",
     **{element: f"force_rmse_{element}" for element in ("H", "C", "N", "O", "F", "S", "Cl")},
     **{f"H on {element}": f"force_rmse_H_on_{element}" for element in ("C", "N", "O")},
-    "H of hydrogen bonds inside a molecule": "force_rmse_H_bonding",
+    "H in intramolecular hydrogen bonds": "force_rmse_H_bonding",
 }
 _FURTHER = {
     "force_rmse": "force RMSE, eV/Å",
     "force_rmse_C": "C",
     "force_rmse_O": "O",
-    "oxygen_over_carbon": "O over C, less 1",
-    "oxygen_over_carbon_relative": "the same, each over its forces",
+    "oxygen_over_carbon": "O/C ratio of the force RMSE, minus 1",
+    "oxygen_over_carbon_relative": "the same, with relative force errors",
 }
 _BINS = ("0_to_100", "100_to_300", "300_to_500", "500_to_1000", "1000_to_3000", "3000_up")
 
 
 def reduced(report: Mapping[str, Any]) -> dict[str, Any]:
-    """What the pages need of a report of ``nox -s study``: no findings, and no molecule by name."""
+    """Return the part of a ``nox -s study`` report that the pages need, without findings and molecule names."""
     runs = []
     for run in report["runs"]:
         structures = run["metrics"]["structures"]
@@ -70,12 +71,12 @@ def reduced(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_tables(page: str, results: Mapping[str, Any]) -> str:
-    """``page`` with each table between ``<!-- table NAME -->`` and ``<!-- end -->`` rendered from ``results``.
+    """Render each table between ``<!-- table NAME -->`` and ``<!-- end -->`` of ``page`` from ``results``.
 
     Raises
     ------
     KeyError
-        A name is no table's, or ``results`` lacks a run or an answer that a table is of.
+        A name is not the name of a table, or ``results`` lacks a run or an evaluation that a table needs.
     """
     return _MARKED.sub(lambda found: f"{found[1]}\n{TABLES[found['name']](results)}\n{found[3]}", page)
 
@@ -107,11 +108,11 @@ def _bins(results: Mapping[str, Any]) -> str:
 
 
 def _control(results: Mapping[str, Any]) -> str:
-    """Force RMSE by heavy element: each student on its own molecules, and the bare one on the complete ones."""
+    """Return the force RMSE by heavy element: each student on its own molecules, and ``bare`` on the complete ones."""
     columns = {
         "`complete`": _validation(results, "complete"),
         "`bare`, on its own molecules": _validation(results, "bare"),
-        "`bare`, on the complete ones": results["then"]["bare-on-complete"]["metrics"],
+        "`bare`, on the complete molecules": results["then"]["bare-on-complete"]["metrics"],
     }
     rows = (
         (element, *(_cell(metrics[f"force_rmse_{element}"]) for metrics in columns.values()))
@@ -131,7 +132,7 @@ def _environments(results: Mapping[str, Any]) -> str:
         )
         for kind in results["then"]["where"]["environments"]
     )
-    headings = ("", "atoms", "force RMSE, eV/Å", "over their RMS teacher force", "share of the squared error")
+    headings = ("", "atoms", "force RMSE, eV/Å", "relative to their RMS teacher force", "share of the squared error")
     return _markdown(headings, rows)
 
 
@@ -151,13 +152,13 @@ def _strained(results: Mapping[str, Any]) -> str:
 
 
 def _further(results: Mapping[str, Any]) -> str:
-    """Students on further molecules; the gate on oxygen over carbon asks the upper end, one-sided."""
+    """Return the errors on further molecules; the oxygen/carbon gate uses the one-sided upper end of the interval."""
     rows = []
     for run, found in results["further"].items():
         ratio = found["metrics"]["oxygen_over_carbon"]
         end = ratio["value"] + ONE_SIDED * (ratio["high"] - ratio["value"])
         rows.append((f"`{run}`", *(_cell(found["metrics"][name]) for name in _FURTHER), f"{end:.3f}"))
-    return _markdown(("", *_FURTHER.values(), "its end for the gate, ≤ 0.20"), rows)
+    return _markdown(("", *_FURTHER.values(), "upper end used by the gate, ≤ 0.20"), rows)
 
 
 def _distorted(results: Mapping[str, Any]) -> str:
@@ -168,10 +169,10 @@ def _distorted(results: Mapping[str, Any]) -> str:
         if question.startswith("distorted-")
     )
     headings = (
-        "moved by, Å",
+        "displacement σ, Å",
         "force RMSE, eV/Å",
-        "over the RMS teacher force",
-        "mean of a component, eV/Å",
+        "relative to the RMS teacher force",
+        "force MAE per component, eV/Å",
         "mean angle, °",
     )
     return _markdown(headings, rows)
@@ -182,7 +183,7 @@ def _dimers(results: Mapping[str, Any]) -> str:
 
 
 def _species(results: Mapping[str, Any]) -> str:
-    """What the labelled data sets hold."""
+    """Return the composition of the two labelled data sets."""
     sides = [results["then"]["composition"][side] for side in ("one", "other")]
     rows: list[tuple[str, ...]] = [
         (name, *(f"{side[name]:,}" for side in sides)) for name in ("molecules", "structures", "atoms")
@@ -191,7 +192,7 @@ def _species(results: Mapping[str, Any]) -> str:
         (f"{element}, % of the atoms", *(f"{side['species_percent'].get(element, 0.0):.2f}" for side in sides))
         for element in sides[0]["species_percent"]
     ]
-    for key, name in (("sizes", "atoms of a structure"), ("force", "force, eV/Å"), ("energy_per_atom", "eV/atom")):
+    for key, name in (("sizes", "atoms per structure"), ("force", "force, eV/Å"), ("energy_per_atom", "eV/atom")):
         digits = 0 if key == "sizes" else 2
         for quantile in sides[0][key]["quantiles"]:
             values = (side[key]["quantiles"][quantile] for side in sides)
@@ -215,7 +216,7 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
 
 
 def _run(results: Mapping[str, Any], setting: str) -> Mapping[str, Any]:
-    """The first seed's run of ``setting``."""
+    """Return the run of ``setting`` with the smallest seed."""
     runs = [run for run in results["runs"] if run["setting"] == setting]
     if not runs:
         raise KeyError(f"setting {setting!r} has not been run")
@@ -230,7 +231,7 @@ def _validation(results: Mapping[str, Any], setting: str) -> Metrics:
 
 def _cell(metric: Mapping[str, Any] | None) -> str:
     if metric is None:
-        return "no such atom"
+        return "no such atoms"
     if metric["value"] in (None, "undefined"):
         return "undefined"
     interval = [metric.get("low"), metric.get("high")]

@@ -1,15 +1,15 @@
-"""``nox -s sampling``: what each sampling of geometries teaches, at the same number of labels and of training steps.
+"""``nox -s sampling``: compare samplings of geometries at equal numbers of labels and training steps.
 
 In:  the first molecules of ``regenerate.input``, and ``params.yaml``.
-Out: ``reports/studies/sampling.json``: of each setting, split and seed the errors of its student; a table is printed.
+Out: ``reports/studies/sampling.json``: the student's errors for each setting, split and seed; prints a table.
 
-Each setting makes the same number of geometries of the same molecules; each student learns the same number of epochs.
-All of a split are asked about the same geometries of its held-out molecules: rattled as training data are by default,
-and distorted, which are labelled apart and in nobody's training data. Labels and results are kept as they come, in
-``.studies/sampling/`` and in the report: a study that was interrupted goes on where it was.
+Each setting makes the same number of geometries of the same molecules, and each student is trained for the same number
+of epochs. All students of a split are evaluated on the same geometries of its held-out molecules: rattled as training
+data are by default, and distorted ones. These are labelled separately and are not in any training set. Labels and
+results are stored immediately, in ``.studies/sampling/`` and in the report: an interrupted study resumes.
 
-``-- --geometries`` prints how far each sampling goes, at which forces and cost, and ``-- --teacher`` what the noise of
-GFN2-xTB is (:mod:`studies.teacher_study`); both write nothing.
+``-- --geometries`` prints displacements, forces and cost of each sampling, and ``-- --teacher`` the numerical noise of
+GFN2-xTB (:mod:`studies.teacher_study`); neither writes a file.
 """
 
 import argparse
@@ -44,7 +44,7 @@ from studies import teacher_study
 REPORT = Path("reports/studies/sampling.json")
 WORK = Path(".studies/sampling")
 SPLITS = ("molecule", "scaffold")
-# Of regenerate.sampling; what is not named is as in params.yaml.
+# Changes to regenerate.sampling; other keys are as in params.yaml.
 SETTINGS: dict[str, dict[str, Any]] = {
     "rattle-0.05": {"method": "rattle", "sigma": 0.05},
     "rattle-0.1": {"method": "rattle", "sigma": 0.1},
@@ -54,24 +54,24 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "pairs-hessian-0.05": {"method": "rattle", "sigma": 0.05, "pairs": 1},
 }
 HESSIAN_WEIGHT = {"pairs-hessian-0.05": 0.05}
-# What every student is asked about, two geometries of each held-out molecule.
+# Test geometries for every student: two of each held-out molecule.
 TESTS: dict[str, dict[str, Any]] = {
     "rattled by 0.05 Å": {"method": "rattle", "sigma": 0.05},
     "rattled by 0.1 Å": {"method": "rattle", "sigma": 0.1},
     "rattled by 0.15 Å": {"method": "rattle", "sigma": 0.15},
     "MD at 600 K": {"method": "md", "temperature": 600.0},
 }
-# What --geometries looks at.
+# Samplings that --geometries compares.
 MADE: dict[str, dict[str, Any]] = {
     "none": {"method": "none"},
     **{name: SETTINGS[name] for name in ("rattle-0.05", "rattle-0.1", "rattle-relax-0.15", "md-300")},
     "md-600": {"method": "md", "temperature": 600.0},
 }
-OTHER_SEED = 1000  # of the test geometries: none of them is a training geometry of another setting
+OTHER_SEED = 1000  # added to the seed for test geometries: none of them is a training geometry of another setting
 
 
 class Study:
-    """The molecules and parameters of one study, and where it keeps what it has."""
+    """Molecules, parameters and working files of one study."""
 
     def __init__(self, params: Params, molecules: int, epochs: int) -> None:
         self.params, self.molecules, self.epochs = params, molecules, epochs
@@ -82,7 +82,7 @@ class Study:
         self.input.write_text("".join(f"{text}$$$$\n" for text in islice(texts, molecules)), encoding="utf-8")
 
     def geometries(self, sampling: Mapping[str, Any], by: str, seed: int = 0) -> Dataset:
-        """The molecules' own and further geometries, split by molecule or scaffold."""
+        """Return the original and the sampled geometries, split by molecule or scaffold."""
         declared = self.params.regenerate
         changed = declared.model_copy(
             update={
@@ -94,11 +94,11 @@ class Study:
         return regenerate.run([self.input], changed, processes=1)[0]
 
     def labelled(self, data: Dataset) -> Dataset:
-        """``data`` with the teacher's labels, those that are known not asked for again."""
+        """Label ``data`` with the teacher; stored labels are reused."""
         return label.run(data, self.labels, WORK)
 
     def tests(self, by: str) -> dict[str, Dataset]:
-        """Of each distortion, the further geometries of the molecules that are held out."""
+        """Return the labelled test geometries of the held-out molecules, by distortion."""
         split = self.geometries({"method": "none"}, by)
         held_out = split.source_index[split.split == "test"]
         found = {}
@@ -109,7 +109,7 @@ class Study:
         return found
 
     def errors(self, setting: str, by: str, seed: int, tests: Mapping[str, Dataset]) -> dict[str, float]:
-        """Force RMSE, eV/Å, of a student of ``setting`` on each of ``tests``, and what it took."""
+        """Train a student with ``setting``; return its force RMSE (eV/Å) on each of ``tests`` and its cost."""
         from hydrogate.models.potential import predict
 
         data = self.labelled(self.geometries(SETTINGS[setting], by))
@@ -141,7 +141,7 @@ class Study:
 
 
 def run(study: Study, splits: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
-    """Run what the report does not hold, a seed after the other, and write each result there when it comes."""
+    """Run the combinations missing in the report, seed by seed, and write each result to it immediately."""
     head = {"molecules": study.molecules, "epochs": study.epochs, "teacher": label.teacher_of(study.labels).identity()}
     report: dict[str, Any] = json.loads(REPORT.read_text("utf-8")) if REPORT.exists() else {}
     if any(report.get(key) != value for key, value in head.items()):
@@ -159,7 +159,7 @@ def run(study: Study, splits: Sequence[str], seeds: Sequence[int]) -> dict[str, 
 
 
 def table(report: Mapping[str, Any]) -> Iterator[str]:
-    """Lines of Markdown: force RMSE, eV/Å, the mean over seeds, with the range where there are several."""
+    """Yield Markdown lines: force RMSE (eV/Å), the mean over seeds, with the range if there are several."""
     columns = [(by, test) for by in SPLITS for test in TESTS]
     yield f"| setting | {' | '.join(f'{by}: {test}' for by, test in columns)} |"
     yield "| --- " * (1 + len(columns)) + "|"
@@ -173,10 +173,10 @@ def table(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def geometries(study: Study) -> Iterator[str]:
-    """Lines of Markdown: what each sampling makes of the molecules, their own geometries included."""
-    yield "| method | RMS displacement, Å | RMS force, eV/Å | s. d. of C-H, Å | CPU, ms a molecule | refused by |"
+    """Yield Markdown lines: properties and cost of the geometries of each sampling, the original ones included."""
+    yield "| method | RMS displacement, Å | RMS force, eV/Å | s. d. of C-H, Å | CPU, ms per molecule | failed checks |"
     yield "| --- | --- | --- | --- | --- | --- |"
-    study.geometries(MADE["none"], "molecule")  # what is loaded once
+    study.geometries(MADE["none"], "molecule")  # one-time imports and loading are not timed
     without = 0.0
     for name, sampling in MADE.items():
         start = time.process_time()
@@ -202,19 +202,19 @@ def geometries(study: Study) -> Iterator[str]:
 
 
 def _displacement_squares(data: Dataset, row: int) -> Any:
-    """(n,) Å² by which the atoms are elsewhere than in the molecule's own geometry, rotated onto it."""
+    """Return squared displacements (n,), Å², from the original geometry, after superposition."""
     own, further = data.to_atoms(int(data.parent[row])), data.to_atoms(row)
     minimize_rotation_and_translation(own, further)  # type: ignore[no-untyped-call]
     return ((further.positions - own.positions) ** 2).sum(axis=1)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the study; 0 when done, 2 where the input or the parameters cannot be used."""
+    """Run the study. Exit status: 0 finished, 2 invalid input or parameters."""
     parser = argparse.ArgumentParser(prog="nox -s sampling --", description=(__doc__ or "").partition("\n")[0])
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--geometries", action="store_true", help="what each sampling makes, and its cost")
-    what.add_argument("--teacher", action="store_true", help="the noise of GFN2-xTB, and what warm starts would do")
-    parser.add_argument("--molecules", type=int, help="400; 100 for --geometries, 25 for --teacher")
+    what.add_argument("--geometries", action="store_true", help="compare forces and cost of the samplings")
+    what.add_argument("--teacher", action="store_true", help="measure the noise of GFN2-xTB and warm starts")
+    parser.add_argument("--molecules", type=int, help="default: 400; 100 with --geometries, 25 with --teacher")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--splits", nargs="+", default=SPLITS, choices=SPLITS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])

@@ -1,11 +1,11 @@
-"""``nox -s study -- NAME``: settings of the pipeline compared, each as a DVC experiment of the present commit.
+"""``nox -s study -- NAME``: compare settings of the pipeline, each as a DVC experiment of the current commit.
 
-In:  ``studies/NAME.yaml``: what differs, from what it starts, with which seeds, and what is looked at.
-Out: ``reports/studies/NAME.json``: of each setting and seed the metrics files that the columns are of; a table too.
+In:  ``studies/NAME.yaml``: common parameters, settings, seeds, and the columns of the table.
+Out: ``reports/studies/NAME.json``: the metrics files used by the columns, for each setting and seed; prints a table.
 
-The experiments run one after the other in a clone under ``.studies/``, so that neither the parameters nor the data here
-change; it shares DVC's cache. Labels and half-finished trainings survive there in ``.progress/``: a study that was
-interrupted goes on where it was, and what is in the report is not run again.
+The experiments run one after the other in a clone under ``.studies/``, which shares DVC's cache. Parameters and data of
+the working copy do not change. Labels and unfinished trainings are kept in the clone's ``.progress/``: an interrupted
+study resumes, and runs that are already in the report are not repeated.
 """
 
 import argparse
@@ -35,13 +35,13 @@ from hydrogate.pipeline.program import stage_exit_status
 STUDIES = Path(__file__).parent
 REPORTS = Path("reports/studies")
 CLONES = Path(".studies")
-SAMPLER = ("sample.py", "known_drugs.smi")  # what a sample depends on beside its count and seed
+SAMPLER = ("sample.py", "known_drugs.smi")  # a sample depends on these files, its count and its seed
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 Changes = dict[str, str | bool | int | float]
 
 
 class Sample(Section):
-    """Molecules to be made first, as ``hydrogate sample`` makes them, into ``samples/``."""
+    """Sample of molecules to write into ``samples/`` first, as ``hydrogate sample`` does."""
 
     count: PositiveInt
     seed: NonNegativeInt
@@ -53,20 +53,20 @@ class Study(Section):
     Parameters
     ----------
     reason : str
-        What is asked.
+        Question that the study answers.
     params : mapping
-        What every run changes in ``params.yaml``, by dotted key.
+        Changes to ``params.yaml`` common to all runs, by dotted key.
     settings : mapping of str to mapping
-        What each setting changes beside that.
+        Further changes of each setting.
     seeds : sequence of int
-        Each setting is run once with each, as ``train.seed``.
+        Values of ``train.seed``; each setting runs once with each.
     stage : str
-        Every run ends with it; the whole pipeline where none is named.
+        Last stage of every run; the whole pipeline if None.
     then : mapping of str to sequence of str
-        Commands of ``hydrogate`` by the name of what the last of them prints, JSON, which the report keeps. They run
-        in a folder that holds ``data/`` of each run as ``SETTING-SEED/``.
+        Commands of ``hydrogate`` to run after the experiments, by a name. The report stores the JSON that the last
+        command prints under that name. They run in a folder that contains ``data/`` of each run as ``SETTING-SEED/``.
     columns : mapping of str to str
-        Heading to a metric, such as ``validation.force_rmse``, or to what a check observed.
+        Heading and source of each column: a metric, such as ``validation.force_rmse``, or a value observed by a check.
     """
 
     reason: Annotated[str, Field(min_length=1)]
@@ -80,12 +80,12 @@ class Study(Section):
 
 
 def load_study(name: str) -> Study:
-    """The study that ``studies/<name>.yaml`` declares.
+    """Read the study declared in ``studies/<name>.yaml``.
 
     Raises
     ------
     BadParams
-        There is none, or it is not declared as it should be.
+        The file does not exist or its content is invalid.
     """
     known = [path.stem for path in STUDIES.glob("*.yaml")]
     if name not in known:
@@ -97,18 +97,18 @@ def load_study(name: str) -> Study:
 
 
 def refuse_unknown(study: Study, seeds: Sequence[int], changes: Changes, root: Path = Path()) -> None:
-    """Say before hours of work what would end them: each run's parameters, the stage, the columns, what is asked then.
+    """Check parameters, stage, columns and the commands of ``then`` before hours of computation start.
 
     Raises
     ------
     BadParams
-        ``params.yaml`` has no such key or takes no such value; ``dvc.yaml`` has no such stage or metrics; or what is
-        asked at the end names a folder of no setting.
+        ``params.yaml`` has no such key or rejects the value; ``dvc.yaml`` has no such stage or metrics file; or a
+        command of ``then`` names a folder that belongs to no setting.
     """
     stages = load_yaml(root / "dvc.yaml")["stages"]
     if study.stage not in {None, *stages}:
         raise BadParams(f"dvc.yaml has no stage {study.stage!r}{did_you_mean(study.stage, stages)}")
-    entries = [entry for stage in stages.values() for entry in stage.get("metrics", ())]  # a path, or that and options
+    entries = [entry for stage in stages.values() for entry in stage.get("metrics", ())]  # a path or {path: options}
     metrics = {Path(path).stem for entry in entries for path in ([entry] if isinstance(entry, str) else entry)}
     for column in study.columns.values():
         file = column.partition(".")[0]
@@ -120,7 +120,7 @@ def refuse_unknown(study: Study, seeds: Sequence[int], changes: Changes, root: P
         content = load_yaml(root / "params.yaml")
         for key, value in {**study.params, **own, **changes, "train.seed": seed}.items():
             _change(content, key, value)
-        params_of(content, f"params.yaml with what setting {setting!r} changes")
+        params_of(content, f"params.yaml with the changes of setting {setting!r}")
 
 
 def _change(content: dict[str, Any], key: str, value: Any) -> None:
@@ -132,7 +132,7 @@ def _change(content: dict[str, Any], key: str, value: Any) -> None:
             raise BadParams(f"params.yaml has no key {key}{did_you_mean(key, known)}")
         if above.count(".") < len(folders):
             content, above = content[part], f"{above}{part}."
-    with suppress(YAMLError):  # a word then, of which DVC may think otherwise
+    with suppress(YAMLError):  # kept as a plain string; DVC may parse it differently
         value = parse_yaml(value) if isinstance(value, str) else value
     content[last] = value
 
@@ -145,39 +145,39 @@ def run(
     root: Path = Path(),
     settings: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Run what is missing in ``reports/studies/<name>.json``, and write each result there when it comes.
+    """Run the experiments missing in ``reports/studies/<name>.json`` and add each result to that file immediately.
 
     Parameters
     ----------
     name : str
     study : Study
     seeds : sequence of int
-        In place of the study's own.
+        Replaces the seeds of the study.
     changes : mapping
-        Of parameters, beside the study's own.
+        Further changes of parameters, for all runs.
     root : Path
-        The project's root.
+        Root of the project.
     settings : sequence of str
-        These alone; all where None.
+        Settings to run; all if None.
 
     Raises
     ------
     BadParams
-        A tracked file is changed: a study is of a commit. Or the study has no such setting.
+        A tracked file has uncommitted changes (a study belongs to a commit), or the study has no such setting.
     RuntimeError
-        An experiment failed; what was measured before is kept.
+        An experiment failed; earlier results are kept.
     """
     for unknown in set(settings or ()) - set(study.settings):
         raise BadParams(f"study {name} has no setting {unknown!r}{did_you_mean(unknown, list(study.settings))}")
     changed = _said(root, "git", "status", "--porcelain", "--untracked-files=no")
     if changed:
-        raise BadParams(f"a study is of a commit, but files are changed; commit them first:\n{changed}")
+        raise BadParams(f"a study runs on a commit, but tracked files have changed; commit them first:\n{changed}")
     path = root / REPORTS / f"{name}.json"
     commit = _said(root, "git", "rev-parse", "HEAD").strip()
     head = {"study": name, "commit": commit, "params": study.params | changes}
     report = _begun(path, head)
     clone = root / CLONES / name
-    for seed in seeds:  # a seed after the other, so that a study that is cut short compares what it has
+    for seed in seeds:  # seeds in the outer loop: an interrupted study can still compare all settings
         for setting, own in study.settings.items():
             if (setting, seed) in _done(report) or (settings and setting not in settings):
                 continue
@@ -197,13 +197,13 @@ def run(
 
 
 def _measured(clone: Path, study: Study, experiment: str, changes: Changes) -> dict[str, Any]:
-    """Run an experiment; the metrics files that the columns are of."""
+    """Run one experiment and return the metrics files that the columns use."""
     words = [word for key, value in changes.items() for word in ("-S", f"{key}={_yaml(value)}")]
     dvc = (sys.executable, "-m", "dvc", "exp")
     if experiment in _said(clone, *dvc, "list", "--names-only").split():
-        _run(clone, *dvc, "remove", experiment)  # of other parameters, or its result was lost
+        _run(clone, *dvc, "remove", experiment)  # it had other parameters, or its result was lost
     _run(clone, *dvc, "run", "--name", experiment, *words, *([study.stage] if study.stage else []))
-    # Those alone that a column is of: of a stage that did not run the commit's own would still lie there.
+    # Read only the files that a column uses: for a stage that did not run, the file of the commit is still there.
     files = sorted({key.partition(".")[0] for key in study.columns.values()})
     return {name: json.loads((clone / f"metrics/{name}.json").read_text("utf-8")) for name in files}
 
@@ -217,18 +217,18 @@ def _done(report: Mapping[str, Any]) -> set[tuple[str, int]]:
 
 
 def _asked(study: Study, commands: Iterable[Sequence[str]]) -> Iterator[tuple[str, int]]:
-    """Setting and seed of each run whose files ``commands`` name."""
+    """Yield setting and seed of each run whose files ``commands`` use."""
     for folder, slash, _ in (word.partition("/") for command in commands for word in command):
         setting, _, seed = folder.rpartition("-")
         if slash and (setting not in study.settings or not seed.isdecimal()):
             known = [f"{name}-0" for name in study.settings]
-            raise BadParams(f"then: {folder}/ is no run's SETTING-SEED/{did_you_mean(folder, known)}")
+            raise BadParams(f"then: {folder}/ is not the SETTING-SEED/ folder of a run{did_you_mean(folder, known)}")
         if slash:
             yield setting, int(seed)
 
 
 def _answer(place: Path, commands: Sequence[Sequence[str]]) -> Any:
-    """What the last of ``commands`` prints."""
+    """Run ``commands`` and return the JSON that the last one prints."""
     hydrogate = str(Path(sys.executable).with_name("hydrogate"))
     *before, last = ([hydrogate, *words] for _, *words in commands)
     for command in before:
@@ -237,7 +237,7 @@ def _answer(place: Path, commands: Sequence[Sequence[str]]) -> Any:
 
 
 def _begun(path: Path, head: dict[str, Any]) -> dict[str, Any]:
-    """The report at ``path`` where it is of the same commit and parameters; else an empty one."""
+    """Return the report at ``path`` if commit and parameters are the same, otherwise an empty report."""
     if path.exists():
         report: dict[str, Any] = json.loads(path.read_text("utf-8"))
         if all(report[key] == head[key] for key in head):
@@ -246,7 +246,7 @@ def _begun(path: Path, head: dict[str, Any]) -> dict[str, Any]:
 
 
 def _prepare(clone: Path, root: Path, commit: str, sample: Sample | None) -> None:
-    """The commit as it is in git, in a clone that keeps what earlier runs have computed."""
+    """Check out the commit in the clone, which keeps the results of earlier runs."""
     if not clone.exists():
         clone.parent.mkdir(parents=True, exist_ok=True)
         _run(root, "git", "clone", "--quiet", "--no-checkout", ".", str(clone.relative_to(root)))
@@ -261,7 +261,7 @@ def _prepare(clone: Path, root: Path, commit: str, sample: Sample | None) -> Non
     code = b"".join(Path(sampler.__file__).with_name(name).read_bytes() for name in SAMPLER)
     made = (
         _kept(root, clone.name) / hashlib.sha256(code).hexdigest()[:16] / file
-    )  # a killed `dvc exp run` takes the one in the clone away
+    )  # outside the clone, where a killed `dvc exp run` deletes it
     if not made.exists():
         sampler.write_sample(made, sample.count, sample.seed)
     shutil.copyfile(made, clone / file)
@@ -272,7 +272,7 @@ def _yaml(value: str | bool | int | float) -> str:
 
 
 def table(study: Study, report: Mapping[str, Any]) -> str:
-    """``report`` in Markdown: the mean over seeds, with the smallest and largest where there are several."""
+    """Return ``report`` as a Markdown table: the mean over seeds, with the range if there are several."""
     rows = [["setting", *study.columns], ["---"] * (1 + len(study.columns))]
     for setting in study.settings:
         runs = [entry["metrics"] for entry in report["runs"] if entry["setting"] == setting]
@@ -286,7 +286,7 @@ def _values(runs: Sequence[Mapping[str, Any]], key: str) -> Iterator[float | Non
         for name in key.split("."):
             value = value.get(name) if isinstance(value, Mapping) else None
         value = value.get("value") if isinstance(value, Mapping) else value
-        yield value if isinstance(value, int | float) else None  # the files say "undefined"
+        yield value if isinstance(value, int | float) else None  # the files contain "undefined"
 
 
 def _cell(values: Sequence[float | None]) -> str:
@@ -299,14 +299,14 @@ def _cell(values: Sequence[float | None]) -> str:
 
 
 def _quiet() -> dict[str, str]:
-    """The environment, in which DVC reports to nobody, whatever the configuration of the project."""
+    """Return the environment with DVC's analytics turned off, independent of the project's configuration."""
     return os.environ | {"DVC_NO_ANALYTICS": "1"}
 
 
 def _run(place: Path, *command: str) -> None:
     status = subprocess.run(command, cwd=place, env=_quiet(), check=False).returncode
     if status:
-        raise RuntimeError(f"`{' '.join(command)}` ended with status {status}; what was measured before is kept")
+        raise RuntimeError(f"`{' '.join(command)}` failed with exit status {status}; earlier results are kept")
 
 
 def _said(place: Path, *command: str) -> str:
@@ -317,12 +317,12 @@ def _said(place: Path, *command: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a study; 0 when done, 2 where files are changed or an experiment failed."""
+    """Run a study. Exit status: 0 finished, 2 uncommitted changes or failed experiment."""
     parser = argparse.ArgumentParser(prog="nox -s study --", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("name", help=", ".join(sorted(path.stem for path in STUDIES.glob("*.yaml"))))
-    parser.add_argument("--seeds", type=int, nargs="+", help="in place of the study's own")
-    parser.add_argument("--settings", nargs="+", help="these alone")
-    parser.add_argument("-S", dest="changes", action="append", default=[], metavar="KEY=VALUE", help="for every run")
+    parser.add_argument("--seeds", type=int, nargs="+", help="replace the seeds of the study")
+    parser.add_argument("--settings", nargs="+", help="run only these settings")
+    parser.add_argument("-S", dest="changes", action="append", default=[], metavar="KEY=VALUE", help="for all runs")
     options = parser.parse_args(argv)
     study = load_study(options.name)
     for change in options.changes:

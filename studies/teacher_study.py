@@ -1,4 +1,4 @@
-"""``nox -s sampling -- --teacher``: what GFN2-xTB's noise is, what warm starts would do to it, how hard cases end."""
+"""``nox -s sampling -- --teacher``: numerical noise of GFN2-xTB, effect of warm starts, convergence of hard cases."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -15,12 +15,12 @@ from hydrogate.models.teachers import Labels, make_teacher
 
 CONVERGED = 1e-4  # accuracy
 ACCURACIES = (1.0, 0.1, 0.01)
-# Of two atoms at a distance in Å: stretched bonds, ion pairs and oxides of transition metals.
+# Diatomics by formula and distance in Å: stretched bonds, ion pairs and transition-metal oxides.
 HARD = {
     (pair, distance): Atoms(pair, [[0, 0, 0], [0, 0, distance]])
     for pair in ("F2", "N2", "O2", "CO", "LiF", "NaCl", "HF", "FeO", "NiO", "CuO")
     for distance in (3.0, 4.0, 5.0)
-    # An even number of electrons, a singlet: what a data set without declared spins would ask for.
+    # Even number of electrons, singlet: the default for a data set that declares no spins.
     if Atoms(pair).numbers.sum() % 2 == 0
 }
 CYCLES = 500
@@ -29,7 +29,7 @@ Forces = NDArray[np.float64]
 
 
 def noise(structures: Sequence[Atoms]) -> Iterator[str]:
-    """Forces at each accuracy against converged ones, and the CPU time over that of the first."""
+    """Compare forces at each accuracy with converged ones, and CPU times with that of the first accuracy."""
     teachers = {one: make_teacher("xtb", settings={"accuracy": one}) for one in (*ACCURACIES, CONVERGED)}
     forces: dict[float, list[Forces]] = {one: [] for one in teachers}
     seconds = dict.fromkeys(teachers, 0.0)
@@ -40,7 +40,7 @@ def noise(structures: Sequence[Atoms]) -> Iterator[str]:
             seconds[one] += time.thread_time() - start
             assert isinstance(labels, Labels)
             forces[one].append(labels.forces)
-    yield "| accuracy | RMS error of the force, eV/Å | largest | CPU |"
+    yield "| accuracy | RMS error of the force, eV/Å | largest error, eV/Å | relative CPU time |"
     yield "| --- | --- | --- | --- |"
     for one in ACCURACIES:
         error = np.concatenate(forces[one]) - np.concatenate(forces[CONVERGED])
@@ -49,7 +49,7 @@ def noise(structures: Sequence[Atoms]) -> Iterator[str]:
 
 
 def warm_starts(molecules: Sequence[Sequence[Atoms]]) -> Iterator[str]:
-    """Geometries of one molecule with one calculator, and from the density of another geometry."""
+    """Compare ways to start the SCF: a new calculator, a reused calculator, the density of another geometry."""
     teacher: Any = make_teacher("xtb")
     ways = ("each by itself", "one calculator", "from the geometry before", "from the first geometry")
     seconds = dict.fromkeys(ways, 0.0)
@@ -70,7 +70,7 @@ def warm_starts(molecules: Sequence[Sequence[Atoms]]) -> Iterator[str]:
                 results.append(result)
             seconds[way] += time.thread_time() - start
             forces[way] += [np.array(result.get("gradient")) * (Hartree / Bohr) for result in results]
-    yield "| start | CPU | largest difference in a structure's forces, eV/Å: median | largest |"
+    yield "| start | relative CPU time | largest force difference per structure, eV/Å: median | largest |"
     yield "| --- | --- | --- | --- |"
     for way in ways:
         apart = [float(np.abs(a - b).max()) for a, b in zip(forces[way], forces[ways[0]], strict=True)]
@@ -78,7 +78,7 @@ def warm_starts(molecules: Sequence[Sequence[Atoms]]) -> Iterator[str]:
 
 
 def nearest(structures: Sequence[Atoms]) -> str:
-    """The nearest pair over the sum of its covalent radii, as it is and where Å are taken for bohr."""
+    """Return the shortest distance divided by the sum of the covalent radii, also if Å are misread as bohr."""
     found = []
     for atoms in structures:
         first, second = np.triu_indices(len(atoms), 1)
@@ -86,13 +86,13 @@ def nearest(structures: Sequence[Atoms]) -> str:
         found.append(float((pdist(atoms.positions) / (radii[first] + radii[second])).min()))
     as_bohr = [Bohr * value for value in found]
     return (
-        f"nearest pair over the sum of its covalent radii, {len(found)} structures: {min(found):.2f} to "
-        f"{max(found):.2f}; with Å for bohr {min(as_bohr):.2f} to {max(as_bohr):.2f}"
+        f"shortest distance / sum of covalent radii, {len(found)} structures: {min(found):.2f} to "
+        f"{max(found):.2f}; with Å misread as bohr {min(as_bohr):.2f} to {max(as_bohr):.2f}"
     )
 
 
 def hard_cases() -> Iterator[str]:
-    """How many of ``HARD`` converge at once, how many in another way, and which in none."""
+    """Count the structures of ``HARD`` that converge with default settings or by a fallback, and list the failures."""
     teacher: Any = make_teacher("xtb")
     at_once, failed = 0, []
     for (pair, distance), atoms in HARD.items():
@@ -105,11 +105,11 @@ def hard_cases() -> Iterator[str]:
         if not isinstance(answer, Labels):
             failed.append(f"{pair} at {distance:g} Å")
     other = len(HARD) - at_once - len(failed)
-    yield f"{len(HARD)} hard cases: {at_once} converge at once, {other} in another way, not: {', '.join(failed) or '-'}"
+    yield f"{len(HARD)} hard cases: {at_once} converge at once, {other} by fallback, failed: {', '.join(failed) or '-'}"
 
 
 def mixing(atoms: Atoms) -> str:
-    """CPU-seconds of ``CYCLES`` cycles that do not converge, with all in the mixer's memory and with 20."""
+    """Time ``CYCLES`` unconverged SCF cycles with an unlimited mixer memory and with a memory of 20, in CPU-seconds."""
     teacher: Any = make_teacher("xtb")
     took = []
     for memory in ({}, {"mixer-memory": 20}):
@@ -118,14 +118,14 @@ def mixing(atoms: Atoms) -> str:
             teacher._calculator(atoms, {"max-iter": CYCLES, **memory}).singlepoint()
         except RuntimeError:
             took.append(time.thread_time() - start)
-    return f"{CYCLES} cycles of {atoms.symbols}: {took[0]:.2f} s, {took[1]:.2f} s remembering 20 of them"
+    return f"{CYCLES} cycles of {atoms.symbols}: {took[0]:.2f} s, {took[1]:.2f} s with a mixer memory of 20"
 
 
 def tables(molecules: Sequence[Sequence[Atoms]]) -> Iterator[str]:
-    """All of it, of the geometries of some molecules, each molecule's own first."""
+    """Return all tables for the geometries of some molecules; the first geometry of a molecule is the original one."""
     from threadpoolctl import threadpool_limits
 
-    make_teacher("xtb").label([])  # tblite's OpenMP library is loaded
+    make_teacher("xtb").label([])  # loads tblite's OpenMP library
     every = [atoms for geometries in molecules for atoms in geometries]
     with threadpool_limits(limits=1):
         yield from noise([geometries[-1] for geometries in molecules])

@@ -1,1 +1,1 @@
-"""The accident atlas: which data accidents cost how much, and who would have seen them; ``nox -s atlas``."""
+"""Atlas of data corruptions: their cost for a student, and the validators that find them; ``nox -s atlas``."""

@@ -1,13 +1,12 @@
-"""``nox -s atlas``: which data accidents cost how much, and who would have seen them.
+"""``nox -s atlas``: measure what data corruptions cost and which validators find them.
 
 In:  ``data/labelled.h5`` and ``params.yaml``.
-Out: ``reports/studies/atlas.json``, what was found so far; with ``publish`` the page: ``docs/atlas.{json,svg,md}``.
+Out: ``reports/studies/atlas.json``, the results so far; with ``publish`` the page: ``docs/atlas.{json,svg,md}``.
 
-Each accident at each strength is done to a sample of the data: every validator looks at it (``detection``), and a
-student is trained on it and asked about molecules that the sample does not hold (``damage``). An accident that strikes
-before the labels are made is followed by the teacher, who labels what it changed. All is kept as it comes, in the
-report and in ``.studies/atlas/``: a study that was interrupted goes on where it was, and what has not changed is not
-computed again.
+Each data corruption is applied to a sample of the data at each strength. Every validator checks the result
+(``detection``); a student is trained on it and evaluated on molecules outside the sample (``damage``). If a corruption
+happens before labelling, the teacher relabels the changed structures. Results are stored immediately, in the report and
+in ``.studies/atlas/``: an interrupted study resumes, and unchanged cases are not computed again.
 """
 
 import argparse
@@ -30,7 +29,7 @@ from studies.validators import validator_names
 REPORT = Path("reports/studies/atlas.json")
 QUICK = Path("reports/studies/atlas-quick.json")
 WHAT = ("detection", "damage", "publish")
-SMALL = Budget(molecules=40, held_out=20, epochs=1, md_molecules=2, md_ps=0.02, clean_sets=2)  # of `quick`
+SMALL = Budget(molecules=40, held_out=20, epochs=1, md_molecules=2, md_ps=0.02, clean_sets=2)  # for `quick`
 
 
 def _known(names: Sequence[str], known: Mapping[str, Any] | Sequence[str], what: str) -> list[str]:
@@ -41,14 +40,14 @@ def _known(names: Sequence[str], known: Mapping[str, Any] | Sequence[str], what:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the study, or parts of it; 0 when done, 2 where the data or the parameters cannot be used."""
+    """Run the study or parts of it. Exit status: 0 finished, 2 invalid data or parameters."""
     parser = argparse.ArgumentParser(prog="nox -s atlas --", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("what", nargs="*", metavar="WHAT", help=f"{', '.join(WHAT)}, quick; default: all")
     parser.add_argument("--accidents", nargs="+", default=[])
     parser.add_argument("--strengths", nargs="+", default=[], help=", ".join(STRENGTHS).replace("%", "%%"))
     parser.add_argument("--validators", nargs="+", default=[])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--workers", type=int, default=0, help="processes that train; 0 is one a core")
+    parser.add_argument("--workers", type=int, default=0, help="training processes; 0: one per core")
     for name, default in asdict(Budget()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default))
     options = parser.parse_args(argv)

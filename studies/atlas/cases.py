@@ -1,4 +1,4 @@
-"""The cases of the accident atlas: what accidents leave of a sample; of those before labelling, labelled again."""
+"""Cases of the atlas: corrupted copies of a sample, relabelled if the corruption happens before labelling."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,26 +17,26 @@ from hydrogate.pipeline.storage.hdf5 import without_labels
 from hydrogate.pipeline.storage.resume import LabelStore, Stored
 
 WORK = Path(".studies/atlas")
-STRENGTHS = {"20 %": 0.2, "100 %": 1.0, "5 %": 0.05, "1 %": 0.01}  # in the order in which they are run
+STRENGTHS = {"20 %": 0.2, "100 %": 1.0, "5 %": 0.05, "1 %": 0.01}  # in the order of computation
 TWO_METHODS = "https://github.com/choderalab/modelforge/issues/33"
 OTHER_METHOD = "GFN1-xTB"
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What every student gets, and what it is asked.
+    """Training and evaluation budget, the same for every student.
 
     Parameters
     ----------
     molecules, held_out : int
-        In the sample, and beside it; with all of their geometries.
+        Numbers of molecules in the sample and in the test set, each with all of its geometries.
     epochs : int
-        On the clean sample; on one of another size so many that the steps are as many as can be.
+        Epochs on the clean sample; on a sample of another size, scaled to the same number of steps.
     md_molecules : int
     md_ps : float
-        At constant energy, after a warm-up of half of it.
+        Length of the NVE run, after a warm-up of half this length.
     clean_sets : int
-        Into which the molecules that are in neither are divided, for false alarms.
+        Number of clean sets for false alarms, made from the remaining molecules.
     """
 
     molecules: int = 350
@@ -48,7 +48,7 @@ class Budget:
 
 
 class Case(NamedTuple):
-    """A data set that an accident left, ``before`` the teacher labelled it too; ``unusable`` says why there is none."""
+    """A corrupted data set, and its state ``before`` labelling; ``unusable`` is the reason if there is no data set."""
 
     accident: str
     strength: str
@@ -59,19 +59,19 @@ class Case(NamedTuple):
 
 
 class Cases:
-    """A sample, and what accidents leave of it.
+    """A sample and its corrupted copies.
 
     Parameters
     ----------
     params : Params
     data : Dataset
-        Labelled by the teacher of ``params``.
+        Data labelled by the teacher of ``params``.
     budget : Budget
 
     Raises
     ------
     BadParams
-        Too few molecules, or no labels of this teacher.
+        Too few molecules, or no labels from this teacher.
     """
 
     def __init__(self, params: Params, data: Dataset, budget: Budget) -> None:
@@ -81,12 +81,12 @@ class Cases:
         self._keep_labels(self.sample)
 
     def accidents(self) -> dict[str, Accident]:
-        """Those that have a name everywhere, and the one that takes another teacher."""
+        """Return all catalogued data corruptions, and ``two_methods``, which needs a second teacher."""
         two = Accident("two_methods", ("labels",), TWO_METHODS, 0.5, False, self._two_methods)
         return dict(sorted({**ACCIDENTS, two.name: two}.items()))
 
     def case(self, accident: Accident, strength: str) -> Case:
-        """``accident`` done to the sample."""
+        """Apply ``accident`` to the sample."""
         try:
             spoiled, struck = after(accident, self.sample, STRENGTHS[strength])
         except BadParams as absent:
@@ -98,17 +98,17 @@ class Cases:
             spin = changed(spoiled.spin_multiplicity, rows, spin_of_electrons(spoiled, rows))
             try:
                 spoiled = label.run(replace(spoiled, spin_multiplicity=spin), self.labels, WORK)
-            except ValueError:  # the teacher labelled nothing at all
+            except ValueError:  # the teacher labelled no structure
                 spoiled = replace(without_labels(spoiled), teacher=spoiled.teacher)
         return Case(accident.name, strength, struck, spoiled, before=before)
 
     def _keep_labels(self, data: Dataset) -> None:
-        """What ``data`` are labelled with is not asked for again."""
+        """Store the labels of ``data``, so that they are not computed again."""
         if data.energy is None or data.forces is None:
-            raise BadParams("data/labelled.h5 carries no energies and forces: python -m nox -s repro")
+            raise BadParams("data/labelled.h5 has no energies and forces; run python -m nox -s repro")
         teacher = label.teacher_of(self.labels)
         if dict(data.teacher or {}) != teacher.identity():
-            raise BadParams("data/labelled.h5 is of another teacher than params.yaml: python -m nox -s repro")
+            raise BadParams("data/labelled.h5 and params.yaml have different teachers; run python -m nox -s repro")
         with LabelStore(WORK / "labels.sqlite", teacher.identity()) as store:
             known = store.known(charges=data.charges is not None)
             answers = []
@@ -124,24 +124,24 @@ class Cases:
         """One part of the data set is labelled at another level of theory, GFN1-xTB."""
         energy, forces = labels(data)
         if (data.teacher or {}).get("name") != "xtb":
-            raise NotApplicable("the teacher has no second method here")
+            raise NotApplicable("no second method is available for this teacher")
         theirs = self.labels.model_copy(update={"method": OTHER_METHOD})
         other = label.run(data.subset(rows), theirs, WORK / OTHER_METHOD)
         if other.energy is None or other.forces is None or len(other) != len(rows):
-            raise NotApplicable("the other method labelled a part alone")
+            raise NotApplicable("the other method failed for some of the structures")
         mixed = changed(forces, atoms_of(data, rows), other.forces)
         return replace(data, energy=changed(energy, rows, other.energy), forces=mixed)
 
 
 def _parts(data: Dataset, budget: Budget) -> tuple[Dataset, Dataset, Dataset]:
-    """The sample, of splits train and valid; molecules of split test; what is in neither. Each geometry has a name."""
+    """Return the sample (splits train and valid), the test set (split test) and the rest; each geometry gets a name."""
     named = replace(data, source=np.array([f"geometry {row}" for row in range(len(data))], dtype=object))
     rng = np.random.default_rng(0)
 
     def taken(rows: Any, count: int) -> Any:
         molecules = np.unique(data.source_index[rows])
         if len(molecules) < count:
-            raise BadParams(f"data/labelled.h5 has {len(molecules)} molecules where {count} are asked for")
+            raise BadParams(f"data/labelled.h5 has only {len(molecules)} molecules where {count} are needed")
         return np.isin(data.source_index, rng.permutation(molecules)[:count]) & np.isin(np.arange(len(data)), rows)
 
     in_sample = taken(np.flatnonzero(data.split != "test"), budget.molecules)

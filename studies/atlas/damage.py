@@ -1,7 +1,7 @@
-"""What an accident costs: a student trained on the spoiled sample, asked about molecules that no accident has touched.
+"""Cost of a data corruption: train a student on the corrupted sample and evaluate it on clean held-out molecules.
 
-Every student has the same budget, the same seed and the same first weights as the one that learned the clean sample, so
-that the two can be compared molecule by molecule. Energies in eV, forces in eV/Å.
+Every student has the same budget, seed and initial weights as the one trained on the clean sample, so that the two can
+be compared molecule by molecule. Energies in eV, forces in eV/Å.
 """
 
 import shutil
@@ -26,23 +26,23 @@ from hydrogate.pipeline.stages import dynamics as md
 from hydrogate.pipeline.storage.hdf5 import written_whole
 from hydrogate.pipeline.training import fit
 
-# Of the held-out molecules, and of the frames of their dynamics.
+# Errors on the held-out molecules, and on frames of their MD runs.
 ERRORS = ("force_rmse", "force_rmse_H", "energy_mae_per_atom")
-FRAMES = 5  # of each molecule, on which the teacher is asked
+FRAMES = 5  # frames per molecule that the teacher labels
 LOST = ("exploded", "bonds_kept", "hydrogens_kept")
 
 
 class Task(NamedTuple):
-    """A student to train and to ask.
+    """A student to train and to evaluate.
 
     Parameters
     ----------
     key : str
-        Of the data and the budget: what is kept in ``place`` under this name is not computed again.
+        Identifies data and budget; results stored in ``place`` under this key are not computed again.
     data : Dataset
-        Splits train and valid, as the accident left them.
+        Corrupted data, splits train and valid.
     test : Dataset
-        Clean, with the teacher's labels.
+        Clean data with the teacher's labels.
     train : Train
     dynamics : MdProtocol
     angular_floor : float, eV/Å
@@ -59,7 +59,7 @@ class Task(NamedTuple):
 
 
 def run(tasks: Sequence[Task]) -> list[dict[str, Any]]:
-    """Train and ask each; predictions are kept as ``<key>.npz``. Data that teach nothing are a result too."""
+    """Train and evaluate each task; predictions are stored as ``<key>.npz``. A failed training is also a result."""
     return [_run(task) for task in tasks]
 
 
@@ -93,7 +93,7 @@ def _run(task: Task) -> dict[str, Any]:
 
 
 def ratios(place: Path, key: str, clean: str) -> dict[str, Metric]:
-    """The errors of student ``key`` over those of the one that learned the clean sample, with paired intervals."""
+    """Return errors of student ``key`` divided by those of the student ``clean``, with paired intervals."""
     found: dict[str, Metric] = {}
     for part, names in (("held_out", ERRORS), ("moved", ("force_rmse",))):
         ours, theirs = _kept(place / f"{key}.npz", part), _kept(place / f"{clean}.npz", part)
@@ -118,7 +118,7 @@ def _comparison(test: Dataset, energy: Floats, forces: Floats) -> Comparison:
 
 
 def _dynamics(task: Task, student: Any, work: Path) -> tuple[Comparison, int]:
-    """The student beside the teacher on frames of the student's own dynamics; how many molecules did not survive."""
+    """Run MD with the student; return the comparison with the teacher on its frames and the number of failed runs."""
     from hydrogate.models.dynamics import StudentPotential
 
     rows = md.chosen(task.test, task.dynamics.count, task.dynamics.seed)
@@ -132,7 +132,7 @@ def _dynamics(task: Task, student: Any, work: Path) -> tuple[Comparison, int]:
 
 
 def _along(recordings: Sequence[Recording], student: Any, stated: Any) -> Comparison:
-    """The student beside the teacher on ``FRAMES`` frames of each molecule; a frame that has no label is left out."""
+    """Compare student and teacher on ``FRAMES`` frames of each molecule; frames without a label are skipped."""
     from hydrogate.models.potential import predict
     from hydrogate.models.teachers import Labels, make_teacher
 

@@ -1,4 +1,4 @@
-"""The accident atlas as it is published: ``docs/atlas.json``, the picture and the table of ``docs/atlas.md``."""
+"""Publication of the atlas of data corruptions: ``docs/atlas.json``, the picture and the table of ``docs/atlas.md``."""
 
 import json
 import math
@@ -30,18 +30,18 @@ BEGIN, END = "<!-- Rendered, `python -m nox -s atlas -- publish` -->", "<!-- End
 
 
 def lines(table: Table) -> Iterator[str]:
-    """Markdown: the picture, what was run, what follows, false alarms, and a row for each accident."""
-    yield "![What each accident costs, and who sees it from which strength on](atlas.svg)"
+    """Yield Markdown lines: the picture, the runs, the conclusions, false alarms, and one row per data corruption."""
+    yield "![Cost of each data corruption, and the weakest strength at which each validator finds it](atlas.svg)"
     yield ""
     sizes, budget = table["structures"], table["head"]["budget"]
     yield (
-        f"The sample has {sizes['sample']} structures of {budget['molecules']} molecules; students learn it in "
-        f"{budget['epochs']} epochs and are asked about {sizes['test']} structures of {budget['held_out']} others."
+        f"The sample has {sizes['sample']} structures of {budget['molecules']} molecules; students are trained on it "
+        f"for {budget['epochs']} epochs and evaluated on {sizes['test']} structures of {budget['held_out']} others."
     )
-    yield f"Looked at by the validators: {_looked_at(table)}. A strength that was not run is not seen here."
+    yield f"Checked by the validators: {_looked_at(table)}. A strength that was not run does not count as found."
     yield from _follows(table)
     yield ""
-    yield "| validator | clean sets it complains of | what it is |"
+    yield "| validator | false alarms on clean sets | description |"
     yield "| --- | --- | --- |"
     for name, about in table["validators"].items():
         alarms = table["false_alarms"].get(name)
@@ -50,7 +50,7 @@ def lines(table: Table) -> Iterator[str]:
     yield ""
     others = [name for name in table["validators"] if name not in (OURS, AUDITED)]
     yield (
-        "| accident | "
+        "| data corruption | "
         + " | ".join(f"cost at {strength}" for strength in ORDER)
         + " | without teacher | with audit | others |"
     )
@@ -59,19 +59,19 @@ def lines(table: Table) -> Iterator[str]:
         cells = [_cell(about["strengths"].get(strength)) for strength in ORDER]
         found = [_weakest(about, validator) for validator in (OURS, AUDITED)]
         seen = [f"`{other}` {strength}" for other in others if (strength := weakest(about, other))]
-        again = " (labelled again)" if about["labelled_again"] else ""
+        again = " (relabelled)" if about["labelled_again"] else ""
         said = f"[`{name}`]({about['source']}): {escape_markdown(about['says'])}{again}"
-        yield f"| {said} | {' | '.join(cells)} | {' | '.join(found)} | {', '.join(seen) or 'nobody'} |"
+        yield f"| {said} | {' | '.join(cells)} | {' | '.join(found)} | {', '.join(seen) or 'none'} |"
 
 
 def _looked_at(table: Table) -> str:
-    """How many accidents at each strength, and by whom where not by all."""
+    """Return the number of corruptions checked at each strength, and the validators if not all ran."""
     parts = []
     for strength in ORDER:
         said = [about["strengths"].get(strength, {}).get("complaints", {}) for about in table["accidents"].values()]
         asked = {name for one in said for name in one}
-        alone = "" if len(asked) in (0, len(table["validators"])) else f" (by `{'`, `'.join(sorted(asked))}` alone)"
-        parts.append(f"{sum(map(bool, said))} accidents at {strength}{alone}")
+        alone = "" if len(asked) in (0, len(table["validators"])) else f" (only by `{'`, `'.join(sorted(asked))}`)"
+        parts.append(f"{sum(map(bool, said))} data corruptions at {strength}{alone}")
     return ", ".join(parts) + " of the structures"
 
 
@@ -79,17 +79,17 @@ def _follows(table: Table) -> Iterator[str]:
     run = [one["damage"] for about in table["accidents"].values() for one in about["strengths"].values()]
     known = [damage for damage in run if damage]
     if not known:
-        yield "No student has been trained yet: the table says who sees an accident, and not what it costs."
+        yield "No student has been trained yet: the table shows which validators find a corruption, but not its cost."
         return
     expensive, missed = sum(map(costly, known)), list(gaps(table))
     yield (
-        f"{len(known)} of {len(run)} spoiled samples have been learned from; {expensive} of them cost more than "
-        f"{100 * COSTS:.0f} %, and of these the contracts without the teacher miss {len(missed)}"
+        f"Students were trained on {len(known)} of {len(run)} corrupted samples; {expensive} of these cost more than "
+        f"{100 * COSTS:.0f} %, of which the contracts without the teacher miss {len(missed)}"
         + (": " + ", ".join(f"`{name}` at {strength}" for name, strength in missed) if missed else "")
         + "."
     )
     if one_check := seen_by_one(table):
-        yield "At the weakest strength that costs, one check alone sees these, and its bound stands for no other:"
+        yield "At their weakest costly strength, these data corruptions are found by a single check:"
         yield ""
         for check, those in sorted(one_check.items()):
             yield f"- `{check}`: " + ", ".join(f"`{name}` at {strength}" for name, strength in those)
@@ -127,7 +127,7 @@ def _said(value: float) -> str:
 
 
 def publish(table: Table, docs: Path = DOCS) -> None:
-    """Write ``atlas.json``, ``atlas.svg`` and what is rendered of ``atlas.md`` into ``docs``."""
+    """Write ``atlas.json``, ``atlas.svg`` and the rendered part of ``atlas.md`` into ``docs``."""
     write_json(docs / "atlas.json", table, indent=1)
     table = json.loads((docs / "atlas.json").read_text(encoding="utf-8"))
     write_text(docs / "atlas.svg", picture(table))
@@ -136,5 +136,5 @@ def publish(table: Table, docs: Path = DOCS) -> None:
 
 
 def with_table(page: str, table: Table) -> str:
-    """``page`` with ``lines`` of ``table`` between its markers; ValueError where it has not each once, in order."""
+    """Render ``table`` between the markers of ``page``; ValueError unless it has each marker once, in order."""
     return between(page, BEGIN, END, "\n".join((*lines(table), "")))

@@ -1,4 +1,4 @@
-"""The picture of the accident atlas: an accident a line, what it costs and who sees it."""
+"""Picture of the atlas: one line per data corruption, with its cost and the validators that find it."""
 
 import math
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 _SEEN = {OURS: "#0072b2", AUDITED: "#e69f00", "": "#d55e00"}  # Source: Wong, Nature Methods 8, 441 (2011)
 _SHADES = {None: "white", "": "#f4d9cc", "1 %": "#9ecae1", "5 %": "#c6dbef", "20 %": "#deebf7", "100 %": "#f0f6fc"}
 _GREY = "#777777"
-_NONE = 1e6  # %; where no student is drawn
+_NONE = 1e6  # %; position of the points without a student
 
 
 def picture(table: Table) -> str:
-    """SVG: an accident a line; on the left what it costs, on the right who sees it and from which strength on."""
+    """Draw an SVG, one line per corruption: left its cost, right the weakest strength that each validator finds."""
     from io import StringIO
 
     import matplotlib
@@ -59,24 +59,24 @@ def _drawn(table: Table) -> "Figure":
     left.axvline(100 * COSTS, color=_GREY, linewidth=0.8, linestyle="--")
     left.set_yticks(range(len(names)), names)
     left.set_ylim(-0.6, len(names) - 0.4)
-    left.set_xlabel("the error that grew most, % above the clean student's; none: no student", fontsize=7)
+    left.set_xlabel("largest increase of an error over the clean student's, %; none: no student", fontsize=7)
     left.set_title(
-        "the larger the dot, the more structures were struck: 1, 5, 20, 100 %\n"
-        "blue: the contracts see it, yellow: they do with the audit, red: neither",
+        "dot size: share of corrupted structures: 1, 5, 20, 100 %\n"
+        "blue: found by the contracts, yellow: found with the audit, red: not found",
         fontsize=8, loc="left",
     )  # fmt: skip
     right.set_xticks(columns, [name.replace("_", "\n") for name in validators], fontsize=6)
     right.xaxis.tick_top()
     right.set_xlim(-0.5, len(validators) - 0.5)
     right.tick_params(length=0)
-    right.set_xlabel("the weakest strength that each sees; – not even the strongest", fontsize=7)
+    right.set_xlabel("weakest strength that each validator finds; – finds none", fontsize=7)
     for axis in (left, right):
         axis.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def _most(about: Mapping[str, Any]) -> float:
-    """The largest cost over the strengths; -1 where nothing was run."""
+    """Return the largest cost over the strengths; -1 if nothing was run."""
     known = [value for one in about["strengths"].values() if (value := cost(one["damage"])) is not None]
     return max(known, default=-1.0)
 

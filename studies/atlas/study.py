@@ -1,4 +1,4 @@
-"""The study: what has been found so far, and what is run to find the rest."""
+"""Study of the atlas: results so far, and the computation of the missing ones."""
 
 import hashlib
 import json
@@ -23,16 +23,16 @@ from studies.atlas.cases import STRENGTHS, WORK, Budget, Case, Cases
 from studies.atlas.table import costly, table_of
 from studies.validators import Validator, load_validator
 
-# A cost below this is asked of a second seed too: on the clean sample another seed changes an error by 6 %.
+# Costs below this are confirmed with a second seed: on the clean sample, another seed changes an error by 6 %.
 DOUBTFUL = 0.12
-STRONGER = {"5 %": "20 %", "1 %": "5 %"}  # what has to be costly before the weaker one is learned from
+STRONGER = {"5 %": "20 %", "1 %": "5 %"}  # a weaker strength is trained on only if the stronger one is costly
 CLEAN = "clean"
 EXAMPLES = 3
 MOST_WORKERS = 64
 
 
 class Atlas:
-    """The sample of one study, and what was found of it."""
+    """Sample of one study and its results."""
 
     def __init__(self, params: Params, data: Dataset, budget: Budget, report: Path) -> None:
         self.params, self.budget, self.path = params, budget, report
@@ -52,9 +52,9 @@ class Atlas:
             self.report.setdefault(part, {})
 
     def detection(self, names: Sequence[str], strengths: Sequence[str], validators: Sequence[str]) -> None:
-        """What each validator says of each case and of clean sets, where the code or the data have changed since.
+        """Run each validator on all cases and clean sets, if the code or the data have changed since the last run.
 
-        What strikes before the labels it sees twice, before the teacher and after, as a pipeline's guards do.
+        A corruption before labelling is checked twice, before and after labelling, as a pipeline's guards do.
         """
         code = _code()
         known = {name: load_validator(name) for name in validators}
@@ -86,7 +86,7 @@ class Atlas:
                 advance(1)
 
     def damage(self, names: Sequence[str], strengths: Sequence[str], seeds: Sequence[int], workers: int) -> None:
-        """Train and ask what the report does not hold; weak strengths where the stronger one costs."""
+        """Train and evaluate the missing cases; weak strengths only if the stronger one is costly."""
         second, other = max(seeds) + 1, max(seeds) + 1000
         clean = {"content": _teaches(self.sample), "seeds": [*seeds, second], "other": other}
         self.report["cases"][CLEAN] = {"all": clean}
@@ -102,13 +102,13 @@ class Atlas:
         self._train(((data, seed) for data in cases if data is not None for seed in seeds), workers)
 
     def _costly(self, names: Sequence[str], strength: str, most: float = math.inf) -> list[str]:
-        """Those of ``names`` that are costly, as far as is known, and whose cost is at most ``most``."""
+        """Return those of ``names`` that are known to be costly and whose cost is at most ``most``."""
         accidents = table_of(self.report, WORK)["accidents"]
         damage = {name: accidents[name]["strengths"][strength]["damage"] for name in names}
         return [name for name in names if costly(damage[name], most)]
 
     def save(self) -> None:
-        """Keep the report as it is."""
+        """Write the report to its file."""
         write_json(self.path, self.report, indent=1)
 
     def _cases(self, names: Sequence[str], strengths: Sequence[str]) -> Iterator[Case]:
@@ -129,7 +129,7 @@ class Atlas:
                 yield case
 
     def _train(self, todo: Iterable[tuple[Dataset, int]], workers: int) -> None:
-        """Each of ``todo``, data and a seed, whose result is not there, over processes."""
+        """Train on each pair of data and seed in ``todo`` that has no result yet, in several processes."""
         from studies.atlas.damage import Task, run
 
         done = set(self.report["runs"])
@@ -166,7 +166,7 @@ class Atlas:
         return self.params.dynamics.model_copy(update=changes)
 
     def _false_alarms(self, validator: Validator) -> dict[str, Any]:
-        """What it says of clean sets: parts of the data that are in no sample."""
+        """Count the clean sets, parts of the data outside the sample, about which the validator complains."""
         molecules, said = np.unique(self.cases.rest.source_index), []
         for some in np.array_split(molecules, min(self.budget.clean_sets, len(molecules))):
             part = self.cases.rest.subset(np.flatnonzero(np.isin(self.cases.rest.source_index, some)))
@@ -176,7 +176,7 @@ class Atlas:
 
 
 def _teaches(data: Dataset) -> str:
-    """A key of what a student learns from: not of names and SMILES."""
+    """Return a hash of the data that training uses, without names and SMILES."""
     digest = hashlib.sha256("\n".join(data.split.tolist()).encode())
     what = ("numbers", "positions", "offset", "charge", "spin_multiplicity", "parent", "energy", "forces")
     for values in (getattr(data, name) for name in what):
@@ -186,7 +186,7 @@ def _teaches(data: Dataset) -> str:
 
 @cache
 def _code() -> str:
-    """A key of the checks and the validators: what a detection depends on beside the data."""
+    """Return a hash of the code of checks and validators, on which detection depends besides the data."""
     root, digest = Path(__file__).parents[2], hashlib.sha256()
     folders = (root / "checks", root / "studies" / "validators")
     for path in sorted(path for folder in folders for path in folder.rglob("*") if path.suffix in (".py", ".yaml")):

@@ -1,8 +1,8 @@
-"""What the accident atlas found, in the form in which it is published: errors over those of the clean sample's student.
+"""Published form of the atlas: errors relative to those of the student trained on the clean sample.
 
-A strength of an accident is costly where one of the errors of its student is more than 5 % larger than that of the
-student of the clean sample, with an interval that excludes 0 %, where more of its molecules did not survive their
-dynamics, by each seed that was run, or where there is no student.
+A strength of a data corruption is costly in one of three cases: an error of its student is more than 5 % larger than
+that of the clean student, with an interval that excludes 0 %; more of its molecules fail in MD, with each seed that
+was run; or training gives no student.
 """
 
 import math
@@ -12,21 +12,21 @@ from typing import Any
 
 ORDER = ("1 %", "5 %", "20 %", "100 %")
 COSTS = 0.05
-TIMES = 1000.0  # an error that grew by more is said to have grown by so much
+TIMES = 1000.0  # larger ratios of errors are reported as this one
 MEASURED = ("force_rmse", "force_rmse_H", "energy_mae_per_atom", "md_force_rmse")
 OURS, AUDITED = "hydrogate", "hydrogate_audit"
 Table = dict[str, Any]
 
 
 def table_of(report: Mapping[str, Any], place: Path) -> Table:
-    """What a report says, in the form in which it is published.
+    """Convert a report into its published form.
 
     Parameters
     ----------
     report : mapping
-        As ``studies/atlas`` keeps it.
+        Report as written by ``studies/atlas``.
     place : Path
-        Where the predictions of the students are.
+        Folder with the predictions of the students.
     """
     clean = report["cases"].get("clean", {}).get("all", {})
     accidents = {}
@@ -73,7 +73,7 @@ def _damage(runs: Mapping[str, Any], case: Mapping[str, Any], clean: Mapping[str
 def _seed(
     runs: Mapping[str, Any], case: Mapping[str, Any], seed: int | None, clean: Mapping[str, Any], place: Path
 ) -> dict[str, Any]:
-    """The errors of one student over those of the clean one of the same seed; {} where it was not run."""
+    """Return errors of one student relative to the clean student of the same seed; {} if it was not run."""
     from studies.atlas.damage import ratios
 
     ours = runs.get(f"{case.get('content')}-{seed}")
@@ -92,7 +92,7 @@ def _seed(
 
 
 def ratio(damage: Mapping[str, Any], name: str) -> tuple[float, float, float] | None:
-    """The error ``name`` over the clean one's: its mean over the seeds, the lowest and highest end of an interval."""
+    """Return the relative error ``name``: mean over the seeds, lowest and highest end of their intervals."""
     known = [one[name] for one in damage.values() if isinstance(one.get(name, {}).get("value"), float)]
     if not known:
         return None
@@ -102,7 +102,7 @@ def ratio(damage: Mapping[str, Any], name: str) -> tuple[float, float, float] | 
 
 
 def cost(damage: Mapping[str, Any]) -> float | None:
-    """How much larger the error is that grew most, 0.05 for 5 %; infinite without a student, None where not run."""
+    """Return the largest relative increase of an error, 0.05 for 5 %; infinite without a student, None if not run."""
     if not damage:
         return None
     if any("no_student" in one for one in damage.values()):
@@ -112,7 +112,7 @@ def cost(damage: Mapping[str, Any]) -> float | None:
 
 
 def costly(damage: Mapping[str, Any], most: float = math.inf) -> bool:
-    """Whether it costs more than ``COSTS`` and at most ``most``, beyond the chance of the held-out molecules."""
+    """Return True if the cost is above ``COSTS``, at most ``most``, and significant for the held-out molecules."""
     value = cost(damage)
     if value is None or value > most:
         return False
@@ -122,7 +122,7 @@ def costly(damage: Mapping[str, Any], most: float = math.inf) -> bool:
 
 
 def weakest(about: Mapping[str, Any], validator: str) -> str | None:
-    """The weakest strength from which on ``validator`` complains of every stronger one; "" for none, None unknown."""
+    """Return the weakest strength from which ``validator`` finds all stronger ones; "" for none, None if unknown."""
     found: str | None = None
     for strength in reversed(ORDER):
         one = about["strengths"].get(strength)
@@ -135,7 +135,7 @@ def weakest(about: Mapping[str, Any], validator: str) -> str | None:
 
 
 def gaps(table: Table) -> Iterator[tuple[str, str]]:
-    """Each accident and strength that is costly, and that the contracts without the teacher do not see."""
+    """Yield each costly corruption and strength that the contracts without the teacher miss."""
     for name, about in table["accidents"].items():
         for strength, one in about["strengths"].items():
             if costly(one["damage"]) and one["complaints"].get(OURS) == 0:
@@ -143,7 +143,7 @@ def gaps(table: Table) -> Iterator[tuple[str, str]]:
 
 
 def seen_by_one(table: Table) -> dict[str, list[tuple[str, str]]]:
-    """Accident and weakest costly strength where one check alone sees it, by that check."""
+    """Return corruptions, at their weakest costly strength, that a single check finds, grouped by that check."""
     found: dict[str, list[tuple[str, str]]] = {}
     for name, about in table["accidents"].items():
         ascending = ((strength, about["strengths"].get(strength)) for strength in ORDER)

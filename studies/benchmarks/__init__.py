@@ -1,1 +1,1 @@
-"""Benchmarks, each run as a module; speed is a ratio of contestants measured side by side."""
+"""Benchmarks, each run as a module; speeds are ratios between contestants measured in turn."""

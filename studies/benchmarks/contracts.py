@@ -1,9 +1,9 @@
-"""Speed of the contracts, side by side: each contestant in its own process, once a round, in turn.
+"""Benchmark of the contracts in interleaved rounds: each contestant runs once per round, in its own process.
 
 ``nox -s benchmarks -- contracts [quick]`` prints a table and writes ``reports/benchmark-contracts.json``. The data set
-(300,000 structures, 10 million atoms; quick: a tenth) is made in a temporary directory and read from disk by each,
-warm. A ratio is taken round by round against what NumPy needs to read the arrays and to take their minimum, maximum
-and sum, so that a machine that slows down slows both. Imports are timed apart.
+(300,000 structures, 10 million atoms; quick: a tenth) is made in a temporary directory, and each contestant reads it
+from disk, warm. The reference is NumPy reading the arrays and computing their minimum, maximum and sum. Ratios are
+taken within each round, so that a slowdown of the machine affects both. Imports are timed separately.
 """
 
 import multiprocessing
@@ -31,13 +31,13 @@ from hydrogate.pipeline.storage.hdf5 import read_dataset, write_dataset
 STRUCTURES = 300_000
 SAMPLE = Path("data/labelled.h5")
 REPORT = Path("reports/benchmark-contracts.json")
-STIFFNESS = 30.0  # eV/Å², of the springs of `springs`
-# On the whole table Great Expectations takes minutes: it vectorises `between` for double precision alone.
+STIFFNESS = 30.0  # eV/Å², force constant in `springs`
+# Great Expectations takes minutes for the full table: it vectorises `between` only in double precision.
 GX_SHARE = 10
 
 
 class Row(NamedTuple):
-    """Seconds of one contestant and their ratio to the first; peak memory (MB) and import time (s) of its process."""
+    """Result of one contestant: seconds, ratio to the first contestant, peak memory (MB) and import time (s)."""
 
     name: str
     seconds: float
@@ -50,7 +50,7 @@ class Row(NamedTuple):
 
 
 def springs(count: int, seed: int) -> Dataset:
-    """``count`` dimers of the S22 set that ASE carries, in families of 4 rattled ones, bonds as springs for labels."""
+    """Return ``count`` rattled dimers of ASE's S22 set, 4 per dimer, labelled with harmonic bonds."""
     from ase.data.s22 import create_s22_system, s22
 
     rng = np.random.default_rng(seed)
@@ -80,7 +80,7 @@ def springs(count: int, seed: int) -> Dataset:
 
 
 def tiled(base: Dataset, count: int, seed: int) -> Dataset:
-    """``count`` structures: copies of ``base``, each family of each turned at random and its energies shifted."""
+    """Return ``count`` structures: copies of ``base``, each molecule randomly rotated and its energies shifted."""
     from scipy.spatial.transform import Rotation
 
     assert base.forces is not None
@@ -108,7 +108,7 @@ def tiled(base: Dataset, count: int, seed: int) -> Dataset:
 
 
 def make_files(folder: Path, count: int) -> None:
-    """``clean.h5`` and, with all forces a thousand times as large, ``failing.h5``."""
+    """Write ``clean.h5``, and ``failing.h5`` with all forces multiplied by 1000."""
     base = read_dataset(SAMPLE) if SAMPLE.exists() else springs(min(count, 4000), 0)
     data = tiled(base, count, 0)
     write_dataset(data, folder / "clean.h5")
@@ -117,7 +117,7 @@ def make_files(folder: Path, count: int) -> None:
 
 
 def numpy_pass(path: Path) -> str:
-    """Read every array, and take one pass of minimum, maximum and sum."""
+    """Read every array and compute minimum, maximum and sum."""
     import h5py
 
     read: list[np.ndarray] = []
@@ -130,7 +130,7 @@ def numpy_pass(path: Path) -> str:
 
 
 def contract(path: Path) -> str:
-    """Contract ``labels``, from disk, as ``hydrogate check`` holds data against it."""
+    """Check contract ``labels`` from disk, as ``hydrogate check`` does."""
     from hydrogate.checks import check
     from hydrogate.pipeline.formats.shards import parts_of
 
@@ -153,7 +153,7 @@ BETWEEN = {"atomic_number": (1, 118)} | {f"{of}_{axis}": (-1e3, 1e3) for of in (
 
 
 def pandera_polars(path: Path) -> str:
-    """A column and a range each, as pandera's tutorial has it, on polars."""
+    """Check one range per column with pandera on polars, as in its tutorial."""
     import pandera.polars as pa
     import polars as pl
 
@@ -164,7 +164,7 @@ def pandera_polars(path: Path) -> str:
 
 
 def pandera_pandas(path: Path) -> str:
-    """The same on pandas."""
+    """Check one range per column with pandera on pandas."""
     import pandas as pd
     import pandera.pandas as pa
 
@@ -175,7 +175,7 @@ def pandera_pandas(path: Path) -> str:
 
 
 def great_expectations(path: Path) -> str:
-    """An expectation a column, as the tutorial of Great Expectations has it, on a tenth of the atoms."""
+    """Check one expectation per column with Great Expectations, as in its tutorial, on a tenth of the atoms."""
     import great_expectations as gx
     import pandas as pd
 
@@ -192,7 +192,7 @@ def great_expectations(path: Path) -> str:
 
 Contestant = Callable[[Path], str]
 OURS = "hydrogate.checks, hydrogate.pipeline.formats.shards, pandera.polars"
-# What runs, on which file, and what it imports.
+# Function, file and imported modules.
 CONTESTANTS: dict[str, tuple[Contestant, str, str]] = {
     "NumPy: read, min, max, sum": (numpy_pass, "clean.h5", "h5py"),
     "labels, clean": (contract, "clean.h5", OURS),
@@ -204,7 +204,7 @@ CONTESTANTS: dict[str, tuple[Contestant, str, str]] = {
 
 
 def _serve(connection: Connection, run: Contestant, path: Path) -> None:
-    """A contestant's process: the seconds of each round asked for, then its peak memory."""
+    """Serve a contestant's process: send the seconds of each requested round, then its peak memory."""
     said = ""
     while connection.recv():
         start = time.perf_counter()
@@ -220,7 +220,7 @@ def _peak_mb() -> float:
 
 
 def interleaved(folder: Path, names: Sequence[str], rounds: int) -> list[Row]:
-    """Each contestant once a round, after one that is not counted; the first is the baseline."""
+    """Run each contestant once per round, after a warm-up round; the first is the baseline."""
     context = multiprocessing.get_context("spawn")
     lines: dict[str, Connection] = {}
     seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -235,9 +235,7 @@ def interleaved(folder: Path, names: Sequence[str], rounds: int) -> list[Row]:
             try:
                 seconds[name].append(line.recv())
             except EOFError:
-                raise RuntimeError(
-                    f"{name}: its process ended; its error stands above, or it ran out of memory"
-                ) from None
+                raise RuntimeError(f"{name}: its process ended; see the error above, or it ran out of memory") from None
     rows = []
     for name, line in lines.items():
         line.send(False)
@@ -250,21 +248,21 @@ def interleaved(folder: Path, names: Sequence[str], rounds: int) -> list[Row]:
 
 
 def _import_seconds(modules: str) -> float:
-    """What importing ``modules`` takes in an interpreter that has imported nothing."""
+    """Return the time to import ``modules`` in a new interpreter, in seconds."""
     code = f"import time; start = time.perf_counter(); import {modules}; print(time.perf_counter() - start)"
     return float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
 
 
 def bench(count: int, rounds: int) -> dict[str, Any]:
-    """Make the files, measure, and return what is reported."""
+    """Make the files, measure, and return the report."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        # In a process of its own: what it takes is no contestant's peak.
+        # In a separate process, so that its memory is not part of a contestant's peak.
         maker = multiprocessing.get_context("spawn").Process(target=make_files, args=(folder, count))
         maker.start()
         maker.join()
         if maker.exitcode:
-            raise RuntimeError(f"the data set of the benchmark could not be made (exit status {maker.exitcode})")
+            raise RuntimeError(f"making the data set of the benchmark failed with exit status {maker.exitcode}")
         rows = interleaved(folder, tuple(CONTESTANTS), rounds)
     return {"structures": count, "rounds": rounds, "rows": [row._asdict() for row in rows]}
 
@@ -275,7 +273,7 @@ def _print(result: Mapping[str, Any]) -> None:
 
     table = Table(title=f"{result['structures']} structures, {result['rounds']} rounds; ratios to the first row")
     table.add_column("what", no_wrap=True)
-    for heading in ("s", "ratio", "range", "peak MB", "import s", "said"):
+    for heading in ("s", "ratio", "range", "peak MB", "import s", "result"):
         table.add_column(heading, justify="right")
     for row in (Row(**values) for values in result["rows"]):
         spread = f"{row.least:.1f}-{row.greatest:.1f}"
@@ -285,7 +283,7 @@ def _print(result: Mapping[str, Any]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, write ``reports/benchmark-contracts.json``; 0 whatever was measured."""
+    """Measure, print and write ``reports/benchmark-contracts.json``; exits 0 for any result."""
     quick = "quick" in words(argv, ("quick",))
     result = bench(STRUCTURES // 10 if quick else STRUCTURES, 3 if quick else 7)
     _print(result)

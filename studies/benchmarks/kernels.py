@@ -1,19 +1,20 @@
-"""Speed as ratios, measured side by side: rounds in which every contestant runs once, in turn.
+"""Benchmark of kernels and students: speed ratios from interleaved rounds, in which every contestant runs once.
 
 ``python -m studies.benchmarks.kernels [quick] [compiled]`` prints a table and writes ``reports/benchmarks.json`` and
-``reports/benchmarks.png``. The ratio of a contestant is taken round by round against its baseline, so that a machine
-that slows down slows both: the eager implementation of a kernel, and the eager kernels under a student. ``compiled``
-adds the compiled training step, which takes a minute to build.
+``reports/benchmarks.png``. The ratio of a contestant to its baseline is taken within each round, so that a slowdown of
+the machine affects both. The baseline is the eager implementation of a kernel, or a student with eager kernels.
+``compiled`` adds the compiled training step, which takes a minute to build.
 """
 
 import copy
+import functools
 import itertools
 import json
 import statistics
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from ase import Atoms
@@ -24,7 +25,7 @@ from hydrogate.models import kernels
 from hydrogate.models.batch import Batch
 from hydrogate.models.compiled import CompiledRefused, verified_energy_and_forces
 from hydrogate.models.names import UnknownName, words
-from hydrogate.models.potential import EnergyAndForces, Student, Support, energy_and_forces
+from hydrogate.models.potential import EnergyAndForces, Prediction, Student, Support, energy_and_forces
 from hydrogate.models.students import make_student, student_names
 from studies.benchmarks.measure import ceilings, seconds
 
@@ -32,22 +33,22 @@ Contestants = dict[str, Callable[[], object]]
 
 
 class Row(NamedTuple):
-    """A measurement: atoms a second (a CPU-second with one thread), median over the rounds, and the ratio to the
+    """A measurement: atoms per second (per CPU-second with one thread), median over the rounds, and the ratio to the
     baseline with its extremes.
 
     Parameters
     ----------
     group : str
-        What was run: student or kernel, device, threads, batch, inference or training.
+        Description of the run: student or kernel, device, threads, batch, inference or training.
     name : str
-        The contestant; the first of a group is its baseline.
+        Name of the contestant; the first of a group is its baseline.
     atoms_per_second : float
     ratio, least, greatest : float
-        Speed over the baseline's in the same round: median and extremes.
+        Speed divided by the baseline's in the same round: median, minimum and maximum.
     ceiling : float, optional
-        Share of what the device could do at most, by the ceilings measured in the same run; see `roofline`.
+        Fraction of the roofline limit, from the peak throughput measured in the same run; see `roofline`.
     peak_mib : float, optional
-        Memory of the device at the peak, beyond what was there before, as torch allocated it.
+        Peak memory allocated by torch on the device, above the level before the run.
     """
 
     group: str
@@ -61,15 +62,19 @@ class Row(NamedTuple):
 
 
 def structures(count: int) -> list[Atoms]:
-    """``count`` molecules and dimers of 12 to 30 atoms, from the S22 set that ASE carries."""
-    large = [atoms for name in s22 if 12 <= len(atoms := create_s22_system(name)) <= 30]
+    """Return ``count`` molecules and dimers of 12 to 30 atoms from ASE's S22 set."""
+    systems: list[Atoms] = [
+        create_s22_system(name)  # type: ignore[no-untyped-call]  # ASE has no types here
+        for name in s22
+    ]
+    large = [atoms for atoms in systems if 12 <= len(atoms) <= 30]
     return [large[k % len(large)] for k in range(count)]
 
 
 def interleaved(
     group: str, contestants: Contestants, atoms: dict[str, int], rounds: int, most: float | None = None
 ) -> list[Row]:
-    """Each contestant once a round; the first is the baseline of the ratios. ``most`` runs a second are possible."""
+    """Run each contestant once per round; the first is the baseline. ``most``: roofline limit in runs per second."""
     speeds: dict[str, list[float]] = {name: [] for name in contestants}
     peaks = {name: peak_mib(run) for name, run in contestants.items()}
     for _ in range(rounds):
@@ -86,9 +91,9 @@ def interleaved(
 
 
 def peak_mib(run: Callable[[], object]) -> float:
-    """MiB that ``run`` holds at its peak: by CUDA's statistics, on a CPU by what torch's profiler sees allocated.
+    """Return the peak memory of ``run`` in MiB: from CUDA's statistics, or from torch's profiler on a CPU.
 
-    The first call is not looked at: it builds and caches.
+    The first call, which builds and caches, is not measured.
     """
     run()
     if torch.cuda.is_available():
@@ -99,22 +104,24 @@ def peak_mib(run: Callable[[], object]) -> float:
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
         run()
     assert profiler.profiler is not None and profiler.profiler.kineto_results is not None
-    changes = [event.nbytes() for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    changes: list[int] = [
+        event.nbytes() for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"
+    ]
     return max(itertools.accumulate(changes), default=0) / 2**20
 
 
 def roofline(run: Callable[[], object], limits: dict[str, float], tensors: Sequence[Tensor] = ()) -> float:
-    """Runs a second at most: by the matrix products of ``run``, the baseline, and by moving ``tensors`` once.
+    """Return the limit in runs per second, from the matrix products of ``run`` and one pass over ``tensors``.
 
-    Products that a faster way spares count all the same, and caches are faster than memory, so that a share of this can
-    exceed one.
+    ``run`` is the baseline. Faster implementations may avoid some of its products, and caches are faster than memory,
+    so that a fraction of this limit can exceed one.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
         run()
     products, moved = counter.get_total_flops(), sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    slowest = max(products / limits["GF/s"], moved / limits["GB/s"]) / 1e9
+    slowest: float = max(products / limits["GF/s"], moved / limits["GB/s"]) / 1e9
     return 1.0 / slowest
 
 
@@ -134,16 +141,16 @@ def _training(student: Student, function: EnergyAndForces, batch: Batch) -> Call
 def bench_student(
     name: str, batch_size: int, rounds: int, device: str, compiled: bool, limits: dict[str, float]
 ) -> list[Row]:
-    """Eager kernels, the fastest kernels and the compiled path: inference and training."""
+    """Measure a student with eager kernels, with the fastest kernels and compiled: inference and training."""
     some = structures(batch_size)
     student = make_student(name, {}, Support.of(some)).to(device)
     batch = student.collate(some).to(device, torch.float32)
     constant = copy.deepcopy(student).requires_grad_(False)
 
-    def graphed(given: Batch) -> Any:
+    def graphed(given: Batch) -> Prediction:
         return energy_and_forces(student, given, create_graph=True)
 
-    def plain(given: Batch) -> Any:
+    def plain(given: Batch) -> Prediction:
         return energy_and_forces(constant, given)
 
     def slow(run: Callable[[], object]) -> Callable[[], object]:
@@ -173,7 +180,7 @@ def bench_student(
 def bench_kernel(
     name: str, batch_size: int, rounds: int, device: str, compiled: bool, limits: dict[str, float]
 ) -> tuple[list[Row], list[str]]:
-    """Every implementation of a kernel, forward and with both derivatives, and those that cannot run here."""
+    """Measure all implementations of a kernel, forward and with both derivatives; also return those not available."""
     given, atoms = _arguments(name, batch_size, device)
     leaves = [tensor for tensor in given if isinstance(tensor, Tensor) and tensor.requires_grad]
     forward: Contestants = {}
@@ -182,12 +189,12 @@ def bench_kernel(
 
     def twice(kernel: kernels.Kernel) -> None:
         found = kernel(*given)
-        loss = sum((one * one).sum() for one in (found if isinstance(found, tuple) else (found,)))
+        loss = _sum_of_squares(found if isinstance(found, tuple) else (found,))
         gradients = torch.autograd.grad(loss, leaves, create_graph=True)
-        torch.autograd.grad(sum((one * one).sum() for one in gradients), leaves)
+        torch.autograd.grad(_sum_of_squares(gradients), leaves)
 
     for how in kernels.kernel_module(name).IMPLEMENTATIONS:
-        # What a compiler makes of a kernel is not differentiable twice.
+        # A compiled kernel cannot be differentiated twice.
         if (how, device) == ("cpp", "cuda") or (how == "compiled" and not compiled):
             continue
         try:
@@ -195,9 +202,9 @@ def bench_kernel(
         except kernels.NotAvailable as reason:
             absent.append(f"kernel {name}, {how}, {device}: not_run: {reason}")
             continue
-        forward[how] = lambda kernel=kernel: kernel(*given)
+        forward[how] = functools.partial(kernel, *given)
         if how != "compiled":
-            both[how] = lambda kernel=kernel: twice(kernel)
+            both[how] = functools.partial(twice, kernel)
     label = f"kernel {name}, {_where(device)}, batch {batch_size}"
     made = kernels.kernel_module(name).reference(*given)
     tensors = [one for one in (*given, *(made if isinstance(made, tuple) else (made,))) if isinstance(one, Tensor)]
@@ -206,13 +213,17 @@ def bench_kernel(
     return rows + interleaved(f"{label}, both derivatives", both, dict.fromkeys(both, atoms), rounds), absent
 
 
+def _sum_of_squares(tensors: Sequence[Tensor]) -> Tensor:
+    return cast(Tensor, sum((one * one).sum() for one in tensors))
+
+
 def _where(device: str) -> str:
     threads = torch.get_num_threads()
     return f"{device}, {threads} thread{'s' * (threads > 1)}"
 
 
 def _arguments(name: str, batch_size: int, device: str) -> tuple[list[Any], int]:
-    """Arguments of kernel ``name`` at the students' default sizes, on the edges of a batch, and its atoms."""
+    """Return arguments of kernel ``name`` at default student sizes on the edges of a batch, and the atom count."""
     some = structures(batch_size)
     student = make_student("so3lr" if name == "attention" else "painn", {}, Support.of(some))
     edges = student.collate(some).edge_index.to(device)
@@ -237,11 +248,11 @@ def _arguments(name: str, batch_size: int, device: str) -> tuple[list[Any], int]
         return [*(numbers(n, *heads) for _ in range(3)), numbers(e, *heads), numbers(e, 1), edges], n
     if name == "radial":
         return [distance, student.frequencies.to(device), numbers(3 * f, student.size.radial), numbers(3 * f), 5.0], n
-    raise LookupError(f"kernel {name}: what it is measured with is not said here")
+    raise LookupError(f"kernel {name}: no benchmark arguments defined in _arguments")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, and write ``reports/benchmarks.json`` and a plot; 2 for an unknown word."""
+    """Measure, print, and write ``reports/benchmarks.json`` and a plot. Exit status 2: unknown argument."""
     from rich.console import Console
     from rich.table import Table
 
@@ -252,7 +263,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     quick, compiled = "quick" in given, "compiled" in given
     sizes, rounds, threads = ((8,), 5, (1,)) if quick else ((1, 8, 32), 15, (1, 2))
-    console, rows, absent = Console(), [], []
+    console = Console()
+    rows: list[Row] = []
+    absent: list[str] = []
     if not torch.cuda.is_available():
         absent.append("cuda: not_run: no CUDA device")
     for device, count in [("cpu", n) for n in threads] + [("cuda", 1)] * torch.cuda.is_available():
@@ -268,9 +281,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for heading in ("what", "contestant", "atoms/s", "ratio", "least", "greatest", "of ceiling", "MiB"):
         table.add_column(heading)
     for row in rows:
-        ceiling, peak = (("" if value is None else value) for value in (row.ceiling, row.peak_mib))
+        ceiling = "" if row.ceiling is None else f"{row.ceiling:.0%}"
+        peak = "" if row.peak_mib is None else f"{row.peak_mib:.0f}"
         numbers = (f"{row.atoms_per_second:.0f}", *(f"{x:.2f}" for x in row[3:6]))
-        table.add_row(row.group, row.name, *numbers, ceiling and f"{ceiling:.0%}", peak and f"{peak:.0f}")
+        table.add_row(row.group, row.name, *numbers, ceiling, peak)
     console.print(table)
     for reason in dict.fromkeys(absent):
         console.print(reason, markup=False)
@@ -283,7 +297,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def plot(rows: Sequence[Row], path: Path, ratio: str = "speed over eager") -> None:
-    """Ratios of all that is no baseline, with their extremes; ``ratio`` says what they are."""
+    """Plot the ratios of all rows except the baselines, with their extremes; ``ratio`` is the axis label."""
     from matplotlib.figure import Figure
 
     shown = [row for row in rows if row.ratio != 1.0]
@@ -298,7 +312,7 @@ def plot(rows: Sequence[Row], path: Path, ratio: str = "speed over eager") -> No
     axes.invert_yaxis()
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_xlabel(f"{ratio},\nin the same round: median and extremes")
+    axes.set_xlabel(f"{ratio},\nin the same round: median and range")
     figure.savefig(path, dpi=100)
 
 

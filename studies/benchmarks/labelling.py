@@ -1,9 +1,9 @@
-"""What labelling costs beside a bare loop over tblite: the stage with one and with two processes, in turn.
+"""Benchmark of stage `label` with one and two processes against a plain loop over tblite.
 
 ``python -m studies.benchmarks.labelling [quick]`` prints a table and writes ``reports/benchmark-labelling.json``.
-Each contestant is a process of its own, once a round, on the same structures (of ``data/structures.h5``; rattled S22
-dimers where that file is not there) and, to tell its start from its work, on a few of them. CPU-seconds are those of
-the process with all that it started.
+Each contestant runs in its own process, once per round, on the same structures (from ``data/structures.h5``, or rattled
+S22 dimers if that file does not exist). It also runs on a few of them, to separate start-up time from labelling time.
+CPU-seconds include child processes.
 """
 
 import json
@@ -32,25 +32,25 @@ SAMPLE = Path("data/structures.h5")
 REPORT = Path("reports/benchmark-labelling.json")
 PARAMS = {"teacher": "xtb", "method": None, "weights": None, "dipoles": True}
 CONTESTANTS = ("bare", "1", "2")
-FEW = 16  # two chunks, so that two processes start
-TARGETS = "at most 1.05; two processes at least 1.8 times as fast as one"
+FEW = 16  # two chunks, so that two processes are started
+TARGETS = "target at most 1.05; two processes at least 1.8 times as fast as one"
 
 
 class Cost(NamedTuple):
-    """Seconds of the clock and CPU-seconds of one run, without the interpreter's start."""
+    """Wall-clock seconds and CPU-seconds of one run, without the start of the interpreter."""
 
     wall: float
     cpu: float
 
 
 def structures(count: int) -> Dataset:
-    """``count`` structures of the sample, spread over it, unlabelled."""
+    """Return ``count`` unlabelled structures, evenly spaced in the sample."""
     data = read_dataset(SAMPLE) if SAMPLE.exists() else springs(max(count, 400), 0)
     return without_labels(data.subset(np.unique(np.linspace(0, len(data) - 1, count).astype(int))))
 
 
 def bare(data: Dataset) -> None:
-    """What anybody would write: tblite's own example in a loop, energy, gradient, charges and dipole of each."""
+    """Run tblite's own example in a loop: energy, gradient, charges and dipole of each structure."""
     from ase.units import Bohr
     from tblite.interface import Calculator
 
@@ -65,7 +65,7 @@ def bare(data: Dataset) -> None:
 
 
 def run(contestant: str, count: int) -> Cost:
-    """Label ``count`` structures in this process, as ``contestant`` does: "bare", or a number of processes."""
+    """Label ``count`` structures in this process; ``contestant`` is "bare" or a number of processes."""
     data = structures(count)
     before, start = os.times(), time.perf_counter()
     if contestant == "bare":
@@ -78,7 +78,7 @@ def run(contestant: str, count: int) -> Cost:
 
 
 def measured(contestant: str, count: int) -> Cost:
-    """:func:`run` in a process of its own."""
+    """Run :func:`run` in a separate process."""
     command = [sys.executable, "-m", "studies.benchmarks.labelling", contestant, str(count)]
     said = subprocess.run(
         command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
@@ -87,7 +87,7 @@ def measured(contestant: str, count: int) -> Cost:
 
 
 def bench(count: int, rounds: int) -> dict[str, Any]:
-    """Measure, and return what is reported: of each contestant its start and, per structure, its work."""
+    """Measure, and return the report: start-up time and time per structure of each contestant."""
     costs: dict[str, list[tuple[Cost, Cost]]] = {name: [] for name in CONTESTANTS}
     for _ in range(rounds):
         for name in CONTESTANTS:
@@ -118,18 +118,18 @@ def _print(result: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     table = Table(title=f"{result['structures']} structures, {result['rounds']} rounds; ratios: {result['targets']}")
-    for heading in ("who", "ms each", "CPU ms each", "start s", "start CPU s", "ratios, median (range)"):
+    for heading in ("contestant", "ms each", "CPU ms each", "start-up s", "start-up CPU s", "ratios, median (range)"):
         table.add_column(heading)
     for name, row in result["rows"].items():
         ratios = [f"{what} {v[0]:.3f} ({v[1]:.3f} to {v[2]:.3f})" for what, v in row.items() if isinstance(v, tuple)]
         figures = (row["wall_ms"], row["cpu_ms"], row["wall_start_s"], row["cpu_start_s"])
-        called = "a bare loop" if name == "bare" else f"the stage, {name} process{'es' * (name != '1')}"
+        called = "plain loop" if name == "bare" else f"the stage, {name} process{'es' * (name != '1')}"
         table.add_row(called, *(f"{figure:.2f}" for figure in figures), "\n".join(ratios))
     Console().print(table)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, write the report; 0 whatever was measured. With a contestant and a count, be that contestant."""
+    """Measure, print and write the report; exits 0 for any result. With a contestant and a count, run only that."""
     given = sys.argv[1:] if argv is None else argv
     if given and given[0] in CONTESTANTS:
         print(json.dumps(run(given[0], int(given[1]))))

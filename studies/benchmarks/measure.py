@@ -1,4 +1,4 @@
-"""What the benchmarks measure with: seconds of a call, and the ceilings of this machine."""
+"""Measurement helpers of the benchmarks: time of a call, and peak throughput of this machine."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ import torch
 
 
 def seconds(run: Callable[[], object]) -> float:
-    """CPU-seconds where one thread works, whatever else this machine does; seconds of the clock elsewhere."""
+    """Time ``run``: CPU-seconds with one thread, so that other load does not matter; otherwise wall-clock seconds."""
     cuda = torch.cuda.is_available()
     clock = time.process_time if torch.get_num_threads() == 1 and not cuda else time.perf_counter
     start = clock()
@@ -18,7 +18,7 @@ def seconds(run: Callable[[], object]) -> float:
 
 
 def ceilings(device: str) -> dict[str, float]:
-    """GF/s of a float32 matrix product and GB/s of a sum of two long vectors, the best of five."""
+    """Measure GF/s of a float32 matrix product and GB/s of a sum of two long vectors, the best of five."""
     a = torch.randn(1024, 1024, device=device)
     x, y = torch.randn(2, 2**24, device=device)
     total = torch.empty_like(x)

@@ -1,8 +1,8 @@
-"""The students as contestants beside other models: what `studies.peer_models._worker` asks of a peer.
+"""Students as contestants against other models, with the interface that `studies.peer_models._worker` expects.
 
 ``python -m studies.benchmarks.own_students NAME`` serves student NAME with its kernels, at the sizes of
-``params.yaml``, with the weights of ``data/student.safetensors`` where those are its. It learns by the pipeline's own
-training code, in one process.
+``params.yaml``, with the weights of ``data/student.safetensors`` if that file has this student. It is trained by the
+pipeline's own code, in one process.
 """
 
 import sys
@@ -33,13 +33,13 @@ STUDENT = Path("data/student.safetensors")
 
 @dataclass(frozen=True)
 class OwnPeer:
-    """The students, as a peer's file has its models.
+    """Students with the interface of a peer file.
 
     Parameters
     ----------
     params : Train
     trained : pathlib.Path
-        A student's file, which need not be there.
+        File of a trained student; it may be missing.
     """
 
     params: Train
@@ -50,7 +50,7 @@ class OwnPeer:
         return self.params.clip_norm
 
     def make(self, contestant: str, structures: Sequence[Structure]) -> Student:
-        """The trained student, where it is this one; else fresh weights, which take the same time."""
+        """Return the trained student if it has this name, otherwise random weights, which take the same time."""
         if self.trained.exists() and read_about(self.trained)["student"] == contestant:
             return load_student(self.trained)
         support = Support.of([_atoms(one) for one in structures])
@@ -71,13 +71,13 @@ class OwnPeer:
         return torch.optim.AdamW(model.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay)
 
     def loss(self, *given: Tensor) -> Tensor:
-        """Without the dipole, which the structures of this benchmark do not have."""
+        """Return the training loss without the dipole term: the structures of this benchmark have no dipoles."""
         return Loss(**self.params.loss.model_dump(exclude={"element_balance"}) | {"dipole_weight": 0.0})(*given)
 
     def learn(self, contestant: str, command: Mapping[str, Any]) -> Iterator[Point]:
-        """Train by the pipeline's code for ``command["epochs"]`` epochs, which its schedule is as long as.
+        """Train with the pipeline's code for ``command["epochs"]`` epochs, also the length of its schedule.
 
-        The clock starts when the data are read; it stands still while their split ``valid`` is asked.
+        The clock starts after the data are read and is stopped during evaluation on split ``valid``.
         """
         changed = {"student": contestant, "epochs": command["epochs"], "processes": 1}
         params, data = self.params.model_copy(update=changed), read_dataset(Path(command["labelled"]))
@@ -97,12 +97,12 @@ def _atoms(structure: Structure) -> Atoms:
 
 
 class _Timed(Training):
-    """A training that asks the split ``valid`` every so often, and after each epoch, outside the clock."""
+    """Training that evaluates on split ``valid`` at intervals and after each epoch, with the clock stopped."""
 
     def __init__(self, split: Split, params: Train, state_path: Path, clock: Clock, every: float) -> None:
         self.clock, self.every, self.due = clock, every, every
         self.points: list[Point] = []
-        # Angles are not looked at, so that their floor does not matter.
+        # Angles are not used, so the value of their floor does not matter.
         super().__init__(Fabric(accelerator="cpu", devices=1), split, params, 0.5, state_path, None)
 
     def _step(self, some: Any, rate: float) -> tuple[float, bool]:
@@ -121,7 +121,7 @@ class _Timed(Training):
 
 
 def main() -> None:
-    """Serve the student that the command line names."""
+    """Serve the student given on the command line."""
     answers = answers_alone()
     (contestant,) = sys.argv[1:]
     peer = OwnPeer(load_params().train)

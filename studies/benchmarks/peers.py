@@ -1,10 +1,10 @@
-"""Other people's models beside the students: speed in interleaved rounds, and CPU-seconds to an accuracy.
+"""Benchmark of third-party models against the students: speed in interleaved rounds, and CPU-seconds to an accuracy.
 
 ``python -m studies.benchmarks.peers [quick | accuracy]`` prints tables and writes
-``reports/benchmarks-peers.json`` and ``reports/benchmarks-peers.png``; ``quick`` is inference at batch 8 in two rounds,
-into ``reports/benchmarks-peers-quick.*``, ``accuracy`` the second half alone. Each contestant is a process of its own,
-the peers' in environments of their own (``.nox/peers``), with one thread, and waits while another is timed. A
-contestant whose time to accuracy is in the report already is not trained again.
+``reports/benchmarks-peers.json`` and ``reports/benchmarks-peers.png``; ``quick`` runs inference at batch 8 in two
+rounds and writes ``reports/benchmarks-peers-quick.*``, ``accuracy`` runs the second half only. Each contestant is a
+separate process with one thread, the peers in their own environments (``.nox/peers``); it waits while another is
+timed. A contestant whose time to accuracy is already in the report is not trained again.
 """
 
 import json
@@ -35,29 +35,29 @@ WORKER = Path(__file__).parents[1] / "peer_models" / "_worker.py"
 ROUNDS, QUICK_ROUNDS = 7, 2
 AT_LEAST = 0.5  # CPU-seconds of a contestant's turn
 LARGEST_BATCH = 32
-# Force RMSE on split ``valid`` in eV/Å, and the epochs that the student's schedule is planned for to get there.
+# Force RMSE on split ``valid`` in eV/Å, and the number of epochs of the student's schedule to reach it.
 THRESHOLDS = (0.25, 0.20)
 EPOCHS = 5
-PATIENCE = 4.0  # times the student's own time, after which a peer is stopped
-LOOKS, OWN_EVERY = 6, 3.0  # how often the held-out molecules are asked: over a peer's time, and in CPU-seconds
+PATIENCE = 4.0  # a peer is stopped after this multiple of the student's time
+LOOKS, OWN_EVERY = 6, 3.0  # evaluations during a peer's time; the student's interval in CPU-seconds
 SPEED_TARGETS = (
     ("inference", "Orb-v3 conservative", 150.0),
     ("inference", "Orb-v3 direct", 80.0),
     ("training", "torchmd-net TensorNet64", 2.0),
 )
-TIME_TARGET = 1 / 3  # of the best peer's time to an accuracy
+TIME_TARGET = 1 / 3  # fraction of the best peer's time to an accuracy
 
 
 @dataclass(frozen=True)
 class Entry:
-    """How a contestant's worker is started, and why it is not trained, if it is not."""
+    """Command that starts a contestant's worker, and the reason if it is not trained."""
 
     command: tuple[str, ...]
     not_trained: str | None = None
 
 
 class Target(NamedTuple):
-    """What was aimed at, what was found (None where it was not measured), and whether that is enough."""
+    """A target: its description, the measured value (None if not measured), and whether it is reached."""
 
     target: str
     found: float | None
@@ -65,7 +65,7 @@ class Target(NamedTuple):
 
 
 def own_entries() -> dict[str, Entry]:
-    """The students, first the one that was trained."""
+    """Return the students, the trained one first."""
     from hydrogate.models.student_file import read_about
     from hydrogate.models.students import student_names
 
@@ -77,7 +77,7 @@ def own_entries() -> dict[str, Entry]:
 
 
 def peer_entries(root: Path = ENVIRONMENTS) -> tuple[dict[str, Entry], dict[str, str]]:
-    """The peers' contestants, installed where need be; and the reason why the others cannot be."""
+    """Return the peers' contestants, installed if necessary, and the reasons why others are not available."""
     entries: dict[str, Entry] = {}
     absent: dict[str, str] = {}
     for peer in peers():
@@ -88,14 +88,14 @@ def peer_entries(root: Path = ENVIRONMENTS) -> tuple[dict[str, Entry], dict[str,
             absent |= dict.fromkeys(peer.contestants, str(reason))
             continue
         for name in peer.contestants:
-            # -P: a peer's file must not hide the library that it is named after.
+            # -P: a peer's file must not shadow the library of the same name.
             command = (str(python.absolute()), "-P", str(WORKER), str(peer.script), name)
             entries[name] = Entry(command, peer.not_trained)
     return entries, absent
 
 
 def structures_of(data: Dataset, rows: Sequence[int]) -> list[Structure]:
-    """Those ``rows`` of ``data``, which is labelled, in plain arrays."""
+    """Return ``rows`` of the labelled ``data`` as plain arrays."""
     assert data.energy is not None and data.forces is not None
     found = []
     for row in rows:
@@ -107,7 +107,7 @@ def structures_of(data: Dataset, rows: Sequence[int]) -> list[Structure]:
 
 
 def speeds(entries: Mapping[str, Entry], data: Dataset, quick: bool) -> tuple[list[Speed], dict[str, str]]:
-    """Every contestant in every contest, and why some did not run; the structures are drawn from split ``test``."""
+    """Measure all contestants on structures of split ``test``; also return the reasons why some did not run."""
     contests = [("inference", batch) for batch in ((8,) if quick else (1, 8, LARGEST_BATCH))]
     contests += [] if quick else [("training", batch) for batch in (8, LARGEST_BATCH)]
     rows: list[Speed] = []
@@ -134,7 +134,7 @@ def speeds(entries: Mapping[str, Entry], data: Dataset, quick: bool) -> tuple[li
 
 @contextmanager
 def learning(data: Dataset) -> Iterator[dict[str, str]]:
-    """The files from which contestants learn: splits ``train`` and ``valid``, read by none of them within its time."""
+    """Write the training files, splits ``train`` and ``valid``; reading them is not part of the measured time."""
     with tempfile.TemporaryDirectory() as temporary:
         files = {"labelled": str(LABELLED.absolute())}
         for name, split in (("train", "train"), ("held_out", "valid")):
@@ -144,7 +144,7 @@ def learning(data: Dataset) -> Iterator[dict[str, str]]:
 
 
 def time_to_accuracy(entry: Entry, files: Mapping[str, str], budget: float, every: float) -> dict[str, Any]:
-    """Train one contestant to the last threshold or the end of its budget (CPU-seconds); what it compiles counts."""
+    """Train one contestant to the last threshold or the end of its budget in CPU-seconds, compilation included."""
     command = {"do": "learn", "until": min(THRESHOLDS), "epochs": EPOCHS, "budget": budget, "every": every, **files}
     with tempfile.TemporaryDirectory() as temporary:
         caches = ("TORCH_EXTENSIONS_DIR", "TORCHINDUCTOR_CACHE_DIR", "WARP_CACHE_PATH", "NUMBA_CACHE_DIR")
@@ -159,7 +159,7 @@ def time_to_accuracy(entry: Entry, files: Mapping[str, str], budget: float, ever
 
 
 def bracket(points: Sequence[Mapping[str, float | None]], threshold: float) -> list[float | None]:
-    """CPU-seconds between which the force RMSE came down to ``threshold``; no upper end where it did not."""
+    """Return the CPU-seconds between which the force RMSE fell to ``threshold``; upper end None if it did not."""
     low = 0.0
     for point in points:
         seconds, rmse = point["cpu_seconds"], point["force_rmse"]
@@ -171,14 +171,14 @@ def bracket(points: Sequence[Mapping[str, float | None]], threshold: float) -> l
 
 
 def accuracy(own: str, entries: Mapping[str, Entry], data: Dataset, report: dict[str, Any]) -> dict[str, str]:
-    """Fill ``report["accuracy"]`` for those that are not in it, ``own`` first; the reasons why some do not run.
+    """Fill ``report["accuracy"]`` for missing contestants, ``own`` first; return the reasons why some do not run.
 
-    Each that is finished is written to the report at once.
+    Each result is written to the report immediately.
 
     Raises
     ------
     RuntimeError
-        ``own``, whose time is the measure of the others', did not reach the last threshold.
+        ``own``, whose time sets the budget of the others, did not reach the last threshold.
     """
     kept, last = report["accuracy"], f"{min(THRESHOLDS):.2f}"
     absent: dict[str, str] = {}
@@ -200,13 +200,13 @@ def accuracy(own: str, entries: Mapping[str, Entry], data: Dataset, report: dict
             if name == own:
                 seconds = kept[own]["reached"][last][1]
                 if seconds is None:
-                    raise RuntimeError(f"{own} did not reach {last} eV/Å in {EPOCHS} epochs; look at the data first")
+                    raise RuntimeError(f"{own} did not reach {last} eV/Å in {EPOCHS} epochs; check the data first")
                 budget, every = PATIENCE * seconds, PATIENCE * seconds / LOOKS
     return absent
 
 
 def targets(report: Mapping[str, Any]) -> list[Target]:
-    """What the project aims at, from the rows and the times in ``report``."""
+    """Evaluate the targets of the project from the speeds and times in ``report``."""
     rows = [Speed(**row) for row in report["rows"]]
     found = []
     for what, name, wanted in SPEED_TARGETS:
@@ -215,7 +215,7 @@ def targets(report: Mapping[str, Any]) -> list[Target]:
         target = f"{what} at batch {LARGEST_BATCH} at least {wanted:g} times as fast as {name}"
         found.append(Target(target, ratio, None if ratio is None else ratio >= wanted))
     own, *others = report["accuracy"].values() or [None]
-    # The best peer is known when all have run.
+    # The best peer is known only after all have run.
     missing = [name for name in report["to_train"] if name not in report["accuracy"]]
     for threshold in THRESHOLDS:
         key = f"{threshold:.2f}"
@@ -223,7 +223,7 @@ def targets(report: Mapping[str, Any]) -> list[Target]:
         if missing or not others or own["reached"][key][1] is None:
             found.append(Target(target, None, None))
             continue
-        # Ours when it was seen to be there, theirs when it was last seen not to be, which may be never.
+        # Upper end for ours, lower end for theirs, which is 0 if they were below at the first evaluation.
         least = min(other["reached"][key][0] for other in others)
         share = own["reached"][key][1] / least if least else None
         found.append(Target(target, share, share is not None and share <= TIME_TARGET))
@@ -231,7 +231,7 @@ def targets(report: Mapping[str, Any]) -> list[Target]:
 
 
 def read_report(fingerprint: str, path: Path = REPORT) -> dict[str, Any]:
-    """What is kept of an earlier report: all of it, but times to accuracy on other data, or planned otherwise."""
+    """Read an earlier report; start an empty one if its data or number of epochs differ."""
     made_of = {"labelled_fingerprint": fingerprint, "epochs": EPOCHS}
     empty: dict[str, Any] = {"to_train": [], "rows": [], "not_run": {}, "accuracy": {}, "targets": [], **made_of}
     if not path.exists():
@@ -240,25 +240,25 @@ def read_report(fingerprint: str, path: Path = REPORT) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
         report = {name: found[name] for name in empty}
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a report of this benchmark ({error!r}); delete it to measure anew") from error
+        raise ValueError(f"{path}: not a report of this benchmark ({error!r}); delete it to measure again") from error
     return report if all(report[name] == value for name, value in made_of.items()) else empty
 
 
 def write(report: dict[str, Any], path: Path = REPORT) -> None:
-    """The report as JSON, with the targets as they stand."""
+    """Write the report as JSON, with the current state of the targets."""
     report["targets"] = [target._asdict() for target in targets(report)]
     write_json(path, report)
 
 
 def show(report: Mapping[str, Any]) -> None:
-    """Tables of what the report holds."""
+    """Print the report as tables."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
     if report["rows"]:
         own = report["rows"][0]["name"]
-        table = Table(title=f"Atoms a CPU-second, one thread; how many times as fast {own} is, median and extremes")
+        table = Table(title=f"Atoms per CPU-second, one thread; speedup of {own}, median and range")
         for heading in ("what", "batch", "contestant", "atoms/s", "ratio", "least", "greatest"):
             table.add_column(heading, justify="left" if heading in ("what", "contestant") else "right")
         for row in (Speed(**row) for row in report["rows"]):
@@ -266,8 +266,8 @@ def show(report: Mapping[str, Any]) -> None:
             table.add_row(row.what, str(row.batch), row.name, *figures)
         console.print(table)
     if report["accuracy"]:
-        table = Table(title=f"CPU-seconds to a force RMSE on split valid; the student plans {EPOCHS} epochs")
-        for heading in ("contestant", *(f"{threshold:.2f} eV/Å" for threshold in THRESHOLDS), "lowest seen", "ended"):
+        table = Table(title=f"CPU-seconds to a force RMSE on split valid; schedule of the student: {EPOCHS} epochs")
+        for heading in ("contestant", *(f"{threshold:.2f} eV/Å" for threshold in THRESHOLDS), "lowest RMSE", "ended"):
             table.add_column(heading)
         for name, run in report["accuracy"].items():
             times = [
@@ -286,20 +286,20 @@ def show(report: Mapping[str, Any]) -> None:
 
 
 def cuda() -> str:
-    """Why there are no rows of a GPU."""
+    """Return the reason why there are no GPU rows."""
     import torch
 
-    return "the peers are timed on the CPU alone" if torch.cuda.is_available() else "no CUDA device"
+    return "the peers are timed on the CPU only" if torch.cuda.is_available() else "no CUDA device"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print and write the report; 0 whatever was measured."""
+    """Measure, print and write the report; exits 0 for any result."""
     given = words(argv, ("quick", "accuracy"))
     if len(given) > 1:
-        raise ValueError(f"{' '.join(sorted(given))}: expected nothing, 'quick' or 'accuracy'")
+        raise ValueError(f"{' '.join(sorted(given))}: expected no argument, 'quick' or 'accuracy'")
     data = read_dataset(LABELLED)
     quick = "quick" in given
-    path = QUICK if quick else REPORT  # whose rows a short look would replace
+    path = QUICK if quick else REPORT  # a quick run must not replace the rows of a full one
     report = read_report(data.fingerprint(), path)
     students = own_entries()
     others, absent = peer_entries()
@@ -322,7 +322,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         rows = [Speed(**row) for row in report["rows"]]
         drawn = [Row(f"{row.what}, batch {row.batch}", *row[2:]) for row in rows]
-        plot(drawn, path.with_suffix(".png"), f"times as fast {own} is as it")
+        plot(drawn, path.with_suffix(".png"), f"speedup of {own}")
     return 0
 
 

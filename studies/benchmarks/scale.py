@@ -1,8 +1,8 @@
-"""What a structure costs the label stage beside its label, and what data sets of any size need by that.
+"""Benchmark of the label stage's overhead per structure, extrapolated to data sets of any size.
 
-``nox -s benchmarks -- scale [quick]`` prints two tables and writes ``reports/benchmark-scale.json``. The
-structures are those of ``data/structures.h5``, repeated and moved a little so that no two are equal (S22 dimers where
-that file is not there). Costs are slopes between two sizes, so that no start counts; CPU-seconds of one process.
+``nox -s benchmarks -- scale [quick]`` prints two tables and writes ``reports/benchmark-scale.json``. The structures
+are those of ``data/structures.h5``, repeated and slightly shifted so that no two are equal (S22 dimers if that file
+does not exist). Costs are slopes between two sizes, so that start-up time does not count; CPU-seconds of one process.
 """
 
 import json
@@ -38,11 +38,11 @@ TRAINING = Path("metrics/training.json")
 BATCH = 8  # train.batch_size of the committed metrics
 PARAMS = Label.model_validate({**bench_labelling.PARAMS, "workers": 1})
 DATA_SETS = (4_883, 1_000_000, 100_000_000)
-KIB = 1024 if sys.platform.startswith("linux") else 1  # in which getrusage counts memory
+KIB = 1024 if sys.platform.startswith("linux") else 1  # bytes per unit of ru_maxrss in getrusage
 
 
 def many(count: int) -> Dataset:
-    """``count`` structures, no two equal, unlabelled."""
+    """Return ``count`` unlabelled structures, no two of them equal."""
     few = bench_labelling.structures(2800)
     data = few.subset(np.arange(count) % len(few))
     shift = np.repeat(np.arange(count, dtype=np.float32) / 1000.0, data.sizes)
@@ -50,7 +50,7 @@ def many(count: int) -> Dataset:
 
 
 def answer(atoms: Atoms) -> Stored:
-    """One of the size of xTB's."""
+    """Return a label of the same size as one from xTB."""
     forces, charges = np.zeros((len(atoms), 3), np.float32), np.zeros(len(atoms), np.float32)
     return Stored(0.0, forces, "", np.zeros(3), charges)
 
@@ -60,7 +60,7 @@ def _answered(jobs: Sequence[label.Job]) -> list[label.Answer]:
 
 
 def passing(data: Dataset, chunks: int) -> dict[str, float]:
-    """CPU (ms) of driver and scheduler of ``data`` as one chunk, and what ``chunks`` of them add to memory (MB)."""
+    """Measure CPU time (ms) of driver and scheduler per chunk, here ``data``, and memory (MB) added by ``chunks``."""
     chunk = [label.Job(data.structure_fingerprint(row), data.to_atoms(row)) for row in range(len(data))]
     with connected(Compute(), 1, tasks=1) as client:
 
@@ -76,12 +76,12 @@ def passing(data: Dataset, chunks: int) -> dict[str, float]:
 
 
 def _memory(dask_scheduler: Any) -> float:
-    """Bytes of the process that the scheduler is in, which is the driver's."""
+    """Return the memory in bytes of the scheduler's process, which is also the driver's."""
     return float(dask_scheduler.monitor.update()["memory"])
 
 
 def stored(data: Dataset, folder: Path) -> dict[str, float]:
-    """CPU (ms) and bytes a structure of what is kept; left in ``folder``."""
+    """Measure CPU time (ms) and bytes per structure of the stored files; they stay in ``folder``."""
     found = [(data.structure_fingerprint(row), answer(data.to_atoms(row))) for row in range(len(data))]
     path, identity = folder / "labels.sqlite", make_teacher("xtb").identity()
     times = [time.process_time()]
@@ -102,7 +102,7 @@ def stored(data: Dataset, folder: Path) -> dict[str, float]:
 
 
 def stage(folder: Path) -> dict[str, float]:
-    """The stage in ``folder`` where every answer is known: CPU-seconds and most memory (bytes) of this process."""
+    """Run the stage in ``folder`` with all labels stored; return this process's CPU-seconds and peak memory (bytes)."""
     data = read_dataset(folder / "structures.h5")
     write_dataset(label.run(data, PARAMS, folder), folder / "labelled.h5")
     return {"cpu": time.process_time(), "memory": KIB * float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)}
@@ -115,7 +115,7 @@ def _in_its_own_process(folder: Path) -> dict[str, float]:
 
 
 def bench(count: int, chunks: int) -> dict[str, float]:
-    """Everything that is measured, by name."""
+    """Run all measurements and return them by name."""
     figures: dict[str, float] = {}
     ran = []
     for size in (count // 4, count):
@@ -142,7 +142,7 @@ def bench(count: int, chunks: int) -> dict[str, float]:
 
 
 def needs(figures: Mapping[str, float]) -> dict[str, list[float]]:
-    """What each of ``DATA_SETS`` needs: the figures, times the number of structures."""
+    """Extrapolate the measurements to each of ``DATA_SETS``: cost per structure times number of structures."""
     found: dict[str, list[float]] = {}
     for count in DATA_SETS:
         size = label.chunk_size(count)
@@ -171,7 +171,7 @@ def _print(figures: Mapping[str, float]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    measured, needed = Table("a structure", "measured"), Table("a data set", *(f"{count:,}" for count in DATA_SETS))
+    measured, needed = Table("per structure", "measured"), Table("per data set", *(f"{count:,}" for count in DATA_SETS))
     for name, value in figures.items():
         measured.add_row(name, f"{value:.4g}")
     for name, values in needs(figures).items():
@@ -181,7 +181,7 @@ def _print(figures: Mapping[str, float]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, write the report; 0 whatever was measured."""
+    """Measure, print and write the report; exits 0 for any result."""
     given = sys.argv[1:] if argv is None else argv
     if given and given[0] == "stage":
         print(json.dumps(stage(Path(given[1]))))

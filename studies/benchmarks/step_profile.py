@@ -1,7 +1,7 @@
-"""Where the time of a student goes, and against which ceiling: ``python -m studies.benchmarks.step_profile [quick]``.
+"""Profile of a student's step by group of operations: ``python -m studies.benchmarks.step_profile [quick]``.
 
-Writes ``reports/profile.json``. Operations are grouped by what bounds them; the ceilings, matrix products and memory
-traffic, are measured on this machine in the same run. Bytes are those of an operation's inputs and one output.
+Writes ``reports/profile.json``. Operations are grouped by their limiting resource. The peak rates of matrix products
+and memory traffic are measured on this machine in the same run. Bytes count an operation's inputs and one output.
 """
 
 import copy
@@ -22,7 +22,7 @@ from hydrogate.models.students import make_student, student_names
 from studies.benchmarks.kernels import structures
 from studies.benchmarks.measure import ceilings
 
-# Operations by the start of their name; what is in none of them is elementwise where it reads numbers, else overhead.
+# Operations by prefix of their name; all others are elementwise if they have tensor inputs, otherwise overhead.
 GROUPS = {
     "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::linear", "aten::matmul"),
     "gather and scatter": (
@@ -46,11 +46,11 @@ class Share(NamedTuple):
     group : str
     milliseconds : float
     share : float
-        Of the step.
+        Fraction of the time of the step.
     rate : float
         GF/s of matrix products, GB/s of all others.
     of_ceiling : float
-        ``rate`` over what this machine was measured to reach.
+        ``rate`` divided by the peak rate measured on this machine.
     """
 
     group: str
@@ -61,7 +61,7 @@ class Share(NamedTuple):
 
 
 def group_of(name: str, shapes: Sequence[Any], edges: int) -> str:
-    """The group of an operation with inputs of ``shapes`` in a graph of so many edges."""
+    """Return the group of an operation with inputs of ``shapes`` in a graph with ``edges`` edges."""
     for group, starts in GROUPS.items():
         if name.startswith(starts):
             return group
@@ -72,12 +72,13 @@ def group_of(name: str, shapes: Sequence[Any], edges: int) -> str:
 
 
 def _bytes(event: FunctionEvent) -> int:
-    counts = [4 * torch.Size(shape).numel() for shape in event.input_shapes if isinstance(shape, list) and shape]
+    shapes: Sequence[object] = event.input_shapes  # a list for each tensor
+    counts = [4 * torch.Size(shape).numel() for shape in shapes if isinstance(shape, list) and shape]
     return sum(counts) + max(counts, default=0)
 
 
 def shares(step: Callable[[], object], edges: int, limits: dict[str, float], repeats: int) -> list[Share]:
-    """Groups of the operations of ``step``, the longest first."""
+    """Profile ``step`` and return its groups of operations, the slowest first."""
     step()
     cuda = torch.cuda.is_available()
     with profile(
@@ -94,7 +95,7 @@ def shares(step: Callable[[], object], edges: int, limits: dict[str, float], rep
         entry = sums.setdefault(group_of(event.name, event.input_shapes, edges), [0.0, 0.0, 0.0])
         entry[0] += own
         entry[1] += float(event.flops or 0)
-        # What only arranges (a view, autograd's own bookkeeping) moves nothing.
+        # Views and autograd's own bookkeeping move no data.
         entry[2] += _bytes(event) if own > 5e-6 else 0
     total = sum(spent for spent, _, _ in sums.values())
     found = []
@@ -108,7 +109,7 @@ def shares(step: Callable[[], object], edges: int, limits: dict[str, float], rep
 
 
 def steps(student: Student, batch: Batch) -> dict[str, Callable[[], object]]:
-    """One inference and one training step, by plain autograd."""
+    """Return one inference and one training step, with plain autograd."""
 
     def training() -> None:
         energy, forces, _ = energy_and_forces(student, batch, create_graph=True)
@@ -119,7 +120,7 @@ def steps(student: Student, batch: Batch) -> dict[str, Callable[[], object]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, and write ``reports/profile.json``; 2 for an unknown word."""
+    """Measure, print, and write ``reports/profile.json``. Exit status 2: unknown argument."""
     from rich.console import Console
     from rich.table import Table
 

@@ -1,8 +1,9 @@
-"""How many times as fast the trained student is as its teacher, and its kernels as plain torch: what two gates judge.
+"""Benchmark for two gates: speedup of the trained student over its teacher, and of its kernels over plain torch.
 
-``python -m studies.benchmarks.student [quick]`` writes ``metrics/benchmarks.json``, which git keeps, with what it
-is of; ``quick`` prints alone. All run in turn, round by round, on the same structures of split ``test``: on a GPU
-(seconds of the clock), else with one thread (CPU-seconds). The interval of a ratio is that of its median over rounds.
+``python -m studies.benchmarks.student [quick]`` writes ``metrics/benchmarks.json``, which is tracked by git and
+identifies the student; ``quick`` only prints. Contestants run once per round, in turn, on the same structures of split
+``test``: on a GPU (wall-clock seconds), otherwise with one thread (CPU-seconds). The interval of a ratio is that of its
+median over the rounds.
 """
 
 import copy
@@ -37,12 +38,12 @@ Contestants = Mapping[str, Callable[[], object]]
 
 
 def run(params: Params, data: Dataset, path: Path, batch: int, rounds: int) -> dict[str, Any]:
-    """Measure the student in the file ``path``; the content of ``metrics/benchmarks.json``.
+    """Measure the student in the file ``path``; return the content of ``metrics/benchmarks.json``.
 
     Raises
     ------
     ValueError
-        It is not the student of ``params``, or the teacher fails on a structure.
+        The file does not have the student of ``params``, or the teacher fails for a structure.
     """
     import torch
 
@@ -51,7 +52,7 @@ def run(params: Params, data: Dataset, path: Path, batch: int, rounds: int) -> d
     device = "cuda" if torch.cuda.is_available() else "cpu"
     student = load_student(path)
     if student.name != params.train.student:
-        raise ValueError(f"{path} is a {student.name}, and train.student is {params.train.student}; run the pipeline")
+        raise ValueError(f"{path} is a {student.name}, but train.student is {params.train.student}; run the pipeline")
     drawn = np.random.default_rng(0).permutation(np.flatnonzero(data.split == "test"))[:batch]
     structures = [data.to_atoms(row) for row in drawn.tolist()]
     with tempfile.TemporaryDirectory() as folder:
@@ -72,7 +73,7 @@ def run(params: Params, data: Dataset, path: Path, batch: int, rounds: int) -> d
 
 
 def teacher_of(label: Label, folder: Path) -> "Teacher":
-    """The teacher of ``label``; an Orb whose weights are not here has random ones, which take the same time."""
+    """Return the teacher of ``label``; Orb gets random weights, which take the same time, if its own are missing."""
     from hydrogate.models.teachers import make_teacher, orb
 
     try:
@@ -81,12 +82,15 @@ def teacher_of(label: Label, folder: Path) -> "Teacher":
         if label.teacher != "orb":
             raise
     weights = orb.save_random_weights(label.method, folder)
-    print(f"teacher orb: its weights are not here; random ones take the same time ({weights.stem})", file=sys.stderr)
+    print(
+        f"teacher orb: weights not found; random weights take the same time ({weights.stem})",
+        file=sys.stderr,
+    )
     return make_teacher(label.teacher, label.method, weights, label.settings)
 
 
 def contestants(student: Any, structures: Sequence[Atoms], teacher: "Teacher") -> Contestants:
-    """Teacher and student from structures to answers; the student's energies and forces of a batch, in two ways."""
+    """Return the contestants: teacher and student from structures to results; two kernel variants on one batch."""
     from hydrogate.models.kernels import in_plain_torch
     from hydrogate.models.potential import energy_and_forces, predict
     from hydrogate.models.teachers import Failure
@@ -102,7 +106,7 @@ def contestants(student: Any, structures: Sequence[Atoms], teacher: "Teacher") -
     def label() -> None:
         failed = [answer.reason for answer in teacher.label(structures) if isinstance(answer, Failure)]
         if failed:
-            raise ValueError(f"the teacher fails on {len(failed)} of {len(structures)} structures: {failed[0]}")
+            raise ValueError(f"the teacher fails for {len(failed)} of {len(structures)} structures: {failed[0]}")
 
     return {
         "teacher": label,
@@ -113,7 +117,7 @@ def contestants(student: Any, structures: Sequence[Atoms], teacher: "Teacher") -
 
 
 def interleaved(runs: Contestants, rounds: int, device: str) -> dict[str, list[float]]:
-    """Seconds of one run of each, a round each in turn; on a CPU with one thread."""
+    """Return seconds per run of each contestant in each round, interleaved; one thread on a CPU."""
     import torch
 
     from hydrogate.models.threads import one_thread
@@ -130,7 +134,7 @@ def interleaved(runs: Contestants, rounds: int, device: str) -> dict[str, list[f
     with one_thread():
         counts = {}
         for name, work in runs.items():
-            work()  # what is built at first use is no part of it
+            work()  # compilation and caching at first use are not measured
             counts[name] = math.ceil(AT_LEAST / max(seconds(work, 1), AT_LEAST / 1000))
         spent: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(rounds):
@@ -140,7 +144,7 @@ def interleaved(runs: Contestants, rounds: int, device: str) -> dict[str, list[f
 
 
 def speedup(slow: Sequence[float], fast: Sequence[float]) -> Metric:
-    """The median of the ratios round by round, with its interval by ranks; none below six rounds."""
+    """Return the median of the ratios over the rounds, with a rank-based interval; no interval below six rounds."""
     from scipy.stats import quantile_test
 
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -153,10 +157,10 @@ def speedup(slow: Sequence[float], fast: Sequence[float]) -> Metric:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print and write; 0 where there is no student to measure, which is said."""
+    """Measure, print and write the metrics; without a trained student, print that it is not run and exit 0."""
     quick = "quick" in words(argv, ("quick",))
     if not (STUDENT.exists() and LABELLED.exists()):
-        print(f"the trained student: not_run: no {STUDENT}; `python3 -m nox -s repro` makes it")
+        print(f"the trained student: not_run: no {STUDENT}; create it with `python3 -m nox -s repro`")
         return 0
     content = run(load_params(), read_dataset(LABELLED), STUDENT, *((8, 2) if quick else (BATCH, ROUNDS)))
     print(f"{content['student']}, {content['device']}, batch {content['batch']}, {content['rounds']} rounds")

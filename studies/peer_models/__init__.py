@@ -1,5 +1,5 @@
-"""Other people's models to be timed beside the students: one file each, found by its name.
+"""Third-party models to benchmark against the students: one file each, loaded by its name.
 
-Each lives in an environment of its own, which its inline metadata (PEP 723) describe, and is driven over its standard
-input and output; `_worker` says what such a file has.
+Each runs in its own environment, described by its inline metadata (PEP 723), and is driven over standard input and
+output; `_worker` documents the required content of such a file.
 """

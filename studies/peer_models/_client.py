@@ -1,4 +1,4 @@
-"""A contestant in a process of its own, and the rounds in which each runs once, in turn, while the others wait."""
+"""Client for contestants in separate processes, and interleaved rounds in which one runs while the others wait."""
 
 import json
 import os
@@ -9,25 +9,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-# One thread each; spinning ones would take the core from the contestant whose turn it is.
+# One thread each; spinning threads would take the core from the contestant that is being timed.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
 
 class ContestantDied(RuntimeError):
-    """Its process ended before it answered; the message says how, and the last that it printed."""
+    """Raised if a process ends before it answers; the message has its exit status and its last line of output."""
 
 
 class Contestant:
-    """A worker's process; end it by leaving the ``with`` block.
+    """Context manager for a worker process, which is killed on exit.
 
     Parameters
     ----------
     command : sequence of str
-        A worker as `studies.peer_models._worker` has it.
+        Command that starts a worker, as in `studies.peer_models._worker`.
     log : pathlib.Path
-        Where what it prints goes.
+        File for its standard error.
     environment : mapping, optional
-        Variables beside those of this process.
+        Environment variables to add to those of this process.
     """
 
     def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
@@ -50,12 +50,12 @@ class Contestant:
         self._process.communicate()
 
     def ask(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer to ``command``.
+        """Return the answer to ``command``.
 
         Raises
         ------
         ContestantDied
-            There is none.
+            The process ended without an answer.
         """
         try:
             assert self._process.stdin is not None
@@ -65,12 +65,12 @@ class Contestant:
         return self._answer()
 
     def learn(self, command: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """The answers to ``command`` up to the one that says that it is done.
+        """Yield the answers to ``command``, up to and including the one with the key ``done``.
 
         Raises
         ------
         ContestantDied
-            There is none.
+            The process ended without an answer.
         """
         answer = self.ask(command)
         while "done" not in answer:
@@ -88,24 +88,24 @@ class Contestant:
 
     def _died(self) -> ContestantDied:
         status = self._process.wait()
-        lines = self._log.read_text(errors="replace").strip().splitlines() or ["it printed nothing"]
+        lines = self._log.read_text(errors="replace").strip().splitlines() or ["no output"]
         return ContestantDied(f"its process ended with exit status {status}: {lines[-1]}")
 
 
 class Speed(NamedTuple):
-    """Atoms a CPU-second, median over the rounds, and how many times as fast the first contestant is.
+    """Atoms per CPU-second, median over the rounds, and the speedup of the first contestant over this one.
 
     Parameters
     ----------
     what : str
         ``inference`` or ``training``.
     batch : int
-        Structures.
+        Number of structures.
     name : str
-        The contestant.
+        Name of the contestant.
     atoms_per_second : float
     ratio, least, greatest : float
-        The first contestant's speed over this one's in the same round: median and extremes.
+        Speed of the first contestant divided by that of this one in the same round: median, minimum and maximum.
     """
 
     what: str
@@ -120,12 +120,12 @@ class Speed(NamedTuple):
 def interleaved(
     contestants: Mapping[str, Contestant], what: str, batch: int, file: Path, rounds: int, at_least: float
 ) -> tuple[list[Speed], dict[str, str]]:
-    """Each contestant once a round, after one round that is not counted; and why some do not run, by their names.
+    """Run each contestant once per round, after a warm-up round; also return why some do not run, by name.
 
     Raises
     ------
     ContestantDied
-        The first, to which the others are compared, did not answer.
+        The first contestant, the reference of the ratios, did not answer.
     """
     command = {"do": "round", "what": what, "batch": batch, "file": str(file), "at_least": at_least}
     speeds: dict[str, list[float]] = {name: [] for name in contestants}

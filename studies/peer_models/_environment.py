@@ -1,4 +1,4 @@
-"""The peers that there are, and the virtual environment that each lives in."""
+"""Available peers, and the virtual environment of each."""
 
 import hashlib
 import re
@@ -16,9 +16,9 @@ METADATA = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
 
 
 class Peer(NamedTuple):
-    """A file of this folder: its requirements, in the order in which they are installed, and its models.
+    """A peer file of this folder: its requirements, in the order of installation, and its models.
 
-    ``not_trained`` is the reason why these are not trained here; None where they are.
+    ``not_trained`` is the reason why the models are not trained here; None if they are.
     """
 
     name: str
@@ -29,18 +29,18 @@ class Peer(NamedTuple):
 
 
 class NotInstalled(RuntimeError):
-    """The peer's environment cannot be made here; the message is the reason."""
+    """Raised if the environment of a peer cannot be created; the message is the reason."""
 
 
 def peers(folder: Path = Path(__file__).parent) -> list[Peer]:
-    """The peers in ``folder``, by what their inline metadata say; nothing of theirs is imported."""
+    """Return the peers in ``folder``, read from their inline metadata; no peer is imported."""
     return [_read(folder / f"{name}.py") for name in module_names(folder)]
 
 
 def _read(script: Path) -> Peer:
     found = METADATA.search(script.read_text(encoding="utf-8"))
     if found is None:
-        raise ValueError(f"{script}: no inline metadata (a comment `# /// script`) that say what it requires")
+        raise ValueError(f"{script}: no inline metadata (a comment `# /// script`) with its requirements")
     content = tomllib.loads(re.sub(r"(?m)^# ?", "", found["content"]))
     about = content["tool"]["hydrogate"]
     contestants, reason = tuple(about["contestants"]), about.get("not_trained")
@@ -48,12 +48,12 @@ def _read(script: Path) -> Peer:
 
 
 def interpreter(peer: Peer, root: Path) -> Path:
-    """The Python of the peer's environment ``root/<name>``, which is made where it is not there or not up to date.
+    """Return the Python of the environment ``root/<name>``, which is created if it is missing or out of date.
 
     Raises
     ------
     NotInstalled
-        With the last that the installer said; all that it said is in ``root/<name>.log``.
+        Installation failed. The message has the last line of the installer; its full output is in ``root/<name>.log``.
     """
     folder, log = root / peer.name, root / f"{peer.name}.log"
     python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
@@ -63,11 +63,11 @@ def interpreter(peer: Peer, root: Path) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     venv.create(folder, clear=True, with_pip=True, symlinks=sys.platform != "win32")
     with log.open("w") as output:
-        # One after the other: torch first, so that the build this machine offers is kept.
+        # One by one, torch first, so that later requirements keep its build.
         for requirement in peer.requirements:
             command = [str(python), "-m", "pip", "install", "--quiet", requirement]
             if subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode:
-                lines = log.read_text(errors="replace").strip().splitlines() or ["pip said nothing"]
-                raise NotInstalled(f"{requirement} does not install: {lines[-1]}")
+                lines = log.read_text(errors="replace").strip().splitlines() or ["no output from pip"]
+                raise NotInstalled(f"{requirement} cannot be installed: {lines[-1]}")
     stamp.write_text(wanted)
     return python

@@ -1,25 +1,25 @@
-"""One contestant in a process of its own, often in an environment of its own: it imports nothing of this project.
+"""Worker for one contestant, in its own process and often its own environment; imports nothing of this project.
 
-``python -P _worker.py PEER.py CONTESTANT`` reads commands from its standard input, one JSON object a line, and answers
-each with lines of JSON; whatever libraries print goes to the standard error.
+``python -P _worker.py PEER.py CONTESTANT`` reads commands from standard input, one JSON object per line, and answers
+each with lines of JSON; all output of libraries goes to standard error.
 
 ==========================================================  =========================================================
 command                                                     answers
 ==========================================================  =========================================================
 ``{"do": "round", "what": "inference" or "training",        ``{"seconds", "atoms"}``: CPU-seconds of one such run
 "file": NPZ, "batch": 32, "at_least": seconds}``            over the first structures of the file
-``{"do": "learn", "train": NPZ, "held_out": NPZ, "every":   ``{"cpu_seconds", "force_rmse", "epochs"}`` each time the
-seconds, "budget": seconds, "until": eV/Å}``                held-out molecules were asked, and ``{"done": why}``
+``{"do": "learn", "train": NPZ, "held_out": NPZ, "every":   ``{"cpu_seconds", "force_rmse", "epochs"}`` at each
+seconds, "budget": seconds, "until": eV/Å}``                evaluation on the held-out molecules; ``{"done": why}``
 ==========================================================  =========================================================
 
 A peer is a file ``<name>.py`` with its requirements as inline metadata, and
 
-- ``make(contestant, structures)``: the model with fresh weights; the structures are those it is to learn from.
-- ``graph(model, structure)`` and ``join(graphs)``: what it reads, of one structure and of several.
-- ``energy_and_forces(model, batch, training)``: (M,) eV and (N, 3) eV/Å, with their graph where ``training``.
+- ``make(contestant, structures)``: the model with random weights; the structures are its training set.
+- ``graph(model, structure)`` and ``join(graphs)``: its input for one structure, and for a batch.
+- ``energy_and_forces(model, batch, training)``: (M,) eV and (N, 3) eV/Å, with the autograd graph if ``training``.
 - ``optimizer(model)``, ``loss(energy, forces, true_energy, true_forces, sizes)``, ``BATCH_SIZE``, ``CLIP_NORM``,
-  ``WARMUP_STEPS``, ``EMA_DECAY`` (None where there is none) and ``CONSTANT_EPOCHS`` (how long its schedule, which waits
-  for a plateau, can change nothing at least); none of these where the metadata's ``not_trained`` says why.
+  ``WARMUP_STEPS``, ``EMA_DECAY`` (None for no average) and ``CONSTANT_EPOCHS`` (the least number of epochs before its
+  plateau schedule can change the learning rate). Not needed if the metadata has a reason ``not_trained``.
 """
 
 import importlib.util
@@ -37,7 +37,7 @@ HELD_OUT_BATCH = 32
 
 
 class Structure(NamedTuple):
-    """Atomic numbers (n,), positions (n, 3) in Å, energy in eV, forces (n, 3) in eV/Å."""
+    """A labelled structure: atomic numbers (n,), positions (n, 3) in Å, energy in eV, forces (n, 3) in eV/Å."""
 
     numbers: np.ndarray
     positions: np.ndarray
@@ -46,7 +46,7 @@ class Structure(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A measurement on the held-out molecules: CPU-seconds and epochs so far, component RMSE of the forces in eV/Å."""
+    """A measurement on the held-out molecules: CPU-seconds and epochs so far, RMSE of the force components in eV/Å."""
 
     cpu_seconds: float
     force_rmse: float
@@ -54,7 +54,7 @@ class Point(NamedTuple):
 
 
 class Clock:
-    """CPU-seconds of this process and of those it started, but for what runs in ``with clock.stopped():``."""
+    """Clock of the CPU-seconds of this process and its children, except code inside ``with clock.stopped():``."""
 
     def __init__(self) -> None:
         self._start, self._entered = _cpu_seconds(), 0.0
@@ -77,7 +77,7 @@ def _cpu_seconds() -> float:
 
 
 def write_structures(path: str | os.PathLike, structures: Iterable[Structure]) -> None:
-    """``structures`` as a plain NumPy archive."""
+    """Write ``structures`` to a plain NumPy archive."""
     some = list(structures)
     np.savez(
         path,
@@ -88,7 +88,7 @@ def write_structures(path: str | os.PathLike, structures: Iterable[Structure]) -
 
 
 def read_structures(path: str | os.PathLike) -> list[Structure]:
-    """What `write_structures` wrote."""
+    """Read structures written by `write_structures`."""
     with np.load(path, allow_pickle=False) as file:
         ends = np.cumsum(file["sizes"])[:-1]
         parts = [np.split(file[name], ends) for name in ("numbers", "positions", "forces")]
@@ -107,15 +107,15 @@ def serve(peer: Any, contestant: str, learn: Learn, commands: Iterable[str], ans
     Parameters
     ----------
     peer : module, or an object with its names
-        As the head of this file says.
+        See the module docstring.
     contestant : str
-        Which of its models.
+        Name of one of its models.
     learn : callable
-        From the command of that name to its measurements.
+        Maps a command ``learn`` to its measurements.
     commands : iterable of str
-        Lines of JSON.
+        Commands, as lines of JSON.
     answers : text file
-        Where lines of JSON go.
+        Receives the answers, as lines of JSON.
     """
     torch.set_num_threads(1)
     prepared: dict[str, Callable[[], object]] = {}
@@ -129,7 +129,7 @@ def serve(peer: Any, contestant: str, learn: Learn, commands: Iterable[str], ans
                     break
             reached = found.force_rmse <= command["until"]
             spent = found.cpu_seconds >= command["budget"]
-            _say(answers, {"done": "reached" if reached else "the time is spent" if spent else "the training ended"})
+            _say(answers, {"done": "reached" if reached else "time budget used up" if spent else "training finished"})
             continue
         structures = read_structures(command["file"])[: command["batch"]]
         key = json.dumps([command[name] for name in ("what", "file", "batch")])
@@ -145,7 +145,7 @@ def _say(answers: TextIO, what: Mapping[str, Any]) -> None:
 
 
 def _seconds(run: Callable[[], object], at_least: float) -> float:
-    """CPU-seconds of one ``run``: the mean over as many as take ``at_least`` seconds together."""
+    """Return the CPU-seconds of one ``run``: the mean over runs that take ``at_least`` seconds in total."""
     times, start = 0, time.process_time()
     while not times or time.process_time() - start < at_least:
         run()
@@ -154,7 +154,7 @@ def _seconds(run: Callable[[], object], at_least: float) -> float:
 
 
 def _prepared(peer: Any, contestant: str, structures: Sequence[Structure], training: bool) -> Callable[[], object]:
-    """One inference of ``structures``, or one training step on them; neighbours are found before."""
+    """Prepare one inference of ``structures`` or one training step on them; neighbour lists are built in advance."""
     torch.manual_seed(0)
     model = peer.make(contestant, structures)
     batch = peer.join([peer.graph(model, one) for one in structures])
@@ -167,7 +167,7 @@ def _prepared(peer: Any, contestant: str, structures: Sequence[Structure], train
 
 
 def _truth(structures: Sequence[Structure]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Energies (M,), forces (N, 3) and sizes (M,)."""
+    """Return energies (M,), forces (N, 3) and sizes (M,)."""
     return (
         torch.tensor([one.energy for one in structures], dtype=torch.float64),
         torch.from_numpy(np.concatenate([one.forces for one in structures])).float(),
@@ -185,9 +185,9 @@ def _step(peer: Any, model: Any, optimizer: Any, batch: Any, truth: tuple[torch.
 
 
 def learn_by_recipe(peer: Any, contestant: str, command: Mapping[str, Any]) -> Iterator[Point]:
-    """Train a fresh model as its authors do, and ask the held-out molecules every so often, with the clock stopped.
+    """Train a new model by its authors' recipe; evaluate it regularly on the held-out molecules, clock stopped.
 
-    The clock starts before the model is made, and after its libraries were imported and the structures were read.
+    The clock starts before the model is made, after its libraries are imported and the structures are read.
     """
     train, held_out = read_structures(command["train"]), read_structures(command["held_out"])
     torch.manual_seed(0)
@@ -209,7 +209,7 @@ def learn_by_recipe(peer: Any, contestant: str, command: Mapping[str, Any]) -> I
             model.train()
             some = [train[k] for k in part]
             _step(peer, model, optimizer, peer.join([graphs[k] for k in part]), _truth(some))
-            # A young average forgets faster, as torch_ema's does.
+            # Smaller decay in the first steps, as in torch_ema.
             decay = 0.0 if peer.EMA_DECAY is None else min(peer.EMA_DECAY, (1.0 + step) / (10.0 + step))
             torch._foreach_lerp_(average, [parameter.detach() for parameter in weights], 1.0 - decay)
             if clock.seconds() >= due:
@@ -222,7 +222,7 @@ def learn_by_recipe(peer: Any, contestant: str, command: Mapping[str, Any]) -> I
 def _force_rmse(
     peer: Any, model: Any, weights: list, average: list, graphs: Sequence[Any], structures: Sequence[Structure]
 ) -> float:
-    """Over the components of all forces, by the averaged weights; eV/Å."""
+    """Return the RMSE over the components of all forces with the averaged weights, eV/Å."""
     own = [parameter.detach().clone() for parameter in weights]
     _set(weights, average)
     model.eval()
@@ -242,14 +242,14 @@ def _set(weights: list, values: list) -> None:
 
 
 def answers_alone() -> TextIO:
-    """The standard output, for answers alone: whatever else is printed from now on goes to the standard error."""
+    """Return standard output, reserved for answers: from now on all other output goes to standard error."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return answers
 
 
 def main() -> None:
-    """Serve the peer and the contestant that the command line names."""
+    """Serve the peer and the contestant given on the command line."""
     answers = answers_alone()
     path, contestant = sys.argv[1:]
     spec = importlib.util.spec_from_file_location("peer", path)

@@ -6,13 +6,13 @@
 """MACE with 64 invariant channels; energies in eV, lengths in Å.
 
 Source of sizes and training settings: the example of mace-torch's README (batch of 10, averaged weights, amsgrad, 5 Å,
-reference energies ``average``), and the defaults of ``mace_run_train`` for what that leaves open.
+reference energies ``average``), and the defaults of ``mace_run_train`` for all other settings.
 """
 
 import numpy as np
 import torch
 
-# The constants of its e3nn hold slices, which torch does not read unasked.
+# The constants of its e3nn contain slices, which torch does not load by default.
 torch.serialization.add_safe_globals([slice])
 
 from e3nn import o3  # noqa: E402

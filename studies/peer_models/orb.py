@@ -2,9 +2,9 @@
 # dependencies = ["torch==2.13.0", "orb-models==0.5.5"]
 # [tool.hydrogate]
 # contestants = ["Orb-v3 conservative", "Orb-v3 direct"]
-# not_trained = "its authors offer pretraining on millions of structures and fine-tuning, no training on thousands"
+# not_trained = "its authors provide pretraining on millions of structures and fine-tuning, no training on thousands"
 # ///
-"""Orb-v3 for molecules (omol), conservative and direct, with random weights: the speed does not depend on them."""
+"""Orb-v3 for molecules (omol), conservative and direct, with random weights, which do not affect the speed."""
 
 import ase
 from orb_models.forcefield import atomic_system, base, pretrained
@@ -13,13 +13,13 @@ ARCHITECTURES = {
     "Orb-v3 conservative": pretrained.orb_v3_conservative_architecture,
     "Orb-v3 direct": pretrained.orb_v3_direct_architecture,
 }
-# Source: orb_models.forcefield.pretrained.orb_v3_conservative_omol, which the direct model shares.
+# Source: orb_models.forcefield.pretrained.orb_v3_conservative_omol; the direct model has the same values.
 SYSTEM = atomic_system.SystemConfig(radius=6.0, max_num_neighbors=120)
 
 
 def make(contestant, structures):
     model = ARCHITECTURES[contestant](device="cpu", system_config=SYSTEM, has_charge_spin_cond=True, has_stress=False)
-    # As its loader leaves it for inference.
+    # Same state as after its loader, for inference.
     return model.eval().requires_grad_(False)
 
 

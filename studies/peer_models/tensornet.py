@@ -6,8 +6,9 @@
 """TensorNet of torchmd-net with 64 channels; energies in eV, lengths in Å.
 
 Source of the training settings: examples/TensorNet-rMD17.yaml of torchmd-net, the example with a training set of about
-this size and the smallest batch (those for millions of structures warm up for 500 to 1,000 steps of 16 to 64); its
-standardized energies are those above per-element references, as ``remove_ref_energy`` of TensorNet-ANI2X.yaml has it.
+this size and the smallest batch (those for millions of structures have warm-ups of 500 to 1,000 steps with batches of
+16 to 64). Energies are standardized after subtraction of per-element references, as with ``remove_ref_energy`` in
+TensorNet-ANI2X.yaml.
 """
 
 import numpy as np
@@ -21,8 +22,8 @@ WARMUP_STEPS = 500
 EMA_DECAY = None
 CONSTANT_EPOCHS = 25  # lr_patience
 ENERGY_WEIGHT, FORCE_WEIGHT = 0.5, 0.5  # y_weight, neg_dy_weight
-ENERGY_SHARE = 0.01  # ema_alpha_y: of the smoothed energy loss, what the batch at hand moves
-# The sizes of that file, but for half the channels, and the cutoff of 5 Å that all contestants but Orb have.
+ENERGY_SHARE = 0.01  # ema_alpha_y: weight of the current batch in the smoothed energy loss
+# Sizes from that file, except half the channels and a cutoff of 5 Å, as for all contestants but Orb.
 SIZES = {
     "model": "tensornet",
     "embedding_dimension": 64,
@@ -46,7 +47,7 @@ SIZES = {
 
 
 class Standardized(torch.nn.Module):
-    """The model's energies in units of their spread, above references."""
+    """TensorNet with energies relative to element references, in units of their standard deviation."""
 
     def __init__(self, structures):
         super().__init__()

@@ -1,8 +1,8 @@
-"""Who else looks at a data set: one file each, found by its name.
+"""Data set validators for comparison: one module each, loaded by its name.
 
-A validator's module has ``SOURCE``, the link to where its rules are published, and ``complaints(data)``: what it says
-of a data set, a text each, none where it is content. Its first docstring line says what it is. A complaint about a
-structure names it by :func:`name_of`, so that the same complaint about the same structure is the same text.
+A validator's module has ``SOURCE``, a link to the published rules, and ``complaints(data)``, which returns a list of
+texts, one per problem, empty if the data set passes. The first line of its docstring describes the validator. A
+complaint about a structure identifies it by :func:`name_of`, so that equal complaints about it are equal texts.
 """
 
 import importlib
@@ -15,7 +15,7 @@ from hydrogate.checks.errors import BadParams, did_you_mean
 
 
 class Validator(NamedTuple):
-    """Something that looks at a data set and complains."""
+    """A validator: its name, description, source of the rules, and function."""
 
     name: str
     says: str
@@ -24,17 +24,17 @@ class Validator(NamedTuple):
 
 
 def validator_names() -> list[str]:
-    """The validators that exist."""
+    """Return the names of all validators."""
     return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
 
 
 def load_validator(name: str) -> Validator:
-    """The validator ``name``.
+    """Load the validator ``name``.
 
     Raises
     ------
     BadParams
-        There is none.
+        There is no such validator.
     """
     known = validator_names()
     if name not in known:
@@ -44,10 +44,10 @@ def load_validator(name: str) -> Validator:
 
 
 def name_of(data: Dataset, row: int) -> str:
-    """How a complaint names structure ``row``: by where it came from, which no accident changes."""
+    """Return the label of structure ``row`` in complaints: its source record, which no data corruption changes."""
     return f"{data.source[row]} record {data.source_index[row]}"
 
 
 def of_rows(data: Dataset, rows: Iterable[int], complaint: str) -> list[str]:
-    """``complaint`` about each of ``rows``."""
+    """Return ``complaint`` once for each of ``rows``."""
     return [f"{name_of(data, row)}: {complaint}" for row in rows]

@@ -1,4 +1,4 @@
-"""What the range checks look at: the data set as two tables, and what somebody who plots it once would allow."""
+"""Input of the range checks: the data set as two tables, and generous ranges as read off a first plot."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ from hydrogate.checks.data.dataset import Dataset
 if TYPE_CHECKING:
     import pandas as pd
 
-# Round numbers beyond everything in a sound set of drug-like molecules: Å, eV/Å, eV.
+# Round numbers beyond all values in a clean data set of drug-like molecules: Å, eV/Å, eV.
 RANGES: dict[str, tuple[float, float]] = {
     "number": (1, 118),
     **dict.fromkeys(("x", "y", "z"), (-100.0, 100.0)),
@@ -21,7 +21,7 @@ RANGES: dict[str, tuple[float, float]] = {
 
 
 def tables(data: Dataset) -> "dict[str, pd.DataFrame]":
-    """A row each atom, and a row each structure."""
+    """Return the table ``atoms``, one row per atom, and the table ``structures``, one row per structure."""
     import pandas as pd
 
     atoms: dict[str, Any] = {"number": data.numbers} | dict(zip("xyz", data.positions.T, strict=True))

@@ -1,4 +1,4 @@
-"""ASE: the data set written as extended XYZ and read again; an error or a warning is a complaint."""
+"""ASE: write the data set as extended XYZ and read it back; each error or warning is a complaint."""
 
 import warnings
 from pathlib import Path
@@ -12,7 +12,7 @@ SOURCE = "https://ase-lib.org/ase/io/io.html"
 
 
 def complaints(data: Dataset) -> list[str]:
-    """What ASE says, and whether it gives back as many atoms as there were."""
+    """Return ASE's errors and warnings, and a complaint if numbers of atoms change on reading."""
     from ase.io import read, write
 
     frames = [data.to_atoms(row) for row in range(len(data))]
@@ -22,13 +22,13 @@ def complaints(data: Dataset) -> list[str]:
             atoms.calc = SinglePointCalculator(atoms, **labels)  # type: ignore[no-untyped-call]
     with TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        warnings.simplefilter("ignore", DeprecationWarning)  # of the code that reads, not of the data
+        warnings.simplefilter("ignore", DeprecationWarning)  # concerns the reading code, not the data
         path = Path(folder) / "data.extxyz"
         try:
             write(path, frames, format="extxyz")
             back = read(path, index=":", format="extxyz")
-        # A damaged file makes ASE raise anything.
+        # ASE may raise any exception for a damaged file.
         except Exception as error:
             return [f"{type(error).__name__}: {error}"]
-    lost = [] if [len(atoms) for atoms in back] == data.sizes.tolist() else ["it reads other structures"]
+    lost = [] if [len(atoms) for atoms in back] == data.sizes.tolist() else ["the structures read back differ"]
     return sorted({f"{warning.category.__name__}: {warning.message}" for warning in said}) + lost

@@ -1,4 +1,4 @@
-"""Great Expectations: values between bounds and not null, column by column, as its first tutorial does it."""
+"""Great Expectations: not-null and range expectations for each column, as in its first tutorial."""
 
 import os
 
@@ -9,14 +9,14 @@ SOURCE = "https://docs.greatexpectations.io/en/latest/tutorials/getting_started.
 
 
 def complaints(data: Dataset) -> list[str]:
-    """The expectations that are not met."""
-    # Read by Great Expectations when it is imported: no telemetry.
+    """Return the expectations that fail."""
+    # Turns telemetry off; Great Expectations reads this when it is imported.
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     import great_expectations as gx
     from great_expectations import expectations as gxe
 
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]  # a plain dict is what it takes
+    context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]  # it accepts a plain dict
     source = context.data_sources.add_pandas("data_set")
     found = []
     for table, columns in tables(data).items():

@@ -1,4 +1,4 @@
-"""Hydrogate's contracts `structures` and `labels` as shipped, without the teacher."""
+"""Hydrogate's contracts `structures` and `labels` with default bounds, without the teacher."""
 
 from dataclasses import replace
 
@@ -8,12 +8,12 @@ from hydrogate.checks.geometry.symmetry import Potential
 from hydrogate.pipeline.storage.hdf5 import without_labels
 
 SOURCE = "contracts.md"
-# Most accidents leave the structures as they are, and the contract of structures looks at nothing else.
+# Most data corruptions do not change the structures, so the results of contract `structures` are cached.
 _OF_STRUCTURES: dict[str, list[str]] = {}
 
 
 def complaints(data: Dataset, relabel: Potential | None = None) -> list[str]:
-    """The checks that refuse, of ``structures`` alone where no teacher was asked; ``relabel`` asks it again."""
+    """Return the failed checks, of ``structures`` only if the data are unlabelled; ``relabel`` adds the label audit."""
     bare = replace(without_labels(data), quarantine=(), n_read=0)
     key = bare.fingerprint()
     if key not in _OF_STRUCTURES:

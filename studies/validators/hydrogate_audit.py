@@ -1,4 +1,4 @@
-"""Hydrogate's contracts as shipped, and the teacher asked again about 20 random structures and 20 strange ones."""
+"""Hydrogate's contracts with default bounds; the teacher relabels 20 random structures and 20 outliers."""
 
 import json
 from functools import cache
@@ -12,12 +12,12 @@ SOURCE = "contracts.md"
 
 
 def complaints(data: Dataset) -> list[str]:
-    """The checks that refuse."""
+    """Return the failed checks."""
     return complaints_without(data, _teacher(json.dumps(dict(data.teacher or {}), sort_keys=True)))
 
 
 @cache
 def _teacher(stated: str) -> Potential:
-    """The teacher that the data set names, which answers nothing twice."""
+    """Return the teacher that the data set declares, with cached results."""
     identity = json.loads(stated)
     return asked_again(ready_teacher(Audit(identity.get("name", "xtb")), identity), quiet=True)

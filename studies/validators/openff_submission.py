@@ -1,4 +1,4 @@
-"""OpenFF's rules for data sets submitted to QCArchive (STANDARDS 4, validation and filters), written anew from them."""
+"""OpenFF's rules for data sets submitted to QCArchive (STANDARDS 4, validation and filters), reimplemented."""
 
 from collections import Counter
 from functools import cache
@@ -13,17 +13,17 @@ from hydrogate.checks.geometry.observables import per_structure
 from studies.validators import of_rows
 
 SOURCE = "https://github.com/openforcefield/qca-dataset-submission/blob/master/STANDARDS.md"
-# Source: scaffold_validation.py of that repository, "Valid Coordinates": nearer suggests another unit.
+# Source: scaffold_validation.py of that repository, "Valid Coordinates": shorter distances suggest another unit.
 MIN_DISTANCE = 1.5 * Bohr
-# Source: ConnectivityFilter of openff-qcsubmit, and guess_connectivity of QCElemental, which it asks.
+# Source: ConnectivityFilter of openff-qcsubmit, and guess_connectivity of QCElemental, which it calls.
 TOLERANCE = 1.2
 
 Environments = Counter[tuple[int, tuple[int, ...]]]
-"""How often each element has which neighbours: equal where two molecules have the same bonds, whatever their order."""
+"""Counts of (element, sorted neighbour elements): independent of atom order, equal for molecules with equal bonds."""
 
 
 class Written(NamedTuple):
-    """What a SMILES with its hydrogens says."""
+    """Content of a SMILES with explicit hydrogens: atom environments, total charge and number of fragments."""
 
     environments: Environments
     charge: int
@@ -31,7 +31,7 @@ class Written(NamedTuple):
 
 
 def complaints(data: Dataset) -> list[str]:
-    """The entries that would not pass."""
+    """Return the entries that would fail."""
     rows: dict[str, list[int]] = {}
     for row in range(len(data)):
         for rule in _broken(data, row):
@@ -52,21 +52,21 @@ def _broken(data: Dataset, row: int) -> list[str]:
     distance = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
     np.fill_diagonal(distance, np.inf)
     broken = []
-    # As there: two atoms at one place are not looked at.
+    # As in the original rule, coincident atoms are ignored.
     if len(apart := distance[distance > 0]) and apart.min() < MIN_DISTANCE:
         broken.append("no valid coordinates: a distance below 1.5 bohr")
     written = _read(str(data.smiles[row]))
     if written is None:
         return [*broken, "no valid CMILES"]
     if written.environments.total() != len(numbers) or _elements(written) != Counter(numbers.tolist()):
-        return [*broken, "no valid CMILES: of other atoms"]
+        return [*broken, "no valid CMILES: different atoms"]
     if written.fragments > 1:
-        broken.append("a molecular complex")
+        broken.append("more than one molecule")
     if written.charge != data.charge[row]:
-        broken.append("the total charge is not that of the CMILES")
+        broken.append("the total charge differs from that of the CMILES")
     bonded = distance < TOLERANCE * (covalent_radii[numbers][:, None] + covalent_radii[numbers][None])
     if _environments(numbers, bonded) != written.environments:
-        broken.append("another connectivity than the CMILES (ConnectivityFilter)")
+        broken.append("the connectivity differs from that of the CMILES (ConnectivityFilter)")
     return broken
 
 

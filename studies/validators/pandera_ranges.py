@@ -1,4 +1,4 @@
-"""pandera: a column each of the atoms and of the structures, with generous ranges, as its page on checks begins."""
+"""pandera: generous ranges for each column of atoms and structures, as in its documentation of checks."""
 
 from hydrogate.checks.data.dataset import Dataset
 from studies.validators._tables import RANGES, tables
@@ -7,7 +7,7 @@ SOURCE = "https://pandera.readthedocs.io/en/latest/checks.html"
 
 
 def complaints(data: Dataset) -> list[str]:
-    """The columns that hold a value out of its range, or none."""
+    """Return the columns with values out of range or missing values."""
     import pandera.pandas as pa
 
     found = []

@@ -1,4 +1,4 @@
-"""RDKit: each structure read as XYZ and each SMILES read; what gives no molecule is a complaint."""
+"""RDKit: parse each structure as XYZ and each SMILES; each failure is a complaint."""
 
 from functools import cache
 
@@ -11,7 +11,7 @@ SOURCE = "https://www.rdkit.org/docs/source/rdkit.Chem.rdmolfiles.html"
 
 
 def complaints(data: Dataset) -> list[str]:
-    """The structures that RDKit makes no molecule of, from atoms and places or from the SMILES."""
+    """Return the structures that RDKit cannot parse, as XYZ or from their SMILES."""
     from rdkit import Chem, rdBase
 
     with rdBase.BlockLogs():

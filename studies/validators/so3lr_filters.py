@@ -1,4 +1,4 @@
-"""SO3LR's filters of fine-tuning data: atoms nearer than 0.25 Å, a force component beyond 25 eV/Å."""
+"""SO3LR's filters for fine-tuning data: interatomic distance below 0.25 Å, force component above 25 eV/Å."""
 
 import numpy as np
 
@@ -13,12 +13,12 @@ MAX_COMPONENT = 25.0  # eV/Å
 
 
 def complaints(data: Dataset) -> list[str]:
-    """The structures that would be left out."""
-    # Written so that what is no number is left out.
+    """Return the structures that would be filtered out."""
+    # Negated comparisons, so that NaN is filtered out.
     near = np.flatnonzero(~(geometry(data).min_distance >= MIN_DISTANCE))
-    found = of_rows(data, near.tolist(), f"atoms nearer than {MIN_DISTANCE} Å")
+    found = of_rows(data, near.tolist(), f"interatomic distance below {MIN_DISTANCE} Å")
     if data.forces is not None:
         largest = per_structure(np.abs(data.forces).max(axis=1), data, np.maximum)
         beyond = np.flatnonzero(~(largest <= MAX_COMPONENT))
-        found += of_rows(data, beyond.tolist(), f"a force component beyond {MAX_COMPONENT:g} eV/Å")
+        found += of_rows(data, beyond.tolist(), f"force component above {MAX_COMPONENT:g} eV/Å")
     return found
