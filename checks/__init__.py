@@ -1,4 +1,4 @@
-"""Data contracts, metrics and gates: tables and numbers in, findings out. No torch, no files.
+"""Data contracts, metrics and gates. They take arrays and return findings, without PyTorch and without data files.
 
 >>> from ase.build import molecule
 >>> from hydrogate.checks import check

@@ -1,4 +1,4 @@
-"""What a contract says: verdicts, findings, a report. Only ``pass`` opens anything."""
+"""Verdicts, findings and the report of a contract. Only ``pass`` lets the pipeline continue."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -9,10 +9,10 @@ from pydantic import TypeAdapter, ValidationError
 
 
 class Verdict(StrEnum):
-    """What a check found.
+    """Verdict of a check.
 
-    ``undecided`` is too little to judge (n below the minimum, NaN); ``not_run`` lacks an input that the check needs;
-    ``error`` means that the check itself broke.
+    ``undecided``: too few data (n below the minimum) or NaN. ``not_run``: an input that the check needs is missing.
+    ``error``: the check itself crashed.
     """
 
     PASS = "pass"
@@ -23,7 +23,7 @@ class Verdict(StrEnum):
 
 
 class Severity(StrEnum):
-    """``error`` refuses, ``warn`` is reported."""
+    """Severity of a finding: ``error`` fails the contract, ``warn`` is only reported."""
 
     ERROR = "error"
     WARN = "warn"
@@ -31,20 +31,20 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check.
+    """Result of one check.
 
     Parameters
     ----------
     observed : mapping of str to float
-        Each quantity judged, in ``unit``; the worst value where the check judges structure by structure.
+        Value of each checked quantity, in ``unit``; the worst value if the check is per structure.
     allowed : mapping of str to str
-        The bound of each quantity, in words.
+        Bound of each quantity, as text.
     n, n_bad : int
-        Rows judged and rows outside the bound, counted exactly.
+        Number of rows checked and of rows outside the bound; exact counts.
     message : str
-        What, where, observed, allowed.
+        Quantity, location, observed value and allowed range.
     examples : tuple of str
-        The worst few, by name; never one a failure.
+        Names of the worst few rows; not every failing row is listed.
     """
 
     contract: str
@@ -67,16 +67,16 @@ class Finding:
         return f"contract {self.contract}, check {self.check}: {self.message}{remedy}"
 
     def observed_text(self) -> str:
-        """The quantities and their unit in words; a check's only quantity goes without its name."""
+        """Return the observed values with their unit as text; a single quantity is given without its name."""
         parts = [f"{_label(name)}{number(value)}" for name, value in self.observed.items()]
         return f"{', '.join(parts)} {self.unit}".strip() if parts else ""
 
     def allowed_text(self) -> str:
-        """The bounds in words."""
+        """Return the bounds as text."""
         return ", ".join(f"{_label(name)}{bound}" for name, bound in self.allowed.items())
 
     def refuses(self, strict: bool = False) -> bool:
-        """Whether this finding alone keeps the contract from holding; ``strict`` refuses ``not_run`` too."""
+        """Return True if this finding fails the contract; with ``strict``, ``not_run`` fails it too."""
         if self.severity is Severity.WARN:
             return False
         if self.verdict is Verdict.NOT_RUN:
@@ -85,7 +85,7 @@ class Finding:
 
 
 def number(value: float) -> str:
-    """Four digits; all of them where ``value`` counts something."""
+    """Format ``value`` with four significant digits; an integer with all its digits."""
     return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.4g}"
 
 
@@ -95,22 +95,22 @@ def _label(name: str) -> str:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings of one contract on one data set.
+    """All findings of one contract for one data set.
 
     Parameters
     ----------
     fingerprint : str
-        Of the content that was judged.
+        Hash of the data that were checked.
     switched_off : tuple of str
-        Checks that the parameters switch off, in sight of a reviewer.
+        Checks that the parameters switch off, listed so that a reviewer sees them.
     summary : mapping
-        What was judged: structures, atoms, species in percent.
+        Size and composition of the data: structures, atoms, species in percent.
     enforced : bool
-        False where ``contracts.<contract>.enforce: report`` lets data through that the contract refuses.
+        False if ``contracts.<contract>.enforce: report`` lets data through for which the contract fails.
     holds_under : tuple of str
-        Other shipped profiles, made for such data, under which nothing refuses; empty where the contract holds.
+        Other shipped profiles that suit the data and under which the contract passes; empty if it passes already.
     not_judged : tuple of str
-        What the data carry and the contract does not look at: energies, forces.
+        Labels in the data that this contract does not check: energies, forces.
     """
 
     contract: str
@@ -125,36 +125,36 @@ class Report:
 
     @property
     def caveat(self) -> str:
-        """What every report of the data, and of all that is made from them, must say first; empty where nothing is."""
+        """Warning to print first in every report on these data and on results derived from them; else empty."""
         if self.enforced or self.holds(strict=True):
             return ""
         refusing = ", ".join(finding.check for finding in self.refusals(strict=True)) or "no check ran"
         return (
-            f"contract {self.contract} does not hold ({refusing}); contracts.{self.contract}.enforce: report let the "
+            f"contract {self.contract} failed ({refusing}); contracts.{self.contract}.enforce: report let the "
             "data through"
         )
 
     def refusals(self, strict: bool = False) -> tuple[Finding, ...]:
-        """The findings for which the contract does not hold."""
+        """Return the findings that fail the contract."""
         return tuple(finding for finding in self.findings if finding.refuses(strict))
 
     def holds(self, strict: bool = False) -> bool:
-        """Whether no check refuses and at least one check ran."""
+        """Return True if the contract passes: at least one check ran and no finding fails the contract."""
         ran = any(finding.verdict in (Verdict.PASS, Verdict.FAIL) for finding in self.findings)
         return ran and not self.refusals(strict)
 
     def hint(self) -> str:
-        """The profile that fits the data better, and what was not judged, in one sentence; empty where neither is."""
+        """Return one sentence on profiles that suit the data better and on labels not checked; may be empty."""
         options = " or ".join(f"--profile {name}" for name in self.holds_under)
-        hints = [f"under {options} this contract holds"] if options else []
+        hints = [f"this contract passes with {options}"] if options else []
         if self.not_judged:
-            hints.append(f"{' and '.join(self.not_judged)} not judged: --contract labels judges them")
+            hints.append(f"{' and '.join(self.not_judged)} not checked: use --contract labels")
         return "; ".join(hints)
 
     def to_dict(self, strict: bool = False) -> dict[str, Any]:
-        """As JSON holds it: the form of ``metrics/<contract>.json`` and of ``--format json``.
+        """Return the report as JSON-ready values, as in ``metrics/<contract>.json`` and ``--format json``.
 
-        ``checks`` holds what `dvc metrics diff` should show. The findings in full are a list, which DVC passes over.
+        ``checks`` contains the values for `dvc metrics diff`. The full findings are a list, which DVC ignores.
         """
         content = {
             "contract": self.contract,
@@ -175,12 +175,12 @@ class Report:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Report":
-        """The report that :meth:`to_dict` wrote.
+        """Return the report from the output of :meth:`to_dict`.
 
         Raises
         ------
         KeyError, TypeError, AttributeError, ValueError
-            The content is no report.
+            The content is not a report.
         """
         names = [field.name for field in fields(Finding) if field.name not in ("contract", "examples")]
         given = {
@@ -229,4 +229,4 @@ def _finding_to_dict(finding: Finding) -> dict[str, Any]:
 
 
 class ContractViolation(Exception):
-    """A contract does not hold, and something that needs it was asked for."""
+    """Raised if a contract fails and the requested step requires it to pass."""

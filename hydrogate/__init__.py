@@ -5,7 +5,7 @@
 >>> hydrogate.check([molecule("CH3CH2OH")], contract="structures", profile="small").holds()
 True
 
-The names below are imported at first use, so that ``import hydrogate`` is quick. The code lives in three packages:
+The names below are imported on first use, so that ``import hydrogate`` is fast. The code is in three packages:
 ``hydrogate.checks`` (contracts, metrics, gates), ``hydrogate.models`` (students, teachers, kernels) and
 ``hydrogate.pipeline`` (stages, file formats, reports, the command line).
 """

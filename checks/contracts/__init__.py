@@ -1,1 +1,1 @@
-"""Which checks make a contract, which profile fits, which bounds data suggest; Great Expectations."""
+"""Contracts: run all checks of one, suggest a profile or bounds for data, and report with Great Expectations."""

@@ -1,6 +1,6 @@
-"""The Great Expectations side of the declaration: what was measured, judged again with the same bounds, and its pages.
+"""Great Expectations: evaluate the measured values again with the same bounds, and render Data Docs.
 
-The one home of great_expectations; it takes seconds to import, so it is imported inside the function.
+Only this module imports great_expectations. The import takes seconds, so it is inside a function.
 """
 
 import math
@@ -16,24 +16,24 @@ from hydrogate.checks.engine.registry import Quantities
 from hydrogate.checks.findings import Finding, Report, Severity, Verdict
 
 _Asked: TypeAlias = tuple[str, Limits | None, dict[str, Any]]
-"""An expectation: column, interval (none: that there is a value), and what else goes with it."""
+"""An expectation: column, interval (None: the value must not be null) and further keyword arguments."""
 
 
 def gx_verdicts(measured: Mapping[str, Quantities], declared: Mapping[str, Bounds]) -> dict[str, bool]:
-    """Whether each check's quantities are within bounds, as Great Expectations sees a one-row table of them.
+    """Return for each check if its quantities are within bounds, by Great Expectations on a one-row table.
 
     Raises
     ------
     RuntimeError
-        The engine evaluated another number of expectations than were declared (an expectation that is not known
-        to it is passed over without a word).
+        The number of evaluated expectations differs from the number declared (Great Expectations silently ignores
+        expectations that it does not know).
     """
     columns = {(check, name): float(value) for check, m in measured.items() for name, value in m.values.items()}
     if not columns:
         return {}
     table = {_label(*key): value for key, value in columns.items()}
     if len(table) < len(columns):
-        raise RuntimeError("two quantities share a name")
+        raise RuntimeError("two quantities have the same name")
     expectations = [item for key in columns for item in _expectations(*key, declared[key[0]])]
     _, result = _validated("contract", table, expectations)
     verdicts = dict.fromkeys(measured, True)
@@ -43,16 +43,17 @@ def gx_verdicts(measured: Mapping[str, Quantities], declared: Mapping[str, Bound
 
 
 def data_docs(report: Report, declared: Mapping[str, Bounds]) -> dict[str, str]:
-    """The Data Docs of ``report``: HTML by file name, readable offline. Run times and identifiers differ every time.
+    """Return the Data Docs of ``report``: HTML by file name, readable offline.
 
-    ``index.html`` says what held, ``expectations.html`` what was asked. A check that judges structure by structure is
-    shown by its worst value, which is within bounds where all are; what could not be judged is named in the notes.
+    Run times and identifiers differ on every call. ``index.html`` has the results, ``expectations.html`` the bounds. A
+    check per structure is shown by its worst value, which is within bounds if all values are. Checks without a verdict
+    are listed in the notes.
 
     Parameters
     ----------
     report : Report
     declared : mapping of str to Bounds
-        Those that ``report`` was judged by.
+        Bounds that were used for ``report``.
     """
     findings = [f for f in report.findings if f.verdict in (Verdict.PASS, Verdict.FAIL) and _declared(f, declared)]
     table: dict[str, float] = {}
@@ -61,7 +62,7 @@ def data_docs(report: Report, declared: Mapping[str, Bounds]) -> dict[str, str]:
         bounds = declared[finding.check]
         for name in finding.allowed:
             quantity = _quantity(name)
-            # A value that is not finite is left out of `observed`; here it is a null, which fails.
+            # `observed` omits non-finite values; here such a value is null, which fails.
             table[_label(finding.check, quantity)] = finding.observed.get(name, math.nan)
             expectations += _expectations(finding.check, quantity, bounds, finding)
     suite, result = _validated(f"contract {report.contract}", table, expectations, list(_notes(report, findings)))
@@ -75,7 +76,7 @@ def data_docs(report: Report, declared: Mapping[str, Bounds]) -> dict[str, str]:
     )
     from great_expectations.render.view import DefaultJinjaPageView
 
-    # Great Expectations leaves these without types.
+    # Great Expectations has no type annotations for these.
     renderers: dict[str, tuple[Any, Any]] = {
         "index.html": (ValidationResultsPageRenderer(), result),
         "expectations.html": (ExpectationSuitePageRenderer(), suite),
@@ -89,7 +90,7 @@ def _quantity(name: str) -> str:
 
 
 def _declared(finding: Finding, declared: Mapping[str, Bounds]) -> bool:
-    """Whether each quantity has a bound; findings in git may be older than the bounds."""
+    """Return True if each quantity has a bound; findings stored in git may be older than the bounds."""
     limits = declared[finding.check].limits if finding.check in declared else {}
     return "other" in limits or "" in limits or {_quantity(name) for name in finding.allowed} <= set(limits)
 
@@ -106,7 +107,7 @@ def _expectations(check: str, quantity: str, bounds: Bounds, finding: Finding | 
         "notes": [_plain(bounds.reason)] if finding is None else _why(finding),
         "severity": "critical" if severity is Severity.ERROR else "warning",
     }
-    # NaN passes a range in Great Expectations, so that not-null stands beside each.
+    # NaN passes a range expectation in Great Expectations, so a not-null expectation is added to each.
     yield column, None, {**more, "notes": None}
     if limits.min is not None or limits.max is not None:
         yield column, limits, more
@@ -115,18 +116,18 @@ def _expectations(check: str, quantity: str, bounds: Bounds, finding: Finding | 
 
 
 def _why(finding: Finding) -> list[str]:
-    """Why the bound stands and what to do, as Markdown."""
+    """Return the reason for the bound, the counts and the remedy, as Markdown."""
     told = {
         "Why": finding.reason,
         "Declared by": finding.source,
-        "Judged": f"{finding.n}, of which {finding.n_bad} outside",
+        "Checked": f"{finding.n}, of which {finding.n_bad} outside",
         "Remedy": finding.remedy,
     }
     return [f"**{name}:** {_plain(text)}" for name, text in told.items() if text]
 
 
 def _plain(text: str) -> str:
-    """``text`` as Markdown that says just that; Great Expectations escapes for HTML by itself."""
+    """Escape ``text`` for Markdown; Great Expectations escapes it for HTML itself."""
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))
 
 
@@ -136,7 +137,7 @@ def _notes(report: Report, shown: Sequence[Finding]) -> Iterator[str]:
         if finding not in shown:
             yield f"**{_plain(finding.check)}** is not shown here: {_plain(finding.message)}"
     for name in report.switched_off:
-        yield f"**{_plain(name)}** is switched off in the parameters"
+        yield f"**{_plain(name)}** is disabled in the parameters"
 
 
 def _validated(
@@ -145,17 +146,17 @@ def _validated(
     expectations: Sequence[_Asked],
     notes: list[str] | None = None,
 ) -> tuple[Any, Any]:
-    """The suite of ``expectations`` and its result on the one row of ``table``."""
-    # Read by Great Expectations when it is imported: no telemetry.
+    """Return the suite of ``expectations`` and its result on ``table``, which has one row."""
+    # Great Expectations reads this when it is imported: disable telemetry.
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     import great_expectations as gx
     import pandas as pd
     from great_expectations import expectations as gxe
 
     if len({label.lower() for label in table}) != len(table):
-        raise RuntimeError("two quantities differ by case only, which Great Expectations reads as one column")
+        raise RuntimeError("two quantities differ only in case, which Great Expectations reads as one column")
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]  # a plain dict is what it takes
+    context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]  # it accepts a plain dict
     batch = (
         context.data_sources.add_pandas("hydrogate")
         .add_dataframe_asset("data_set")
@@ -166,7 +167,7 @@ def _validated(
         if limits is None:
             suite.add_expectation(gxe.ExpectColumnValuesToNotBeNull(column=column, **more))
         else:
-            # Of one row; unlike the expectation of values, that of the maximum shows what was observed.
+            # The table has one row. Unlike the expectation on values, the one on the maximum shows the observed value.
             suite.add_expectation(
                 gxe.ExpectColumnMaxToBeBetween(column=column, min_value=limits.min, max_value=limits.max, **more)
             )

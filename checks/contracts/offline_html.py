@@ -1,8 +1,8 @@
-"""A page of Great Expectations' Data Docs made readable offline.
+"""Offline version of Great Expectations' Data Docs pages.
 
-As they come, the pages take their look and their behaviour from some fifteen files of content networks: offline they
-show unstyled, and online whoever opens one is seen by four companies. Here the links, scripts and images go, and a
-stylesheet of our own stands in the page; what scripts unfolded is unfolded.
+The original pages load styles and scripts from about fifteen files on content delivery networks. Offline they are
+unstyled, and online four companies see who opens them. This module removes links, scripts and images and embeds its own
+stylesheet. Sections that scripts would expand are shown expanded.
 """
 
 import re
@@ -27,7 +27,7 @@ _HEAD = """<head>
 
 
 def offline(page: str) -> str:
-    """``page`` without a reference to any other place, in our own look."""
+    """Return ``page`` with all external references removed and the embedded stylesheet added."""
     style = files("hydrogate.checks.contracts").joinpath("data_docs.css").read_text("utf-8")
     body = _REMOVED.sub("", _BRAND.sub("", _ACTIONS.sub("", page)))
     body = re.sub(r'href="[^"#]*/index\.html"', 'href="index.html"', body)

@@ -1,11 +1,14 @@
-"""Bounds proposed from a data set that is trusted: what each check observed on it, with a margin.
+"""Proposed bounds from a trusted data set: the values observed by each check, plus a margin.
 
-The rule, for each end of each interval: an end lies ``margin`` of the way from the observed value to the shipped end,
-so that 0 leaves no room, 1 gives the shipped bounds, and an exact ``max: 0`` stays what it is. Where the shipped
-interval starts above zero (a scale, such as the RMS force), its upper end lies at most ``margin`` times the observed
-value away: a factor between two units is then seen whatever the scale. Where the observed value is beyond the shipped
-end, the end moves out beyond it, by ``margin`` times the value or half the shipped interval, whichever is less; but not
-where the bound is exact or physics, for then the data are at fault and the shipped bound stays.
+The rule applies to each end of each interval:
+
+- The proposed end lies at the fraction ``margin`` of the way from the observed value to the shipped end. A margin of 0
+  leaves no room, 1 gives the shipped bounds, and an exact ``max: 0`` is unchanged.
+- If the shipped interval starts above zero (a scale, such as the RMS force), the upper end is at most ``margin`` times
+  the observed value away from it. A factor between two units is then detected at any scale.
+- If the observed value is beyond the shipped end, the proposed end is beyond the observed value, by ``margin`` times
+  the smaller of the value and half the shipped interval.
+- If such a bound is exact or a law of physics, the data are wrong and the shipped bound is kept.
 """
 
 import math
@@ -28,8 +31,7 @@ from hydrogate.checks.findings import Finding, Verdict
 
 PROPOSED = ("structures", "labels")
 ENDS = ("min", "max", "warn_min", "warn_max")
-# Statements of physics, or of what was done to the data: they may be drawn tighter, and no data set is trusted so far
-# that it loosens them.
+# Bounds from physics or on how the data were processed. A proposal may tighten them; no data set may loosen them.
 FIXED = frozenset(
     {
         "energy_force_consistency", "heavy_atoms_moved",
@@ -38,12 +40,12 @@ FIXED = frozenset(
     }
 )  # fmt: skip
 
-# These measure with their bound: what they observe under one says nothing of another, so that it stays.
+# These checks use their bound in the measurement. The observed value says nothing about another bound, so it is kept.
 MEASURED_WITH = frozenset({"bond_lengths_match_orders", "duplicates"})
 
 
 class End(NamedTuple):
-    """One end of an interval: its name, the proposed number, the shipped one, and what was observed."""
+    """One end of an interval: name, proposed value, shipped value and observed value."""
 
     name: str
     value: float
@@ -52,22 +54,22 @@ class End(NamedTuple):
 
     @property
     def loosened(self) -> bool:
-        """Whether the proposed end allows more than the shipped one."""
+        """True if the proposed end allows more than the shipped one."""
         return self.value < self.shipped if self.name.endswith("min") else self.value > self.shipped
 
 
 @dataclass(frozen=True)
 class ProposedCheck:
-    """What is proposed for one check.
+    """Proposed bounds of one check.
 
     Parameters
     ----------
     ends : mapping of (str, str) to End
-        By quantity ("" where the check has one) and end: min, max, warn_min, warn_max.
+        By quantity ("" if the check has only one) and end: min, max, warn_min, warn_max.
     behind : str
-        How many rows of what stand behind the observed values.
+        Number and kind of the rows that the observed values come from.
     note : str
-        Why nothing is proposed; empty where something is.
+        Reason why nothing is proposed; empty if something is.
     """
 
     check: str
@@ -85,7 +87,7 @@ class Proposal:
     checks: tuple[ProposedCheck, ...]
 
     def override(self) -> dict[str, object]:
-        """As the ``contracts`` section of a file of parameters."""
+        """Return the proposal as the ``contracts`` section of a parameter file."""
         section: dict[str, dict[str, object]] = {}
         for check in self.checks:
             block: dict[str, object] = {}
@@ -101,7 +103,7 @@ class Proposal:
         return {"profile": self.profile, self.contract: section}
 
     def loosened(self) -> tuple[str, ...]:
-        """The checks of which some end is looser than the shipped one."""
+        """Return the checks for which at least one end is looser than the shipped one."""
         return tuple(check.check for check in self.checks if any(end.loosened for end in check.ends.values()))
 
 
@@ -113,18 +115,18 @@ def propose(
     overrides: Sequence[Override] = (),
     margin: float = 0.5,
 ) -> Proposal:
-    """Bounds for each check of ``contract``, from what it observes on ``data``.
+    """Propose bounds for each check of ``contract`` from the values it observes on ``data``.
 
     Parameters
     ----------
     data : Dataset
-        A trusted one; whether it holds under the proposal, :func:`hydrogate.checks.check` says.
+        A trusted data set. Use :func:`hydrogate.checks.check` to test if it passes under the proposal.
     contract : str
         structures or labels.
     profile, overrides
-        The bounds to start from, as in :func:`hydrogate.checks.check`.
+        Bounds to start from, as in :func:`hydrogate.checks.check`.
     margin : float
-        From 0 (the observed values) to 1 (the shipped bounds); see the module.
+        From 0 (the observed values) to 1 (the shipped bounds); see the module docstring.
 
     Raises
     ------
@@ -132,9 +134,9 @@ def propose(
         An unknown contract, profile, check or key, or a margin outside 0 to 1.
     """
     if contract not in PROPOSED:
-        raise BadParams(f"bounds are proposed for structures and labels, not {contract!r}")
+        raise BadParams(f"bounds can be proposed for structures and labels, not {contract!r}")
     if not 0.0 <= margin <= 1.0:
-        raise BadParams(f"--margin {margin!r}: a number from 0 to 1 is needed")
+        raise BadParams(f"--margin {margin!r}: expected a number from 0 to 1")
     chosen, declared = resolve_bounds(contract, profile=profile, overrides=overrides)
     rules = [RULES[contract, name] for name, bounds in declared.items() if bounds.enabled]
     judged = judge(rules, declared, Subject(Parts.of(data)))
@@ -158,12 +160,12 @@ def _propose(bounds: Bounds, finding: Finding, measured: Measurement | None, mar
                 value = min(values) if name.endswith("min") else max(values)
                 proposed = shipped if kept else _end(name, value, limits, shipped, margin)
                 ends[quantity, name] = End(name, float(proposed), float(shipped), value)
-    note = "" if ends else "nothing finite was observed"
+    note = "" if ends else "no finite value was observed"
     return ProposedCheck(bounds.check, ends, f"{finding.n} {measured.noun}", note)
 
 
 def _observed(measured: Measurement, bounds: Bounds) -> dict[str, list[float]]:
-    """The finite values by the key of the limits that judge them; of rows, the smallest and the largest."""
+    """Return the finite values by the key of their limits; for rows, the smallest and the largest value."""
     if isinstance(measured, Tally):
         return {"": [measured.least, measured.greatest]} if measured.least <= measured.greatest else {}
     found: dict[str, list[float]] = {}
@@ -176,11 +178,11 @@ def _observed(measured: Measurement, bounds: Bounds) -> dict[str, list[float]]:
 
 
 def _end(name: str, value: float, limits: Limits, shipped: float, margin: float) -> float:
-    """The end ``name`` for what was observed; see the module for the rule."""
+    """Return the proposed end ``name`` for an observed value; see the module docstring for the rule."""
     outward = -1.0 if name.endswith("min") else 1.0
     room = outward * (shipped - value)
     if room < 0.0:
-        # A warning's end that the data are beyond rightly warns of them.
+        # Data beyond the warning end should give a warning, so it is kept.
         return shipped if name.startswith("warn") else _beyond(value, limits, margin, outward)
     scale = name == "max" and limits.min is not None and limits.min > 0.0
     end = _rounded(value + outward * margin * (min(room, abs(value)) if scale else room), outward)
@@ -195,24 +197,24 @@ def _beyond(value: float, limits: Limits, margin: float, outward: float) -> floa
 
 
 def _rounded(value: float, outward: float) -> float:
-    """To three digits, away from the observed value."""
+    """Round to three significant digits, away from the observed value."""
     rounding = ROUND_CEILING if outward > 0.0 else ROUND_FLOOR
     return float(Context(prec=3, rounding=rounding).create_decimal(Decimal(repr(float(value)))))
 
 
 def proposal_yaml(proposals: Sequence[Proposal], origin: str, margin: float) -> str:
-    """The file: a comment on each line with the observed value, the rows behind it, and the shipped bound.
+    """Return the proposal as YAML; a comment on each line has the observed value, its rows and the shipped bound.
 
     Parameters
     ----------
     proposals : sequence of Proposal
-        Of one profile, each of another contract.
+        Proposals for the same profile and different contracts.
     origin : str
-        What the data set is called.
+        Name of the data set.
     """
     lines = [
         f"# Bounds proposed by `hydrogate profile` from {_plain(origin)}, margin {margin:g}.",
-        "# Read every line before you rely on it: a bound is as good as the data that it was taken from.",
+        "# Read every line before you rely on it: a bound is only as good as the data that it was derived from.",
         "contracts:",
         f"  profile: {proposals[0].profile}",
     ]
@@ -242,11 +244,11 @@ def _check_lines(check: ProposedCheck) -> list[str]:
 
 
 def _number(value: float) -> str:
-    """As YAML reads it back: 1e-06 without a dot would be a string."""
+    """Format a number so that YAML reads it back as a number: 1e-06 without a dot would be a string."""
     plain = int(value) if value.is_integer() else value
     return yaml.safe_dump(plain).split("\n")[0]
 
 
 def _plain(text: str) -> str:
-    """On one line, with nothing that ends a comment or that YAML refuses."""
+    """Return ``text`` on one line, without characters that end a comment or that YAML rejects."""
     return "".join(letter if letter.isprintable() else " " for letter in " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""A contract: every declared check measured, judged, and judged again by pandera (and Great Expectations)."""
+"""Run a contract: evaluate every declared check, and again with pandera (and Great Expectations)."""
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
@@ -7,7 +7,7 @@ from typing import Any
 
 from ase import Atoms
 
-import hydrogate.checks.rules  # noqa: F401  declares every check
+import hydrogate.checks.rules  # noqa: F401  registers every check
 from hydrogate.checks.contracts.suggest_profile import profiles_that_hold
 from hydrogate.checks.data.dataset import Dataset, symbol_of
 from hydrogate.checks.data.from_atoms import from_atoms
@@ -42,38 +42,38 @@ def check(
     student: Mapping[str, Any] | None = None,
     great_expectations: bool = False,
 ) -> Report:
-    """Hold ``data`` against ``contract``.
+    """Check ``data`` against ``contract``.
 
     Parameters
     ----------
     data : Dataset, sequence of ase.Atoms, or Parts
-        Atoms are read as files of them are: labels from their calculators' results, info or arrays; see
-        :func:`hydrogate.checks.from_atoms`. Nothing is calculated.
+        Atoms are read like ASE files: labels come from the results of their calculators, info or arrays; see
+        :func:`hydrogate.checks.from_atoms`. No calculation is started.
     contract : str
         input, structures, labels or predictions.
     keys : mapping of str to str, optional
-        What the Atoms call their labels, charge, spin or SMILES, as in ``{"energy": "dft_e", "forces": "-gradient"}``.
+        Keys of labels, charge, spin or SMILES in the Atoms, such as ``{"energy": "dft_e", "forces": "-gradient"}``.
     units : str, optional
-        What the Atoms' numbers are in, such as "kcal/mol,angstrom"; default "eV,angstrom".
+        Units of the values in the Atoms, such as "kcal/mol,angstrom"; default "eV,angstrom".
     profile : str, optional
-        A shipped profile of bounds; default the one the overrides name, else druglike.
+        Shipped profile of bounds. Default: the one named in the overrides, otherwise druglike.
     overrides : sequence of (source, mapping)
-        ``contracts`` sections of the caller's files, the last one strongest.
+        ``contracts`` sections of the caller's files; later ones take precedence.
     counts, held_out, teacher, potential, relabel, compared_with, student
-        What single checks need; see :class:`hydrogate.checks.engine.registry.Subject`. A check without its input is
+        Inputs of single checks; see :class:`hydrogate.checks.engine.registry.Subject`. A check without its input is
         not_run.
     great_expectations : bool
-        Judge the data-set quantities with Great Expectations too (extra ``gx``; seconds to import).
+        Evaluate the data-set quantities with Great Expectations too (extra ``gx``; the import takes seconds).
 
     Raises
     ------
     BadParams
-        A contract, profile, check or key is unknown, a bound is no number, or labels stand under other keys.
+        A contract, profile, check or key is unknown, a bound is not a number, or labels have unexpected keys.
     UnreadableData
-        Some Atoms are labelled and others are not, or a value is not what it should be.
+        Some Atoms are labelled and others are not, or a value is invalid.
     """
     if (keys or units) and isinstance(data, Dataset | Parts):
-        raise BadParams("keys= and units= are for ase.Atoms; a Dataset is in eV, Å and eV/Å")
+        raise BadParams("keys= and units= apply to ase.Atoms only; a Dataset is in eV, Å and eV/Å")
     if not isinstance(data, Parts):
         data = Parts.of(data if isinstance(data, Dataset) else from_atoms(data, keys=keys, units=units))
     chosen, declared = resolve_bounds(contract, profile=profile, overrides=overrides)
@@ -117,7 +117,7 @@ def check(
 
 
 def _valid(waivers: Sequence[Waiver], fingerprint: str) -> dict[str, list[Waiver]]:
-    """By check, those that have not expired and are of this data set, if they say of which."""
+    """Return by check the waivers that have not expired and, if they give a fingerprint, match this data set."""
     valid: dict[str, list[Waiver]] = {}
     for waiver in waivers:
         if waiver.expires >= date.today() and waiver.fingerprint in (None, fingerprint):
@@ -135,14 +135,14 @@ def _rules_of(contract: str, declared: Mapping[str, Bounds]) -> list[Rule]:
 def _compare_engines(
     findings: dict[str, Finding], verdicts: Mapping[str, bool], declared: Mapping[str, Bounds], engine: str
 ) -> None:
-    """Two engines on one declaration must agree: where they do not, the check itself is broken."""
+    """Compare the verdicts of two engines on the same bounds; if they differ, the check gets the verdict ``error``."""
     for name, theirs in verdicts.items():
         finding = findings[name]
         only_warned = finding.verdict is Verdict.FAIL and finding.severity is not declared[name].severity
         ours = finding.verdict is Verdict.PASS or only_warned
         if ours != theirs:
             text = (
-                f"the check itself broke: own verdict {finding.verdict}, {engine} says {'pass' if theirs else 'fail'}."
+                f"inconsistent result: own verdict {finding.verdict}, {engine} verdict {'pass' if theirs else 'fail'}."
             )
             findings[name] = replace(finding, verdict=Verdict.ERROR, severity=declared[name].severity, message=text)
 
@@ -153,7 +153,7 @@ def _labels_of(whole: Whole) -> tuple[str, ...]:
 
 
 def _summary(whole: Whole) -> Generator[Any, Any, dict[str, Any]]:
-    """What was judged, asked along with the checks."""
+    """Return size and composition of the data, computed in the same pass as the checks."""
     counts, atoms = {1: 0, **(yield from ask(element_counts))}, max(whole.atoms, 1)
     species = {symbol_of(z): round(100.0 * counts[z] / atoms, 2) for z in sorted(counts)}
     return {"structures": whole.structures, "atoms": whole.atoms, "species_percent": species}

@@ -1,4 +1,4 @@
-"""When a contract refuses: the other shipped profiles under which the same data would hold."""
+"""Profile suggestions: if a contract fails, the other shipped profiles under which the same data pass."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,21 +19,22 @@ def profiles_that_hold(
     subject: Subject,
     findings: Mapping[str, Finding],
 ) -> tuple[str, ...]:
-    """The shipped profiles made for such data under which nothing refuses; () where ``profile`` itself holds.
+    """Return the shipped profiles that suit the data and under which they pass; () if they pass under ``profile``.
 
-    Only checks whose bounds differ are judged again, and those only where the profile changes every bound that refuses.
+    Only checks with different bounds are evaluated again, and only for profiles that change the bounds of every failed
+    check.
 
     Parameters
     ----------
     contract, profile : str
-        What was judged, under what.
+        Contract and profile that were used.
     declared : mapping of str to Bounds
-        The bounds that were used.
+        Bounds that were used.
     overrides : sequence of (source, mapping)
-        The caller's own bounds, which stay strongest; those that name another profile are of that one alone.
+        Bounds of the caller, which take precedence; a section that names a profile applies to that profile only.
     subject : Subject
     findings : mapping of str to Finding
-        What was found, by check.
+        Findings by check.
     """
     refusing = {name for name, finding in findings.items() if finding.refuses()}
     holding: list[str] = []
@@ -55,7 +56,7 @@ def _differ(one: Bounds, two: Bounds) -> bool:
 
 
 def _fits(profile: str, subject: Subject) -> bool:
-    """Whether the data are of the kind that ``profile`` was made for: molecules without hydrogen are no crystals."""
+    """Return True if ``profile`` is made for such data: molecules without hydrogen are not crystals."""
     whole, fit = subject.whole, fit_of(profile)
     periodic, sizes = subject.parts.ask(_kind)
     if not whole.structures or periodic not in (0, whole.structures) or bool(periodic) is not fit.periodic:
@@ -66,7 +67,7 @@ def _fits(profile: str, subject: Subject) -> bool:
 
 
 def _kind(part: Part) -> tuple[int, Extremes]:
-    """Periodic structures; the smallest and the largest number of atoms."""
+    """Return the number of periodic structures, and the smallest and largest number of atoms."""
     return int(part.data.periodic.sum()), Extremes.of(part.data.sizes)
 
 

@@ -1,1 +1,1 @@
-"""How a check is declared, run on parts, merged, judged and waived; pandera's second opinion."""
+"""Check engine: declare checks, run them on parts, merge and evaluate results, apply waivers, verify with pandera."""

@@ -1,7 +1,7 @@
-"""The bounds of the checks: shipped defaults by profile, then whatever the caller's files override.
+"""Bounds of the checks: shipped defaults by profile, then overrides from the caller's files.
 
-The code holds the rule, never the number. A key is known where the defaults of that check name it; any other is
-refused with the nearest known one.
+The code contains the rule, never the number. Only keys that occur in the defaults of a check are known; any other key
+is rejected with a suggestion.
 """
 
 import math
@@ -22,12 +22,12 @@ _LIMITS = ("min", "max", "warn_min", "warn_max")
 _COMMON = {"enabled": bool, "severity": str, "reason": str, "origin": str}
 
 Override = tuple[str, Mapping[str, Any]]
-"""Where bounds come from (a file's name), and its ``contracts`` section."""
+"""Source of bounds (a file name), and its ``contracts`` section."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """An interval, both ends inclusive; beyond the ``warn`` ends and inside the others a warning is given."""
+    """Closed interval. Values inside ``min`` and ``max`` but outside ``warn_min`` and ``warn_max`` give a warning."""
 
     min: float | None = None
     max: float | None = None
@@ -38,36 +38,36 @@ class Limits:
         return _interval(self.min, self.max)
 
     def as_warning(self) -> "Limits":
-        """The narrower interval of the warning."""
+        """Return the narrower interval outside which a warning is given."""
         low = self.min if self.warn_min is None else self.warn_min
         return Limits(low, self.max if self.warn_max is None else self.warn_max)
 
     @property
     def warns(self) -> bool:
-        """Whether a warning interval is declared."""
+        """True if a warning interval is declared."""
         return self.warn_min is not None or self.warn_max is not None
 
 
 def _interval(low: float | None, high: float | None) -> str:
     if low is None:
-        return "anything" if high is None else f"at most {high:g}"
+        return "any value" if high is None else f"at most {high:g}"
     return f"at least {low:g}" if high is None else (f"exactly {low:g}" if low == high else f"{low:g} to {high:g}")
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What is declared for one check.
+    """Declared bounds and settings of one check.
 
     Parameters
     ----------
     limits : mapping of str to Limits
-        By quantity; the key "" holds the limits of a check that judges one quantity.
+        By quantity; the key "" has the limits of a check with a single quantity.
     settings : mapping
-        Other numbers and names that the rule needs.
+        Other numbers and names that the check needs.
     source : str
-        The files that the numbers come from.
+        Files that the numbers come from.
     origin : str
-        Where the shipped number comes from: a measurement, a paper, a choice.
+        Origin of the shipped number: a measurement, a paper or a choice.
     """
 
     check: str
@@ -87,12 +87,12 @@ def _defaults() -> dict[str, Any]:
 
 
 def profile_names() -> list[str]:
-    """The shipped profiles."""
+    """Return the names of the shipped profiles."""
     return list(_defaults()["profiles"])
 
 
 class Fit(Section):
-    """Which data a profile may be proposed for."""
+    """Properties of the data that a profile may be suggested for."""
 
     periodic: bool = False
     min_fragments: int = 1
@@ -100,14 +100,14 @@ class Fit(Section):
 
 
 def fit_of(profile: str) -> Fit:
-    """What ``profile`` is for."""
+    """Return the properties of the data that ``profile`` is made for."""
     return Fit.model_validate(_defaults()["profiles"][profile].get("fits", {}))
 
 
 def resolve_bounds(
     contract: str, *, profile: str | None = None, overrides: Sequence[Override] = ()
 ) -> tuple[str, dict[str, Bounds]]:
-    """The profile's name and the bounds of each check of ``contract``, in the order of the defaults.
+    """Return the profile name and the bounds of each check of ``contract``, in the order of the defaults.
 
     Raises
     ------
@@ -142,12 +142,14 @@ def resolve_bounds(
 
 
 def is_enforced(contract: str, overrides: Sequence[Override]) -> bool:
-    """Whether ``contract`` stops what it refuses; ``enforce: report`` lets it through, and every report says so.
+    """Return True if a failure of ``contract`` stops the pipeline.
+
+    With ``enforce: report`` the pipeline continues, and every report carries a warning.
 
     Raises
     ------
     BadParams
-        ``enforce`` is neither refuse nor report.
+        The value of ``enforce`` is neither ``refuse`` nor ``report``.
     """
     sections = [(source, override.get(contract) or {}) for source, override in overrides]
     declared = [(source, section["enforce"]) for source, section in sections if "enforce" in section]
@@ -189,7 +191,7 @@ def _bounds(check: str, block: Mapping[str, Any], source: str, contract: str) ->
     limits = {name: _limits(value, f"{where}.{name}") for name, value in quantities.items()}
     if flat:
         limits[""] = _limits(flat, where)
-    if severity == Severity.WARN:  # nothing is left to warn about more gently
+    if severity == Severity.WARN:  # the check only warns, so the warning interval is its bound
         limits = {name: limit.as_warning() for name, limit in limits.items()}
     settings = {n: v for n, v in block.items() if n not in (*quantities, *flat, *_COMMON)}
     for name, value in settings.items():

@@ -1,4 +1,4 @@
-"""Sets of hashed keys that merge as :mod:`hydrogate.checks.engine.mergeable` do: whatever the cut, the same keys."""
+"""Mergeable sets of hashed keys (see :mod:`hydrogate.checks.engine.mergeable`), independent of the partitioning."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -11,7 +11,7 @@ Keys = NDArray[np.uint64]
 
 @dataclass(frozen=True, eq=False)
 class Distinct:
-    """Distinct keys (K,), the ``most`` smallest of them: enough to say whether there are so many."""
+    """The ``most`` smallest distinct keys (K,): enough to decide if there are at least ``most`` of them."""
 
     keys: Keys
     most: int
@@ -26,7 +26,10 @@ class Distinct:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """At most ``size`` rows at random: those that a hash of row and seed puts first, so that no cut changes them."""
+    """Random sample of at most ``size`` rows: those with the smallest hash of row and seed.
+
+    The sample is therefore independent of the partitioning.
+    """
 
     rows: NDArray[np.int64]
     size: int
@@ -43,7 +46,7 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Sides:
-    """For each key (K,), ascending, which sides of a split it was seen on: one bit a side."""
+    """Sides of a split on which each key (K,) occurs, one bit per side; keys are in ascending order."""
 
     keys: Keys
     bits: NDArray[np.uint8]
@@ -59,12 +62,12 @@ class Sides:
         return type(self).of(np.concatenate([self.keys, other.keys]), np.concatenate([self.bits, other.bits]))
 
     def crossing(self) -> "Sides":
-        """Those seen on more than one side."""
+        """Return the keys that occur on more than one side."""
         several = (self.bits & (self.bits - 1)) != 0
         return Sides(self.keys[several], self.bits[several])
 
     def of_keys(self, keys: Keys) -> NDArray[np.uint8]:
-        """(K,) the bits of ``keys``; 0 where a key is not among those here."""
+        """Return the bits (K,) of ``keys``; 0 for a key that is not in this set."""
         if not len(self.keys):
             return np.zeros(len(keys), dtype=np.uint8)
         place = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
@@ -72,7 +75,7 @@ class Sides:
 
 
 def scattered(values: NDArray[Any], seed: int = 0) -> Keys:
-    """(K,) a hash of whole numbers or bit patterns (K,), equal wherever and in whichever process it is taken.
+    """Return a hash (K,) of integers or bit patterns (K,), equal on every machine and in every process.
 
     Source: Steele, Lea, Flood, Fast splittable pseudorandom number generators (2014), the finalizer of SplitMix64.
     """
@@ -83,7 +86,7 @@ def scattered(values: NDArray[Any], seed: int = 0) -> Keys:
 
 
 def keys_of_text(texts: NDArray[np.object_]) -> Keys:
-    """(K,) a hash of each text, equal in every process."""
+    """Return a hash (K,) of each text, equal in every process."""
     from hashlib import blake2b
 
     known = {text: int.from_bytes(blake2b(text.encode(), digest_size=8).digest()) for text in set(texts.tolist())}

@@ -1,4 +1,4 @@
-"""From measurements and their bounds to findings. Undefined never passes; a check that breaks is an ``error``."""
+"""Evaluate measurements against their bounds. Undefined values never pass; a check that crashes gives ``error``."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from hydrogate.checks.findings import Finding, Severity, Verdict, number
 
 
 class Broken(Exception):
-    """A check that broke on a part; the message says how."""
+    """Raised if a check crashed on a part; the message gives the exception."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a part, or several, answered each check in one round."""
+    """Answers of one part, or of several merged parts, to the checks in one round."""
 
     by_check: Mapping[str, Any]
 
@@ -31,7 +31,7 @@ class Answers:
 
 
 def _merged(one: Any, other: Any) -> Any:
-    """A part that has nothing to say (NotRun) leaves it to the other; what is broken stays so."""
+    """Merge two answers. NotRun gives way to the other answer; Broken replaces any other answer."""
     if isinstance(one, tuple) and isinstance(other, tuple):
         return tuple(_merged(a, b) for a, b in zip(one, other, strict=True))
     for broken in (answer for answer in (one, other) if isinstance(answer, Broken)):
@@ -50,16 +50,16 @@ def _broken(error: Exception) -> Broken:
 
 @dataclass(frozen=True)
 class Round:
-    """What the checks ask every part, all at once, so that each part is read and its pairs are passed over once.
+    """Questions of all checks for every part in one pass, so each part is read and its pairs are visited only once.
 
     Parameters
     ----------
     questions : mapping of str to callable, or tuple of callables
         Functions of a part, by check.
     limits : mapping of str to Limits
-        Of each check that judges rows.
+        Limits of each check that returns rows.
     waivers : mapping of str to sequence of Waiver
-        Of each check, those that may cover its rows.
+        Waivers that may cover rows, by check.
     """
 
     questions: Mapping[str, Any]
@@ -101,7 +101,7 @@ class Round:
             return part.once(asked)
         except NotRun as absent:
             return type(absent)(*absent.args)  # without the traceback, which would keep the part
-        except Exception as error:  # whatever broke, the contract must say so and must not hold
+        except Exception as error:  # any crash must be reported and must fail the contract
             if part.unreadable:
                 raise part.unreadable from None
             return _broken(error)
@@ -113,14 +113,17 @@ def judge(
     subject: Subject,
     waivers: Mapping[str, Sequence[Waiver]] | None = None,
 ) -> dict[str, tuple[Finding, Measurement | None]]:
-    """Measure and judge, by the name of the check; the measurement comes along for the engines that judge it again."""
+    """Run the checks and return finding and measurement by check name.
+
+    The measurements are returned for the other engines, which evaluate them again.
+    """
     return findings_of(
         rules, declared, run_rounds(started(rules, declared, subject), declared, subject.parts, waivers or {})
     )
 
 
 def started(rules: Sequence[Rule], declared: Mapping[str, Bounds], subject: Subject) -> dict[str, Rounds]:
-    """The checks, by name, each about to ask."""
+    """Return the started checks by name: generators that have not yet asked a question."""
     return {rule.check: rule.measure(subject, declared[rule.check]) for rule in rules}
 
 
@@ -130,7 +133,10 @@ def run_rounds(
     parts: Parts,
     waivers: Mapping[str, Sequence[Waiver]],
 ) -> dict[str, Any]:
-    """Let all of them ask ``parts`` side by side, until each has concluded or an exception stands in its place."""
+    """Run all checks together on ``parts``, round by round.
+
+    Returns the result of each check, or the exception that ended it.
+    """
     limits = {name: bounds.limits[""] for name, bounds in declared.items() if "" in bounds.limits}
     answers: dict[str, Any] = dict.fromkeys(asking)
     said: dict[str, Any] = {}
@@ -152,7 +158,7 @@ def run_rounds(
 def findings_of(
     rules: Sequence[Rule], declared: Mapping[str, Bounds], concluded: Mapping[str, Measurement | Exception]
 ) -> dict[str, tuple[Finding, Measurement | None]]:
-    """The finding of each check, and what it measured, if it did."""
+    """Return the finding of each check, and its measurement or None."""
     findings: dict[str, tuple[Finding, Measurement | None]] = {}
     for rule in rules:
         bounds, measurement = declared[rule.check], concluded[rule.check]
@@ -162,7 +168,7 @@ def findings_of(
                 message = f"not run: {measurement}."
                 findings[rule.check] = _finding(rule, bounds, Verdict.NOT_RUN, message, severity=severity), None
             case Exception():
-                message = f"the check itself broke: {measurement}."
+                message = f"the check itself crashed: {measurement}."
                 findings[rule.check] = _finding(rule, bounds, Verdict.ERROR, message), None
             case _:
                 findings[rule.check] = judged(rule, bounds, measurement), measurement
@@ -170,7 +176,7 @@ def findings_of(
 
 
 def _said(answer: Any) -> Any:
-    """``answer``; raises what stands in its place."""
+    """Return ``answer``, or raise it if it is an exception."""
     for item in answer if isinstance(answer, tuple) else (answer,):
         if isinstance(item, (NotRun, Broken)):
             raise item
@@ -178,7 +184,7 @@ def _said(answer: Any) -> Any:
 
 
 def judged(rule: Rule, bounds: Bounds, measurement: Measurement) -> Finding:
-    """The finding of what was measured."""
+    """Return the finding for a measurement."""
     if isinstance(measurement, Tally):
         return _judge_rows(rule, bounds, measurement)
     return _judge_quantities(rule, bounds, measurement)
@@ -202,7 +208,7 @@ def _finding(rule: Rule, bounds: Bounds, verdict: Verdict, message: str, **rest:
 def _judge_rows(rule: Rule, bounds: Bounds, tally: Tally) -> Finding:
     limits = bounds.limits[""]
     if not tally.n:
-        return _finding(rule, bounds, Verdict.UNDECIDED, f"there are no {tally.noun} to judge.")
+        return _finding(rule, bounds, Verdict.UNDECIDED, f"there are no {tally.noun} to check.")
     severity, beyond = bounds.severity, tally.bad
     if not tally.bad.n and tally.doubtful.n:
         limits, severity, beyond = limits.as_warning(), Severity.WARN, tally.doubtful
@@ -228,6 +234,7 @@ def _judge_quantities(rule: Rule, bounds: Bounds, measured: Quantities) -> Findi
         "n": measured.n,
         "observed": {name or "value": value for name, value in observed.items() if np.isfinite(value)},
         "allowed": {name or "value": str(limit) for name, limit in limits.items()},
+        "examples": measured.examples,
     }
     sentences = {name: _sentence(rule, name, observed[name], limits[name], measured) for name in observed}
     if measured.undecided:
@@ -236,7 +243,7 @@ def _judge_quantities(rule: Rule, bounds: Bounds, measured: Quantities) -> Findi
         return _finding(rule, bounds, Verdict.UNDECIDED, text, severity=severity, **known)
     undefined = [name for name, value in observed.items() if np.isnan(value)]
     if undefined or not observed or not measured.n:
-        text = f"undecided: nothing to measure {', '.join(filter(None, undefined)) or rule.check} on."
+        text = f"undecided: no data to measure {', '.join(filter(None, undefined)) or rule.check}."
         return _finding(rule, bounds, Verdict.UNDECIDED, text, **known)
     values = {name: np.array([value]) for name, value in observed.items()}
     failing = [name for name in observed if outside(values[name], limits[name])[0]]
@@ -252,7 +259,7 @@ def _judge_quantities(rule: Rule, bounds: Bounds, measured: Quantities) -> Findi
 
 
 def limits_of(name: str, bounds: Bounds) -> Limits:
-    """The limits of one quantity: its own, those of ``other``, or the check's only ones."""
+    """Return the limits of one quantity: its own, those of ``other``, or the only limits of the check."""
     return bounds.limits[name] if name in bounds.limits else bounds.limits["other" if "other" in bounds.limits else ""]
 
 

@@ -1,6 +1,7 @@
-"""Statistics that merge: what the parts of a data set say of themselves, joined, is said of the whole.
+"""Mergeable statistics: computed on each part of a data set, then merged into those of the complete data set.
 
-Counts, sets and histograms are the same however the data set is cut; means, variances and least squares to rounding.
+Counts, sets and histograms do not depend on the partitioning at all; means, variances and least squares only by
+rounding.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from hydrogate.checks.geometry.distances import COMPILED_FROM
 
 Floats = NDArray[np.float64]
-# Bits of a float32's mantissa that a bin tells apart: its values lie within 2^-11, 0.05 %, of each other.
+# Number of float32 mantissa bits that a bin resolves: the values in a bin differ by less than 2^-11, 0.05 %.
 BITS = 11
 _SHIFT = 23 - BITS
 _INFINITE = 0x7F800000 >> _SHIFT
@@ -22,10 +23,10 @@ Statistic = TypeVar("Statistic")
 
 
 def merged(one: Statistic, other: Statistic) -> Statistic:
-    """The statistic of two parts, the first before the second.
+    """Return the merged statistic of two parts, where ``one`` precedes ``other``.
 
-    Numbers add, sets unite, lists and arrays follow each other; tuples merge item by item, mappings key by key;
-    anything else has a ``merge`` of its own.
+    Numbers are added, sets united, lists and arrays concatenated. Tuples are merged item by item, mappings key by key.
+    Any other type needs a ``merge`` method.
     """
     joined: Any = _merged(one, other)
     return joined  # type: ignore[no-any-return]
@@ -48,9 +49,9 @@ def _merged(one: Any, other: Any) -> Any:
 
 @dataclass(frozen=True)
 class Extremes:
-    """The least and the greatest of some values; NaN where one is NaN, infinity beyond each other where there are none.
+    """Minimum and maximum of some values, exact for any partitioning.
 
-    Exact, whatever the cut.
+    Both are NaN if any value is NaN. Without values the minimum is +infinity and the maximum -infinity.
     """
 
     least: float = np.inf
@@ -66,17 +67,19 @@ class Extremes:
 
 @dataclass(frozen=True, eq=False)
 class Histogram:
-    """Quantiles of values, from counts of bins 0.05 % wide: the same whatever the cut, and within 0.05 % of the exact.
+    """Histogram with bins 0.05 % wide, for quantiles that are independent of the partitioning.
+
+    Quantiles are within 0.05 % of the exact ones.
 
     Parameters
     ----------
     bins : (B,) int32
-        Ascending; the leading bits of a float32, read as an integer of the same order.
+        In ascending order: the leading bits of a float32, mapped to an integer with the same order.
     counts : (B,) int64
     undefined : int
-        Values that are NaN.
+        Number of NaN values.
     extremes : Extremes
-        Exact ones, of the others.
+        Exact extremes of the other values.
     """
 
     bins: NDArray[np.int32]
@@ -86,7 +89,7 @@ class Histogram:
 
     @classmethod
     def of(cls, values: NDArray[Any]) -> Self:
-        """The histogram of ``values`` (K,)."""
+        """Return the histogram of ``values`` (K,)."""
         nan = np.isnan(values)
         if undefined := int(np.count_nonzero(nan)):
             values = values[~nan]
@@ -94,14 +97,14 @@ class Histogram:
             return cls(np.empty(0, np.int32), np.empty(0, np.int64), undefined, Extremes())
         with np.errstate(over="ignore", under="ignore"):
             pattern = values.astype(np.float32).view(np.int32)
-        # The patterns of negative numbers count down.
+        # The bit patterns of negative numbers are in descending order.
         place = np.sort(np.where(pattern < 0, pattern ^ np.int32(0x7FFFFFFF), pattern) >> _SHIFT)
         first = runs(place)
         return cls(place[first], np.diff(first, append=len(place)), undefined, Extremes.of(values))
 
     @classmethod
     def of_kinds(cls, values: NDArray[Any], kind: NDArray[np.bool_]) -> dict[bool, Self]:
-        """The histograms of those of ``values`` (K,) of which ``kind`` (K,) is false, and of the others."""
+        """Return the histograms of ``values`` (K,) with ``kind`` (K,) False and True, by ``kind``."""
         if len(values) < COMPILED_FROM:
             return {of: cls.of(values[kind == of]) for of in (False, True)}
         from hydrogate.checks.geometry.compiled_passes import histograms
@@ -126,23 +129,23 @@ class Histogram:
 
     @property
     def n(self) -> int:
-        """Values counted, the undefined ones too."""
+        """Number of values, including NaN."""
         return int(self.counts.sum()) + self.undefined
 
     @property
     def values(self) -> Floats:
-        """(B,) the middle of each bin, within what was seen."""
+        """Centre of each bin (B,), clipped to the range of the values."""
         middle = ((self.bins << _SHIFT) + (1 << (_SHIFT - 1))).astype(np.int32)
-        middle[(self.bins == 0) | (self.bins == -1)] = 0  # zero, and what is nothing beside it
+        middle[(self.bins == 0) | (self.bins == -1)] = 0  # zero, and subnormal values near it
         pattern = np.where(middle < 0, middle ^ np.int32(0x7FFFFFFF), middle).astype(np.int32)
-        # Beyond the largest number are the infinities, which the extremes know.
+        # Bins beyond the largest finite number hold infinities, which the extremes contain.
         infinite = (self.bins >= _INFINITE) | (self.bins < -_INFINITE)
         found = np.where(infinite, 0, pattern).astype(np.int32).view(np.float32).astype(np.float64)
         found[infinite] = np.copysign(np.inf, self.bins[infinite])
         return np.clip(found, self.extremes.least, self.extremes.greatest)
 
     def quantile(self, share: float) -> float:
-        """As ``np.quantile`` gives it, but for the width of a bin; NaN where a value is NaN or there is none."""
+        """Return the quantile as ``np.quantile``, to the width of a bin; NaN if a value is NaN or there is none."""
         return _quantile(self.values, self.counts, share) if not self.undefined else float("nan")
 
     @property
@@ -151,7 +154,7 @@ class Histogram:
 
     @property
     def deviation(self) -> float:
-        """The median of the absolute deviation from the median; NaN where a value is not finite or there is none."""
+        """Median absolute deviation from the median; NaN if there are no values, a NaN, or a non-finite median."""
         if not len(self.bins) or not np.isfinite(self.median):
             return float("nan")
         away = np.abs(self.values - self.median)
@@ -159,7 +162,10 @@ class Histogram:
         return _quantile(away[order], self.counts[order], 0.5)
 
     def distance(self, other: Self) -> float:
-        """Kolmogorov-Smirnov: the largest difference of the cumulative distributions; NaN where one is empty."""
+        """Return the Kolmogorov-Smirnov distance: the largest difference of the cumulative distributions.
+
+        NaN if one of them is empty.
+        """
         if not (len(self.bins) and len(other.bins)):
             return float("nan")
         bins = np.union1d(self.bins, other.bins)
@@ -171,7 +177,7 @@ class Histogram:
 
 
 def _quantile(values: Floats, counts: NDArray[np.int64], share: float) -> float:
-    """Of ``values`` in ascending order, each as often as ``counts`` says; linear between two of them."""
+    """Return a quantile of ascending ``values`` with multiplicities ``counts``, linearly interpolated."""
     if not len(values):
         return float("nan")
     upto = np.cumsum(counts)
@@ -183,7 +189,7 @@ def _quantile(values: Floats, counts: NDArray[np.int64], share: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Means and sums of products of deviations of V variables.
+    """Means and summed products of deviations for V variables.
 
     Parameters
     ----------
@@ -200,7 +206,7 @@ class Moments:
 
     @classmethod
     def of(cls, *variables: NDArray[Any]) -> Self:
-        """The moments of ``variables``, each (K,)."""
+        """Return the moments of ``variables``, each (K,)."""
         table = np.array(variables, dtype=np.float64)
         count = table.shape[1]
         if not count:
@@ -221,12 +227,12 @@ class Moments:
 
     @property
     def deviation(self) -> float:
-        """Standard deviation of the first variable; NaN of nothing."""
+        """Standard deviation of the first variable; NaN without values."""
         return float(np.sqrt(self.products[0, 0] / self.n)) if self.n else float("nan")
 
 
 class Solution(NamedTuple):
-    """Coefficients by the name of their column, of least norm where the columns do not determine them; their rank."""
+    """Coefficients by column name, and the rank; the minimum-norm solution if the columns are rank deficient."""
 
     coefficients: dict[int, float]
     rank: int
@@ -234,14 +240,14 @@ class Solution(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class LeastSquares:
-    """A linear least-squares problem, as the triangle that its rows leave.
+    """Linear least-squares problem, stored as the triangular factor of its rows.
 
     Parameters
     ----------
     names : tuple of int
-        Of the columns, ascending.
+        Names of the columns, in ascending order.
     triangle : (≤ C + 1, C + 1)
-        R of the QR decomposition of the columns and the right-hand side.
+        R of the QR decomposition of the columns with the right-hand side appended.
     """
 
     n: int
@@ -250,10 +256,11 @@ class LeastSquares:
 
     @classmethod
     def of(cls, names: tuple[int, ...], columns: Floats, values: Floats) -> Self:
-        """The problem ``columns`` (K, C) @ x = ``values`` (K,)."""
+        """Return the problem ``columns`` (K, C) @ x = ``values`` (K,)."""
         if not len(values):
             return cls(0, names, _triangle(np.column_stack([columns, values])))
-        # Rows that repeat the one before, as further geometries do, are one row, and what their values differ by.
+        # Consecutive equal rows (geometries of one molecule) become one row with the mean value, plus the norm of the
+        # deviations from it.
         first = np.flatnonzero(np.concatenate([[True], (columns[1:] != columns[:-1]).any(axis=1)]))
         often = np.diff(first, append=len(values))
         mean = np.add.reduceat(values, first) / often
@@ -271,7 +278,7 @@ class LeastSquares:
         return type(self)(self.n + other.n, names, _triangle(np.concatenate(rows)))
 
     def solve(self, but: tuple[int, ...] = ()) -> Solution:
-        """The solution with the columns ``but`` left out."""
+        """Return the solution without the columns ``but``."""
         kept = [index for index, name in enumerate(self.names) if name not in but]
         tolerance = np.finfo(np.float64).eps * max(self.n, len(kept))
         found, _, rank, _ = np.linalg.lstsq(self.triangle[:, kept], self.triangle[:, -1], rcond=tolerance)
@@ -283,5 +290,5 @@ def _triangle(rows: Floats) -> Floats:
 
 
 def runs(values: NDArray[Any]) -> NDArray[np.int64]:
-    """(R,) where each run of equal ones begins among ``values`` (K,)."""
+    """Return the start index (R,) of each run of equal values in ``values`` (K,)."""
     return np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]])[: len(values)])

@@ -1,7 +1,7 @@
-"""The pandera side of the declaration: polars tables of structures and atoms, and the schemas compiled for them.
+"""Row checks with pandera: polars tables of structures and atoms, and the schemas that validate them.
 
-Eager frames alone: on a LazyFrame pandera looks at the schema and not at the values. Pandera says whether a rule
-holds; counts and examples are the judge's own.
+Only eager frames are used: on a LazyFrame pandera validates the schema but not the values. Pandera decides if a check
+passes; counts and examples come from :mod:`hydrogate.checks.engine.judge`.
 """
 
 import os
@@ -21,7 +21,10 @@ Key = tuple[str, int]
 
 
 def holding(data: Dataset, rows: Mapping[Key, Rows], limits: Mapping[str, Limits]) -> dict[Key, bool]:
-    """Whether pandera lets each of ``rows`` of one part pass, by check and number; of ``finite`` its atoms too."""
+    """Return the pandera verdict on each of ``rows`` of one part, by check and index.
+
+    For ``finite`` the atoms are validated too.
+    """
     names = {f"{check}_{number}": (check, number) for check, number in rows}
     filled = {name: rows[key] for name, key in names.items() if len(rows[key].values)}
     limits_of = {name: limits[names[name][0]] for name in filled}
@@ -33,9 +36,9 @@ def holding(data: Dataset, rows: Mapping[Key, Rows], limits: Mapping[str, Limits
 
 
 def structure_table(rows: Mapping[str, Rows], limits: Mapping[str, Limits], n_structures: int) -> pl.DataFrame:
-    """One row a structure: the least and the greatest value of each check, where it has a bound on that side."""
+    """Return a table with one row per structure: minimum and maximum of each check, for each side that has a bound."""
     columns: dict[str, pl.Series] = {}
-    # A check that finds a structure too many has more rows than there are structures.
+    # A faulty check may return more rows than there are structures.
     height = max([n_structures, *(len(m.values) for m in rows.values() if m.structure is None)])
     for name, measured in rows.items():
         values = np.asarray(measured.values, dtype=np.float64)
@@ -55,7 +58,7 @@ def structure_table(rows: Mapping[str, Rows], limits: Mapping[str, Limits], n_st
 
 
 def failing_checks(table: pl.DataFrame, limits: Mapping[str, Limits]) -> set[str]:
-    """The checks for which pandera refuses the structure table."""
+    """Return the checks for which the structure table fails pandera's validation."""
     holds = {
         f"{name}_{side}": pl.col(f"{name}_{side}").is_between(low, high)
         for name, limit in limits.items()
@@ -66,17 +69,17 @@ def failing_checks(table: pl.DataFrame, limits: Mapping[str, Limits]) -> set[str
 
 
 def failing_atoms(data: Dataset) -> set[str]:
-    """What pandera refuses of the atoms: ``numbers`` of no element, ``positions`` or ``forces`` that are not finite."""
+    """Return the atom columns that fail: ``numbers`` outside 1 to 118, non-finite ``positions`` or ``forces``."""
     vectors = {name: values for name in ("positions", "forces") if (values := getattr(data, name)) is not None}
-    # To polars NaN is greater than infinity; is_finite takes four times as long.
+    # In polars NaN is greater than infinity, so this rejects NaN too; is_finite takes four times as long.
     holds = {name: pl.col(name).reshape((-1,)).abs() < np.inf for name in vectors}
     holds["numbers"] = pl.col("numbers").is_between(1, 118)
     return _refused(pl.DataFrame({"numbers": data.numbers, **vectors}), holds)
 
 
 def _refused(table: pl.DataFrame, holds: Mapping[str, pl.Expr]) -> set[str]:
-    """Of ``holds``, what pandera finds not to hold in every row of ``table``; a value that is absent may be."""
-    # All at once; one by one only where something is refused.
+    """Return the names in ``holds`` whose expression is False in some row of ``table``; null values pass."""
+    # One combined check first; separate checks only if it fails.
     together = pl.all_horizontal([pl.lit(True), *(rows.all() for rows in holds.values())])
     return _failing(table, {"all": together}) and _failing(table, holds)
 
@@ -102,5 +105,5 @@ def _refuse_disabled_pandera() -> None:
     value = os.environ.get("PANDERA_VALIDATION_ENABLED", "true")
     if value not in ("true", "True", "1"):
         raise BadParams(
-            f"PANDERA_VALIDATION_ENABLED={value!r} switches pandera's validation off; unset it, or set it to true"
+            f"PANDERA_VALIDATION_ENABLED={value!r} disables pandera's validation; unset it, or set it to true"
         )

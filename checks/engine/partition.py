@@ -1,8 +1,9 @@
-"""A data set in parts: however large it is and wherever it lies, it is judged part by part.
+"""Partitioned data sets: checks run part by part, for data of any size, in memory or on disk.
 
-A part is a run of structures, families of one parent together. What a check must know of the whole data set it asks
-of every part; the answers merge (:mod:`hydrogate.checks.engine.mergeable`). One process asks over threads, a cluster
-over its workers, and both get the same answer.
+A part is a contiguous range of structures; structures with the same parent stay in one part. A check that needs the
+complete data set sends a question to every part, and the answers are merged
+(:mod:`hydrogate.checks.engine.mergeable`). A single process uses threads, a cluster its workers; both give the same
+answer.
 """
 
 import os
@@ -37,18 +38,19 @@ Answer = TypeVar("Answer")
 Item = TypeVar("Item")
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-# Atoms of a part: large enough that NumPy works in bulk, small enough that what it makes on the way fits a few times.
+# Target number of atoms per part: large enough for efficient NumPy calls, small enough that several parts with their
+# temporary arrays fit in memory.
 ATOMS_A_PART = 1_000_000
 
 
 @dataclass(frozen=True)
 class Whole:
-    """What is known of a data set before its parts are read.
+    """Properties of the complete data set that are known before its parts are read.
 
     Parameters
     ----------
     n_read, quarantined : int
-        Records read and records set aside on the way here.
+        Number of records read and of records quarantined so far.
     isolated_atom_energies : mapping of str to float, eV
     has_energy, has_forces : bool
     """
@@ -64,7 +66,7 @@ class Whole:
 
     @classmethod
     def of(cls, data: Dataset) -> Self:
-        """What is known of one data set."""
+        """Return these properties for a data set in memory."""
         return cls(
             structures=len(data),
             atoms=len(data.numbers),
@@ -79,7 +81,10 @@ class Whole:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a part is, and where it stands in the whole: ``load`` reads it, ``first`` and ``first_atom`` go before."""
+    """Location of a part: ``load`` reads it.
+
+    ``first`` and ``first_atom`` are the numbers of structures and atoms before it in the complete data set.
+    """
 
     load: Callable[[], Dataset]
     structures: int
@@ -89,7 +94,7 @@ class Place:
 
 
 class Picked(NamedTuple):
-    """One structure taken out of the whole; Å, eV and eV/Å, NaN where there are no labels."""
+    """One structure taken from the complete data set, in Å, eV and eV/Å; NaN for missing labels."""
 
     row: int
     name: str
@@ -100,7 +105,7 @@ class Picked(NamedTuple):
 
 
 class Part:
-    """Some structures of a data set, read when they are first looked at, with what several checks need of them.
+    """Part of a data set: its structures, read on first access, and cached quantities that several checks need.
 
     Parameters
     ----------
@@ -115,7 +120,7 @@ class Part:
 
     @cached_property
     def data(self) -> Dataset:
-        """The structures; their indices, and those of parents, count from the part's own beginning."""
+        """Structures of the part; their indices and those of their parents start at 0 in each part."""
         try:
             return self.place.load()
         except Exception as error:
@@ -124,27 +129,30 @@ class Part:
 
     @property
     def rows(self) -> range:
-        """The indices in the whole of the part's structures."""
+        """Indices of the part's structures in the complete data set."""
         return range(self.place.first, self.place.first + self.place.structures)
 
     def name(self, row: int) -> str:
-        """How a person finds the part's structure ``row``: its number in the whole, its formula, file and record."""
+        """Return the label of structure ``row``: its index in the complete data set, formula, file and record."""
         _, _, rest = self.data.name(row).partition(" (")
         return f"structure {self.place.first + row} ({rest}"
 
     def own(self, rows: Ints) -> Ints:
-        """Of ``rows`` in the whole, ascending, those of this part, as the part counts them."""
+        """Return the local indices of those of ``rows`` (global, ascending) that are in this part."""
         inside = slice(*np.searchsorted(rows, [self.rows.start, self.rows.stop]))
         return rows[inside] - self.place.first
 
     def own_atoms(self, atoms: Ints) -> Ints:
-        """Of ``atoms`` of the whole, ascending, those of this part, as the part counts them."""
+        """Return the local indices of those of ``atoms`` (global, ascending) that are in this part."""
         first = self.place.first_atom
         inside = slice(*np.searchsorted(atoms, [first, first + self.place.atoms]))
         return atoms[inside] - first
 
     def once(self, question: "Callable[[Part], Answer]") -> Answer:
-        """The answer to a question that several checks ask, made once; one with arguments of its own only they ask."""
+        """Return the answer to ``question``, cached because several checks may ask it.
+
+        A ``functools.partial`` belongs to a single check and is not cached.
+        """
         own = isinstance(question, partial)
         if own:
             return question(self)
@@ -155,43 +163,43 @@ class Part:
 
     @cached_property
     def geometry(self) -> Geometry:
-        """The pass over all pairs of atoms."""
+        """Results of the loop over all pairs of atoms."""
         return geometry(self.data)
 
     @cached_property
     def bonds(self) -> Bonds:
-        """The bonds that distances show."""
+        """Bonds derived from interatomic distances."""
         return bonds(self.data)
 
     @cached_property
     def siblings(self) -> SiblingWork:
-        """Pairs of geometries of one molecule."""
+        """Work between pairs of geometries of the same molecule."""
         return sibling_work(self.data)
 
     @cached_property
     def force_norms(self) -> Floats:
-        """(N,) |F|, eV/Å."""
+        """Force magnitudes |F| (N,), eV/Å."""
         return force_norms(self.data)
 
     @cached_property
     def force_rms(self) -> Floats:
-        """(M,) RMS force component of each structure, eV/Å."""
+        """RMS force component of each structure (M,), eV/Å."""
         rms: Floats = np.sqrt(force_squares(self.data) / np.maximum(3 * self.data.sizes, 1))
         return rms
 
     @cached_property
     def elements(self) -> NDArray[np.int64]:
-        """Atomic numbers that occur, ascending."""
+        """Atomic numbers that occur in the part, in ascending order."""
         return compositions(self.data).elements
 
     @cached_property
     def compositions(self) -> NDArray[np.int64]:
-        """(M, E) atoms of each of ``elements`` in each structure."""
+        """Number of atoms of each of ``elements`` in each structure (M, E)."""
         return compositions(self.data).counts
 
 
 def picked(part: Part, rows: Ints) -> list[Picked]:
-    """The structures ``rows`` (ascending, of the whole) that are in this part."""
+    """Return those of the structures ``rows`` (global, ascending) that are in this part."""
     found = []
     for row in part.own(rows).tolist():
         data = part.data
@@ -205,13 +213,16 @@ def picked(part: Part, rows: Ints) -> list[Picked]:
 
 
 class Gather(Protocol):
-    """Puts a question to every item, a part or a file, and merges the answers in the order of the items."""
+    """Callable that applies a question to every item (a part or a file) and merges the answers in item order."""
 
     def __call__(self, question: Callable[[Item], Answer], items: Sequence[Item]) -> Answer: ...
 
 
 def over_threads(question: Callable[[Item], Answer], items: Sequence[Item]) -> Answer:
-    """Ask in this process, as many items at a time as there are cores: NumPy lets threads run side by side."""
+    """Apply ``question`` to all items in threads of this process and merge the answers.
+
+    As many items run at a time as there are cores; NumPy releases the global interpreter lock.
+    """
     if len(items) == 1:
         return question(items[0])
     at_once = min(len(items), os.cpu_count() or 1)
@@ -219,7 +230,7 @@ def over_threads(question: Callable[[Item], Answer], items: Sequence[Item]) -> A
     waiting: deque[Future[Answer]] = deque()
 
     def answers() -> Iterator[Answer]:
-        # No more are asked than are under way, so that answers do not pile up before they are merged.
+        # Limit the number of submitted items, so that answers do not accumulate before they are merged.
         for item in items:
             waiting.append(pool.submit(question, item))
             if len(waiting) > at_once:
@@ -234,16 +245,16 @@ def over_threads(question: Callable[[Item], Answer], items: Sequence[Item]) -> A
 
 @dataclass(frozen=True)
 class Parts:
-    """A data set as a sequence of parts.
+    """Data set as a sequence of parts.
 
     Parameters
     ----------
     places : sequence of Place
-        At least one; in the order of the whole.
+        At least one; in the order of the complete data set.
     fingerprint : callable
-        The fingerprint of the whole.
+        Returns the fingerprint of the complete data set.
     gather : Gather
-        Who asks the parts.
+        Applies a question to all parts and merges the answers.
     """
 
     places: Sequence[Place]
@@ -253,11 +264,11 @@ class Parts:
 
     @classmethod
     def of(cls, data: Dataset, atoms: int = ATOMS_A_PART) -> Self:
-        """The parts of a data set in memory, about ``atoms`` atoms each."""
+        """Return the parts of a data set in memory, with about ``atoms`` atoms each."""
         return cls(numbered(places_of(data, atoms)), Whole.of(data), data.fingerprint)
 
     def ask(self, question: Callable[[Part], Answer]) -> Answer:
-        """The merged answers of all parts; whatever a part raises is raised."""
+        """Return the merged answers of all parts; an exception in a part is propagated."""
         return self.gather(partial(_put, question, self.whole), self.places)
 
 
@@ -266,14 +277,14 @@ def _put(question: Callable[[Part], Answer], whole: Whole, place: Place) -> Answ
 
 
 def numbered(places: Sequence[Place]) -> list[Place]:
-    """``places`` one after another, each with what goes before it."""
+    """Return ``places`` with ``first`` and ``first_atom`` set, in the given order."""
     first = np.cumsum([0, *(place.structures for place in places)]).tolist()
     first_atom = np.cumsum([0, *(place.atoms for place in places)]).tolist()
     return [replace(p, first=a, first_atom=b) for p, a, b in zip(places, first, first_atom, strict=False)]
 
 
 def places_of(data: Dataset, atoms: int) -> list[Place]:
-    """The parts of a data set in memory, as views of its arrays."""
+    """Return the places of a data set in memory; loading one returns views of its arrays."""
     ends = [0, *cuts(data.offset, data.parent, atoms).tolist(), len(data)]
     return [
         Place(partial(data.part, start, stop), stop - start, int(data.offset[stop] - data.offset[start]))

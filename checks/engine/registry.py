@@ -1,10 +1,10 @@
-"""What a check is: one function found by its name, that measures; bounds judge what it measured.
+"""Registry of checks: a check is one function, registered by its name, that measures; bounds decide the verdict.
 
-A data set is judged part by part (:mod:`hydrogate.checks.engine.partition`), so a check is written in one of two
-forms. A :func:`row_rule` looks at a part by itself and returns :class:`Rows`, one value a structure, atom or bond. A
-:func:`rule` concludes on the whole: it yields functions of a part, is sent their merged answers, and returns
-:class:`Quantities`, or the merged answer to a function that returned Rows. Either raises :class:`NotRun` where an input
-that it needs is absent; a part for which it is raised has nothing to say. No check compares with a number of its own.
+A data set is checked part by part (:mod:`hydrogate.checks.engine.partition`), so a check has one of two forms. A
+:func:`row_rule` gets one part and returns :class:`Rows`: one value per structure, atom or bond. A :func:`rule` works on
+the complete data set: it yields functions of a part, receives their merged answers, and returns :class:`Quantities`, or
+the merged answer to a function that returned Rows. Both raise :class:`NotRun` if an input that they need is missing; a
+part that raises it is ignored in the merged answer. No check compares with a number of its own.
 """
 
 from collections.abc import Callable, Generator, Mapping
@@ -21,20 +21,21 @@ from hydrogate.checks.geometry.symmetry import Potential
 
 
 class NotRun(Exception):
-    """An input that the check needs is absent; the message names it."""
+    """Raised if an input that the check needs is missing; the message names it."""
 
 
 class NotGiven(NotRun):
-    """The absent input is one that data may lack: nothing is refused for that, not even strictly."""
+    """Raised if the missing input is optional: its absence never fails the contract, not even with ``strict``."""
 
 
 @dataclass(frozen=True)
 class Quantities:
-    """Values of the whole data set, by the name of their bound; ``n`` rows stand behind them.
+    """Values for the complete data set, by the name of their bound, computed from ``n`` rows.
 
-    ``undecided`` says why there is too little to judge; the values are reported all the same. ``only_warns`` where a
-    small data set is no fault: a statement about a population says nothing of three molecules. ``units`` of the
-    quantities that are not in the rule's; ``holds`` says in one sentence what it means that all are within bounds.
+    ``undecided`` is the reason why there are too few data for a verdict; the values are still reported. With
+    ``only_warns`` too few data only give a warning: a statement about a population does not apply to three molecules.
+    ``units`` lists the units of quantities that are not in the unit of the rule. ``holds`` is the message if all
+    quantities are within bounds, ``examples`` are single cases of what was counted.
     """
 
     values: Mapping[str, float]
@@ -44,6 +45,7 @@ class Quantities:
     only_warns: bool = False
     units: Mapping[str, str] = field(default_factory=dict)
     holds: str = ""
+    examples: tuple[str, ...] = ()
 
 
 Measurement: TypeAlias = Tally | Quantities
@@ -52,26 +54,26 @@ Rounds: TypeAlias = Generator[Any, Any, Measurement]
 
 @dataclass(frozen=True)
 class Subject:
-    """What is judged, and what it is judged with.
+    """Data to check, and the inputs of single checks.
 
     Parameters
     ----------
     parts : Parts
     counts : InputCounts, optional
-        What became of the records of the input files; contract ``input`` alone.
+        Counts of records in the input files by outcome; for contract ``input`` only.
     held_out : Dataset, optional
-        The reference structures of predictions.
+        Reference structures of the predictions.
     teacher : mapping, optional
-        The identity that the labels should have; in the pipeline, the one in the parameters.
+        Teacher identity that the labels should have; in the pipeline, the one in the parameters.
     potential : Potential, optional
-        The student behind predictions, evaluated in float64.
+        Student that made the predictions, evaluated in float64.
     relabel : Potential, optional
-        The teacher behind labels, to be asked again; NaN where it fails.
+        Teacher that made the labels, evaluated again; returns NaN if it fails.
     reference : Dataset, optional
-        A data set to compare distributions with.
+        Data set to compare distributions with.
     student : mapping, optional
-        What the student can represent: ``elements`` (atomic numbers), ``charges`` (e), ``spin_multiplicities``,
-        ``cutoff`` (Å), ``reads_charge`` (whether total charge and spin are inputs of it).
+        Inputs that the student can represent: ``elements`` (atomic numbers), ``charges`` (e), ``spin_multiplicities``,
+        ``cutoff`` (Å), ``reads_charge`` (True if total charge and spin are among its inputs).
     """
 
     parts: Parts
@@ -85,13 +87,13 @@ class Subject:
 
     @property
     def whole(self) -> Whole:
-        """What is known of the data set before it is read."""
+        """Properties of the data set that are known before it is read."""
         return self.parts.whole
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A check: its contract and name, the unit of what it measures, what to do when it fires."""
+    """Registered check: contract, name, unit of the measured values, and the remedy if it fails."""
 
     contract: str
     check: str
@@ -101,7 +103,7 @@ class Rule:
 
     @property
     def why(self) -> str:
-        """The rule in one sentence, from the function's docstring."""
+        """Rule in one sentence: the first paragraph of the function's docstring."""
         return (self.measure.__doc__ or "").split("\n\n")[0].strip()
 
 
@@ -110,7 +112,7 @@ RuleFunction: TypeAlias = Callable[[Subject, Bounds], Rounds | Quantities]
 
 
 class RowFunction(Protocol):
-    """A function of a part and its bounds: what :func:`row_rule` decorates."""
+    """Function of a part and its bounds, as decorated by :func:`row_rule`."""
 
     __name__: str
 
@@ -131,30 +133,30 @@ def ask(
     first: Callable[[Part], A], second: Callable[[Part], B], third: Callable[[Part], C], /
 ) -> Generator[Any, Any, tuple[A, B, C]]: ...
 def ask(*questions: Callable[[Part], Any]) -> Generator[Any, Any, Any]:
-    """Ask every part, in one pass, and return the merged answers: ``answer = yield from ask(question)``.
+    """Apply the questions to every part in one pass and return the merged answers: ``x = yield from ask(question)``.
 
     Parameters
     ----------
     questions : callable
-        Functions of a part. What they return is merged over the parts by
+        Functions of a part. Their return values are merged over the parts by
         :func:`hydrogate.checks.engine.mergeable.merged`.
 
     Raises
     ------
     NotRun
-        No part could answer, since an input is absent.
+        No part could answer because an input is missing.
     """
     answers = yield questions if len(questions) > 1 else questions[0]
     return answers
 
 
 def tallied(question: Callable[[Part], Rows]) -> Callable[[Part], Tally]:
-    """``question`` as it is, typed by what it is merged into: the rows of all parts become one tally."""
+    """Return ``question`` unchanged, typed by its merged result: the rows of all parts become one tally."""
     return cast(Callable[[Part], Tally], question)
 
 
 def rule(*contracts: str, remedy: str, unit: str = "") -> Callable[[RuleFunction], RuleFunction]:
-    """Declare the decorated function of a subject and its bounds as the check of its name in ``contracts``."""
+    """Register the decorated function of a subject and its bounds as a check in ``contracts``, under its own name."""
 
     def declare(conclude: RuleFunction) -> RuleFunction:
         @wraps(conclude)
@@ -169,7 +171,7 @@ def rule(*contracts: str, remedy: str, unit: str = "") -> Callable[[RuleFunction
 
 
 def row_rule(*contracts: str, remedy: str, unit: str = "") -> Callable[[RowFunction], RowFunction]:
-    """Declare the decorated function of a part and its bounds as the check of its name in ``contracts``."""
+    """Register the decorated function of a part and its bounds as a check in ``contracts``, under its own name."""
 
     def declare(look: RowFunction) -> RowFunction:
         @wraps(look)

@@ -1,4 +1,4 @@
-"""What is kept of the rows of a check: exact counts and the worst few, whatever there are of them and wherever."""
+"""Summary of a per-row check: exact counts and the worst few rows, for any number of rows and parts."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ BLOCK = 1024  # rows
 
 
 def outside(values: NDArray[np.float64], limits: Limits) -> NDArray[np.bool_]:
-    """(K,) whether each value is outside ``limits``; NaN always is."""
+    """Return a mask (K,) of the values outside ``limits``; NaN is always outside."""
     low = -np.inf if limits.min is None else limits.min
     high = np.inf if limits.max is None else limits.max
     return ~((values >= low) & (values <= high))
@@ -25,18 +25,18 @@ def outside(values: NDArray[np.float64], limits: Limits) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Rows:
-    """One value a row of one part.
+    """One value per row of one part.
 
     Parameters
     ----------
     values : (K,)
-        NaN counts as outside every bound.
+        Value of each row; NaN counts as outside any bound.
     describe : callable
-        A row's index to its sentence: which structure, what was observed.
+        Maps a row index to a sentence with the structure and the observed value.
     structure : (K,) int, optional
-        The structure of each row, as the part counts them; row k is structure k where it is left out.
+        Local structure index of each row; if omitted, row k is structure k.
     noun : str
-        What a row is, in the plural.
+        Name of the rows, in the plural.
     """
 
     values: NDArray[Any]
@@ -46,7 +46,7 @@ class Rows:
 
 
 class Example(NamedTuple):
-    """A row: how far it is beyond a bound, its value, and the sentence on it where it is outside."""
+    """One row: distance beyond a bound, value, and its description if it is outside."""
 
     excess: float
     value: float
@@ -55,7 +55,10 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True)
 class Beyond:
-    """The rows outside of some limits: how many, and the worst few, worst first; rows within are there as values."""
+    """Rows outside some limits: their number and the worst few, worst first.
+
+    ``worst`` may also contain rows inside the limits; they have a value but no description.
+    """
 
     n: int
     worst: tuple[Example, ...]
@@ -65,7 +68,7 @@ class Beyond:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The sentences on the worst rows outside."""
+        """Descriptions of the worst rows outside the limits."""
         return tuple(example.text for example in self.worst[: self.n])
 
 
@@ -75,24 +78,24 @@ def _from_worst(example: Example) -> float:
 
 @dataclass(frozen=True)
 class Tally:
-    """The rows of one check, counted.
+    """Counts of the rows of one check.
 
     Parameters
     ----------
     n : int
-        Rows.
+        Number of rows.
     bad, doubtful : Beyond
-        Those outside the bounds; those outside the narrower ones of a warning.
+        Rows outside the bounds; rows outside the narrower bounds of a warning.
     least, greatest : float
-        Of the finite values; infinity beyond each other where there are none.
+        Minimum and maximum of the finite values; +infinity and -infinity if there are none.
     holds : bool
-        What pandera says.
+        Verdict of pandera.
     waived : mapping of Waiver to int
-        The waivers that cover rows outside the bounds, and how many each.
+        Number of rows outside the bounds that each waiver covers.
     known : tuple of str
-        The sentences on the first rows that are covered.
+        Descriptions of the first rows covered by waivers.
     rest : Tally, optional
-        Of the rows that no waiver covers; None where there is no waiver.
+        Counts of the rows that no waiver covers; None without waivers.
     """
 
     n: int
@@ -147,7 +150,7 @@ class Tally:
         )
 
     def of_noun(self, noun: str) -> Self:
-        """The same rows, called ``noun``."""
+        """Return a copy with the rows named ``noun``."""
         return replace(self, noun=noun, rest=self.rest and self.rest.of_noun(noun))
 
     def merge(self, other: Self) -> Self:
@@ -171,13 +174,16 @@ def _beyond(rows: Rows, values: NDArray[np.float64], limits: Limits) -> Beyond:
     for row, excess in _worst_first(values, limits):
         out = bool(outside(values[row : row + 1], limits)[0])
         found.append((out, Example(excess, float(values[row]), rows.describe(row) if out else "")))
-    # Where the worst is within, all are.
+    # If the worst row is inside, all rows are.
     n = int(np.count_nonzero(outside(values, limits))) if any(out for out, _ in found) else 0
     return Beyond(n, tuple(example for _, example in found))
 
 
 def _worst_first(values: NDArray[np.float64], limits: Limits) -> list[tuple[int, float]]:
-    """The few rows farthest beyond (or nearest to) a bound, worst first, of equal ones the first; and how far each."""
+    """Return the few rows farthest beyond (or nearest to) a bound and their distances, worst first.
+
+    Among equal rows the first ones are taken.
+    """
     if not len(values):
         return []
     ends = [] if limits.min is None else [limits.min - values]
@@ -194,7 +200,10 @@ def _worst_first(values: NDArray[np.float64], limits: Limits) -> list[tuple[int,
 
 
 def _candidates(excess: NDArray[np.float64], shown: int) -> NDArray[np.int64]:
-    """Rows among which the ``shown`` largest are: of many rows, those that reach the largest of the blocks' largest."""
+    """Return rows that include the ``shown`` largest.
+
+    For many rows these are the rows not below the ``shown``-th largest of the block maxima.
+    """
     whole = len(excess) // BLOCK * BLOCK
     if whole < shown * BLOCK:
         return np.arange(len(excess))

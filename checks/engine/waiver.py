@@ -1,7 +1,7 @@
-"""A waiver: what it covers, who signed it, when it expires.
+"""Waiver: what it covers, who signed it, when it expires.
 
-A waiver names structures by their file (``pattern: "old*.sdf"``) or by file and record as findings print them
-(``structures: ["old.sdf record 12"]``); a finding of the data set as a whole by the data's fingerprint.
+A waiver identifies structures by their file (``pattern: "old*.sdf"``) or by file and record as printed in findings
+(``structures: ["old.sdf record 12"]``). A finding for the complete data set is waived by the data's fingerprint.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,19 +22,19 @@ Words = Annotated[str, Field(min_length=1, pattern=r"\S")]
 
 
 class Waiver(Section):
-    """What is waived, and who answers for it until when.
+    """Waiver: what it covers, who signed it, when it expires.
 
     Parameters
     ----------
     structures : tuple of str
-        "FILE record N".
+        Structures as "FILE record N".
     pattern : str, optional
-        Of the file's name, with ``*`` and ``?``.
+        Pattern for the file name, with ``*`` and ``?``.
     fingerprint : str, optional
-        SHA-256 of the data set (``hydrogate check --format json`` prints it). Alone it waives what the check finds of
-        the data set as a whole; beside structures or a pattern it holds the waiver to this data set.
+        SHA-256 of the data set (``hydrogate check --format json`` prints it). Alone it waives the finding for the
+        complete data set; together with structures or a pattern it restricts the waiver to this data set.
     expires : date
-        The last day on which the waiver holds; in ``params.yaml`` in quotes, since DVC holds no dates.
+        Last day on which the waiver is valid. Quote it in ``params.yaml``, because DVC does not support dates.
     """
 
     contract: Words
@@ -48,20 +48,20 @@ class Waiver(Section):
 
     @property
     def names_structures(self) -> bool:
-        """Whether single structures are waived, and not the data set."""
+        """True if single structures are waived, not the complete data set."""
         return bool(self.structures) or self.pattern is not None
 
     def __str__(self) -> str:
         return f"{self.author} until {self.expires}: {self.reason}"
 
     def whose(self) -> str:
-        """The check, what of it is waived, and by whom."""
+        """Return the check, what is waived and who signed the waiver, as text."""
         named = [*self.structures, *([self.pattern] if self.pattern else [])]
         what = ", ".join(named) or f"the data set {str(self.fingerprint)[:12]}"
         return f"the waiver of {self.check} for {what} ({self})"
 
     def covers(self, data: Dataset, structures: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(K,) whether each of ``structures`` (K,) is one that the waiver names."""
+        """Return a mask (K,) of those of ``structures`` (K,) that the waiver covers."""
         named = set(self.structures)
 
         def covered(row: int) -> bool:
@@ -74,12 +74,12 @@ class Waiver(Section):
 
 
 def read_waivers(overrides: Sequence[Override]) -> tuple[Waiver, ...]:
-    """The ``waivers`` of the overrides, all of them.
+    """Return all ``waivers`` in the overrides.
 
     Raises
     ------
     BadParams
-        One names no reason, author or expiry, a contract or check that is unknown, or nothing that it waives.
+        A waiver has no reason, author or expiry date, an unknown contract or check, or does not name what it waives.
     """
     return tuple(
         _read(item, f"{source}: contracts.waivers[{index}]")
@@ -111,5 +111,5 @@ def _read(item: object, where: str) -> Waiver:
     if waiver.check not in known:
         raise BadParams(f"{where}: check {waiver.check!r} is unknown{did_you_mean(waiver.check, known)}")
     if not (waiver.names_structures or waiver.fingerprint):
-        raise BadParams(f"{where}: name what is waived: structures, a pattern of files, or the data set's fingerprint")
+        raise BadParams(f"{where}: a waiver must name structures, a pattern of files, or the data set's fingerprint")
     return waiver

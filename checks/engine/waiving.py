@@ -1,6 +1,6 @@
-"""Waiving: known findings of legacy data become warnings, until a date, for a reason that somebody signs.
+"""Apply waivers: known findings in legacy data become warnings until an expiry date, with a signed reason.
 
-Whatever else the same check finds fails as before, and so does a waiver that has expired.
+Any other finding of the same check still fails. A waiver that has expired fails too.
 """
 
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ from hydrogate.checks.findings import Finding, Severity, Verdict
 def waive(
     rule: Rule, bounds: Bounds, finding: Finding, measurement: Measurement, waivers: Sequence[Waiver]
 ) -> tuple[Finding, tuple[Waiver, ...]]:
-    """The finding with what ``waivers`` know taken for a warning, and the waivers that had something to waive.
+    """Return the finding with its waived part reduced to a warning, and the waivers that were applied.
 
     Parameters
     ----------
     rule, bounds : Rule, Bounds
     finding : Finding
-        What the rule found in ``measurement``.
+        Finding for ``measurement``.
     measurement : Tally or Quantities
-        A tally knows which of its rows the waivers cover.
+        A tally has counts of the rows that the waivers cover.
     waivers : sequence of Waiver
-        Those of this check and of this data set that have not expired.
+        Valid waivers for this check and this data set.
     """
     if finding.verdict is not Verdict.FAIL or not waivers:
         return finding, ()
@@ -43,7 +43,7 @@ def waive(
     if not new:
         return replace(_warned(finding, used), n_bad=known, examples=measurement.known), used
     left = judged(rule, bounds, measurement.rest)
-    message = f"{left.message} {known} further ones are waived: {'; '.join(map(str, used))}."
+    message = f"{left.message} {known} more failures are waived: {'; '.join(map(str, used))}."
     return replace(left, n=finding.n, message=message), used
 
 
@@ -55,35 +55,35 @@ def _warned(finding: Finding, used: Sequence[Waiver]) -> Finding:
 def finding_of_waivers(
     contract: str, waivers: Sequence[Waiver], used: Sequence[Waiver], fingerprint: str, today: date
 ) -> Finding | None:
-    """What is to be said of the waivers themselves: an expired one refuses, one without an effect is a warning.
+    """Return a finding on the waivers themselves: an expired waiver fails, a waiver without effect gives a warning.
 
     Parameters
     ----------
     contract : str
     waivers : sequence of Waiver
-        All those of ``contract``.
+        All waivers of ``contract``.
     used : sequence of Waiver
-        Those that had something to waive.
+        Waivers that were applied.
     fingerprint : str
-        Of what was judged.
+        Fingerprint of the data that were checked.
     today : date
     """
     expired = [waiver for waiver in waivers if waiver.expires < today]
     idle = [waiver for waiver in waivers if waiver not in expired and waiver not in used]
     told = [f"{waiver.whose()} has expired" for waiver in expired]
-    told += [f"{waiver.whose()} has nothing to waive" for waiver in idle]
+    told += [f"{waiver.whose()} has no effect" for waiver in idle]
     if not told:
         return None
-    whole = f" A check of the data set as a whole is waived by its fingerprint, here {fingerprint}." if idle else ""
+    whole = f" To waive a check on the complete data set, use its fingerprint, here {fingerprint}." if idle else ""
     return Finding(
         contract=contract,
         check="waivers",
         verdict=Verdict.FAIL,
         severity=Severity.ERROR if expired else Severity.WARN,
         message=f"{'; '.join(told[:EXAMPLES])}.{whole}",
-        remedy="Mend the data, renew the waiver with its reason, or take it out of contracts.waivers.",
+        remedy="Fix the data, renew the waiver with its reason, or remove it from contracts.waivers.",
         n=len(waivers),
         n_bad=len(told),
-        reason="what is let pass for ever is no longer a contract",
+        reason="a permanent exception would make the contract meaningless",
         source="contracts.waivers",
     )

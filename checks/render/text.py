@@ -1,11 +1,14 @@
 """Terminal output of findings, with Rich."""
 
+from collections.abc import Iterator
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from hydrogate.checks.findings import Finding, Report, Severity, Verdict
 
+MOST_REASONS = 20
 VERDICT_STYLES = {
     Verdict.PASS: "green",
     Verdict.FAIL: "bold red",
@@ -34,8 +37,17 @@ def report_text(report: Report, strict: bool = False) -> RenderableType:
         # A check that passed on a sample reports the share that it can have missed.
         if finding.verdict is not Verdict.PASS or "missed_share" in finding.observed
     ]
+    told += [*_quarantined(report)] if report.contract == "input" else []
     first = [Text(f"CAVEAT: {report.caveat}", style="bold red")] if report.caveat else []
     return Group(*first, table, *told, _conclusion(report, strict))
+
+
+def _quarantined(report: Report) -> Iterator[Text]:
+    """Yield the reason of each quarantined record, up to ``MOST_REASONS``."""
+    reasons = [example for finding in report.findings for example in finding.examples]
+    yield from (Text(f"  {printable(reason)}") for reason in reasons[:MOST_REASONS])
+    if len(reasons) > MOST_REASONS:
+        yield Text(f"  and {len(reasons) - MOST_REASONS} more: --format json lists the first hundred of each check")
 
 
 def _verdict(finding: Finding) -> str:

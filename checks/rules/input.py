@@ -4,6 +4,8 @@ from hydrogate.checks.data.input_counts import InputCounts
 from hydrogate.checks.engine.bounds import Bounds
 from hydrogate.checks.engine.registry import NotRun, Quantities, Subject, rule
 
+MOST_EXAMPLES = 100  # reasons of quarantined records in a report; data/quarantine.csv holds all
+
 
 def _counts(subject: Subject) -> InputCounts:
     if subject.counts is None:
@@ -21,7 +23,9 @@ def readable(subject: Subject, bounds: Bounds) -> Quantities:
 
 def _set_aside(subject: Subject, check: str) -> Quantities:
     counts = _counts(subject)
-    return Quantities({"": float(len(counts.quarantined[check]))}, counts.n_read, "records")
+    records = counts.quarantined[check]
+    examples = tuple(f"{one.source} record {one.source_index}: {one.reason}" for one in records[:MOST_EXAMPLES])
+    return Quantities({"": float(len(records))}, counts.n_read, "records", examples=examples)
 
 
 @rule("input", unit="records quarantined", remedy="Convert 2-D drawings to 3-D coordinates before using them as input.")

@@ -15,6 +15,8 @@ from hydrogate.checks.geometry.observables import force_norms
 from hydrogate.checks.render.markdown import escape_markdown
 from hydrogate.checks.render.text import printable
 
+MOST_QUARANTINED, MOST_SENTENCES = 100, 20  # reasons in JSON, and in text and Markdown
+
 
 def content(data: Dataset, name: str, taken: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Return plain values in eV, Å and e, None if undefined; ``taken`` lists the formats read, with their units."""
@@ -39,6 +41,7 @@ def content(data: Dataset, name: str, taken: Sequence[tuple[str, str]]) -> dict[
         "spin_multiplicity": _counted(data.spin_multiplicity),
         "split": _counted(data.split.astype(str)),
         "quarantined": len(data.quarantine),
+        "quarantine": [record._asdict() for record in data.quarantine[:MOST_QUARANTINED]],
         "n_read": data.n_read or None,
         "force": force,
         "teacher": teacher_name(data),
@@ -71,7 +74,9 @@ def markdown(held: Mapping[str, Any]) -> str:
 
 
 def _sentences(held: Mapping[str, Any]) -> list[str]:
-    return [f"Read as {taken['format']}; units: {taken['units']}." for taken in held["read_as"]]
+    read = [f"Read as {taken['format']}; units: {taken['units']}." for taken in held["read_as"]]
+    reasons = [f"{one['source']} record {one['source_index']}: {one['reason']}" for one in held["quarantine"]]
+    return [*read, *(f"Quarantined: {reason}" for reason in reasons[:MOST_SENTENCES])]
 
 
 def _facts(held: Mapping[str, Any]) -> dict[str, str]:

@@ -4,12 +4,14 @@ In:  the files that ``regenerate.input`` names (``.sdf``, ``.sd``, ``.mol``, com
      hydrogens implicit or not).
 Out: ``data/structures.h5``: positions in Å, charge in e, spin multiplicity, the hydrogen count implied by the valences
      (counted before any hydrogen is added), SMILES, InChIKey, source, parent and split, and the quarantined records.
+     ``data/quarantine.csv``: each quarantined record with its check and its reason.
      ``metrics/input.json``: report of contract ``input``. ``plots/structures.png``: a contact sheet.
 
 Heavy atoms keep the coordinates of the file; protonation states are not changed. The result does not depend on the
 number of processes or on the order of the records.
 """
 
+import csv
 import random
 import sys
 from collections.abc import Iterable, Sequence
@@ -267,6 +269,15 @@ def _bare_atom(number: int) -> "Chem.Atom":
     return atom
 
 
+def _write_quarantine(counts: InputCounts, path: Path) -> None:
+    """Write every quarantined record with its check and its reason as CSV."""
+    with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(("file", "record", "check", "reason"))
+        for check, records in counts.quarantined.items():
+            rows.writerows((one.source, one.source_index, check, one.reason) for one in records)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Write ``data/structures.h5``. Exit status: 0 done, 2 invalid input or parameters."""
     params = load_params()
@@ -277,6 +288,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_report(judge_input(counts, data, params, digest_of(files.paths)))
     contact_sheet(data, Path("plots/structures.png"), seed=params.regenerate.seed)
     write_dataset(data, Path("data/structures.h5"))
+    _write_quarantine(counts, Path("data/quarantine.csv"))
     print(
         f"data/structures.h5: {data!r}; {counts.n_read} records read, {counts.molecules} molecules, "
         f"{counts.n_quarantined} quarantined; {counts.implicit_hydrogens} hydrogens were implicit"

@@ -50,7 +50,7 @@ def test_a_contract_that_holds_exits_0(call, good: Path) -> None:
     result = call("check", str(good), "--contract", "labels")
     assert result.status == 0
     assert "contract labels passed" in result.out
-    assert "not judged" not in result.out
+    assert "not checked" not in result.out
 
 
 @pytest.mark.parametrize("output_format", ["text", "markdown"])
@@ -63,7 +63,7 @@ def test_labels_that_the_contract_does_not_look_at_are_named(call, bad: Path, ou
 
 def test_of_structures_without_labels_nothing_is_left(call, labelled: Dataset, tmp_path: Path) -> None:
     write_dataset(replace(labelled, energy=None, forces=None, teacher=None), tmp_path / "x.h5")
-    assert "not judged" not in call("check", "x.h5").out
+    assert "not checked" not in call("check", "x.h5").out
 
 
 def test_a_contract_that_does_not_exits_1_and_says_what_where_and_what_to_do(call, bad: Path) -> None:
