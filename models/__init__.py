@@ -1,1 +1,1 @@
-"""Students, teachers and what they share: torch and ASE in, energies (eV) and forces (eV/Å) out."""
+"""Students, teachers and their shared code: PyTorch and ASE in, energies (eV) and forces (eV/Å) out."""

@@ -1,4 +1,4 @@
-"""What a student sees: several structures as one graph, flat, with no padding."""
+"""Batches, the input of a student: several structures as one flat graph, without padding."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from hydrogate.models.neighbours import neighbour_pairs, periodic_pairs
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """M structures of N atoms and E directed edges altogether.
+    """A batch of M structures with N atoms and E directed edges in total.
 
     Parameters
     ----------
@@ -22,18 +22,19 @@ class Batch:
         Atomic numbers.
     positions : (N, 3) float, Å
     structure : (N,) int64
-        Which structure owns each atom, from 0, ascending.
+        Index of the structure that owns each atom, from 0, ascending.
     charge : (M,) int64, e
     spin_multiplicity : (M,) int64
         2S + 1.
     edge_index : (2, E) int64
-        ``edge_index[0]`` receives (i), ``edge_index[1]`` sends (j); sorted by receiver.
+        ``edge_index[0]`` holds the receivers (i), ``edge_index[1]`` the senders (j); sorted by receiver.
     pairs : (2, P) int64, optional
-        Each two different atoms of one isolated structure, once, however far apart; None for a student that reads none.
+        All pairs of different atoms in each isolated structure, each pair once, at any distance; None for a student
+        that reads no pairs.
     cell : (M, 3, 3) float, Å, optional
-        The vectors of each periodic structure, as rows; zero for an isolated one, and None where all are.
+        Cell vectors of each periodic structure, as rows; zero for an isolated structure, None if all are isolated.
     shifts : (E, 3) float, optional
-        How many cells away the sender's image is; None where all structures are isolated.
+        Number of cells from the receiver to the sender's periodic image; None if all structures are isolated.
     """
 
     numbers: Tensor
@@ -48,24 +49,24 @@ class Batch:
 
     @property
     def n_structures(self) -> int:
-        """M."""
+        """Number of structures, M."""
         return self.charge.shape[0]
 
     @property
     def all_pairs(self) -> Tensor:
-        """``pairs``, for a student that cannot do without.
+        """Return ``pairs``, for a student that requires them.
 
         Raises
         ------
         ValueError
-            The batch was collated without them.
+            The batch was collated without pairs.
         """
         if self.pairs is None:
             raise ValueError("this student reads all pairs of atoms; collate its batches with `Student.collate`")
         return self.pairs
 
     def edge_vectors(self) -> Tensor:
-        """(E, 3) Å, from the receiver to the sender."""
+        """Return the vectors (E, 3) in Å from receiver to sender."""
         receiver, sender = self.edge_index
         vector = self.positions.index_select(0, sender) - self.positions.index_select(0, receiver)
         if self.cell is None or self.shifts is None:
@@ -79,7 +80,7 @@ class Batch:
         return self.positions.new_zeros(self.edge_index.shape[1], 3) if self.shifts is None else self.shifts
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
-        """The same on ``device``, with positions as ``dtype``."""
+        """Return the batch on ``device``, with positions, cell and shifts as ``dtype``."""
         return type(self)(
             self.numbers.to(device),
             self.positions.to(device, dtype),
@@ -93,48 +94,49 @@ class Batch:
         )
 
     def at(self, positions: Tensor) -> Self:
-        """The same graph with the atoms at ``positions`` (N, 3) Å."""
+        """Return the same graph with the atoms at ``positions`` (N, 3) Å."""
         return replace(self, positions=positions)
 
 
 def collate(
     structures: Sequence[Atoms], cutoff: float, dtype: torch.dtype = torch.float32, *, pairs: bool = False
 ) -> Batch:
-    """``structures`` as one batch.
+    """Return ``structures`` as one batch.
 
     Parameters
     ----------
     structures : sequence of ase.Atoms
-        Total charge (e) in ``info["charge"]`` (0 where absent), 2S + 1 in ``info["spin"]`` (1 where absent).
+        Total charge (e) in ``info["charge"]`` (0 if absent), 2S + 1 in ``info["spin"]`` (1 if absent).
     cutoff : float, Å
-        Edges join atoms of one structure, or their images, that are at most this far apart.
+        Edges connect atoms of one structure, or their periodic images, that are at most this far apart.
     dtype : torch.dtype
-        Of the positions; neighbours are found in double precision whatever it is.
+        Type of the positions; neighbours are always found in double precision.
     pairs : bool
-        Whether the batch holds all pairs of atoms too.
+        Whether the batch also holds all pairs of atoms.
 
     Raises
     ------
     ValueError
-        No structure, an empty one, a position that is not finite, or a cell that does not repeat as the structure does.
+        There is no structure, a structure is empty, a position is not finite, or the cell does not span the periodic
+        directions.
     """
     return join([_single(index, atoms, cutoff, dtype, pairs) for index, atoms in enumerate(structures)])
 
 
 def join(batches: Sequence[Batch]) -> Batch:
-    """Several batches as one, in order; their neighbours are not computed again.
+    """Join batches in order into one, without computing their neighbours again.
 
     Raises
     ------
     ValueError
-        There are none, or some hold all pairs of atoms and others do not.
+        There are no batches, or only some of them hold all pairs of atoms.
     """
     if not batches:
         raise ValueError("a batch needs at least one structure, got none")
     atoms = np.cumsum([0] + [len(batch.numbers) for batch in batches]).tolist()
     pairs = [batch.pairs + before for batch, before in zip(batches, atoms, strict=False) if batch.pairs is not None]
     if len(pairs) not in (0, len(batches)):
-        raise ValueError(f"{len(pairs)} of {len(batches)} batches hold all pairs of atoms; collate them alike")
+        raise ValueError(f"{len(pairs)} of {len(batches)} batches hold all pairs of atoms; collate all of them alike")
     owners = np.cumsum([0] + [batch.n_structures for batch in batches]).tolist()
     periodic = any(batch.cell is not None for batch in batches)
     return Batch(
@@ -151,10 +153,11 @@ def join(batches: Sequence[Batch]) -> Batch:
 
 
 def _single(index: int, atoms: Atoms, cutoff: float, dtype: torch.dtype, pairs: bool) -> Batch:
-    name = f"structure {index} ({atoms.get_chemical_formula()})"
+    name = f"structure {index} ({atoms.symbols.get_chemical_formula()})"
     if not len(atoms):
-        raise ValueError(f"structure {index} has no atoms; leave it out")
+        raise ValueError(f"structure {index} has no atoms; remove it")
     periodic, shifts, cell = bool(atoms.pbc.any()), None, None
+    paired = 0 if periodic else len(atoms)
     try:
         if periodic:
             edges, shifts, cell = periodic_pairs(atoms, cutoff)
@@ -169,7 +172,7 @@ def _single(index: int, atoms: Atoms, cutoff: float, dtype: torch.dtype, pairs: 
         torch.tensor([int(atoms.info.get("charge", 0))]),
         torch.tensor([int(atoms.info.get("spin", 1))]),
         torch.from_numpy(edges),
-        torch.triu_indices(*[0 if periodic else len(atoms)] * 2, offset=1) if pairs else None,
+        torch.triu_indices(paired, paired, offset=1) if pairs else None,
         None if cell is None else torch.as_tensor(cell, dtype=dtype)[None],
         None if shifts is None else torch.as_tensor(shifts, dtype=dtype),
     )

@@ -1,9 +1,9 @@
-"""A trained student as an ASE calculator: one structure at a time, isolated or periodic, for what ASE does with it."""
+"""ASE calculator for a trained student: one isolated or periodic structure at a time."""
 
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from ase import Atoms
@@ -17,29 +17,30 @@ from hydrogate.models.teachers import charge_and_multiplicity
 
 
 class StudentCalculator(Calculator):
-    """Energies (eV), forces (eV/Å), of a periodic structure with a volume the stress (eV/Å³, positive where the cell
-    would shrink), of an isolated one, from a student that predicts it, the dipole (e·Å).
+    """ASE calculator with a student's energies (eV), forces (eV/Å), stress (eV/Å³) and dipole (e·Å).
 
-    Charge (e) and 2S + 1 are read from ``atoms.info["charge"]`` and ``atoms.info["spin"]``. Nothing is computed again
-    for the same structure; whatever changes (the atoms, their charge or spin, the student's weights), no old answer is
-    given.
+    A periodic structure with a volume has a stress, positive where the cell would shrink. An isolated structure has a
+    dipole if the student predicts dipoles.
+
+    Charge (e) and 2S + 1 are read from ``atoms.info["charge"]`` and ``atoms.info["spin"]``. Results are cached for an
+    unchanged structure. Any change (of the atoms, their charge or spin, or the student's weights) discards them.
 
     Parameters
     ----------
     student : Student
-        `hydrogate.models.student_file.load_student` reads one; it computes in its own precision, where it is.
+        Computes in its own precision on its own device; `hydrogate.models.student_file.load_student` reads one.
 
     Raises
     ------
     UnsupportedStructure, ValueError
-        On calculation: the student was not taught such a structure; it is empty, not finite, or periodic in a way that
-        the student or the cell does not allow; its electrons do not fit its spin.
+        On calculation: the student was not trained on such a structure; the structure is empty, not finite, or
+        periodic in a way that the student or the cell does not support; its electrons do not match its spin.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress"]
+    implemented_properties: list[str] = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012, as ASE declares it
 
     def __init__(self, student: Student) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # ASE has no types here
         self.student = student
         if student.dipole_weight is not None:
             self.implemented_properties = [*type(self).implemented_properties, "dipole"]
@@ -48,8 +49,8 @@ class StudentCalculator(Calculator):
         self._constant_of: object = None
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """What ASE compares, and what it does not know of: charge, spin, and the weights."""
-        changes: list[str] = super().check_state(atoms, tol)
+        """List the changes that ASE detects, and those that it does not: charge, spin and the weights."""
+        changes: list[str] = super().check_state(atoms, tol)  # type: ignore[no-untyped-call]  # ASE has no types here
         return changes if self._seen == self._beside(atoms) else [*changes, "info"]
 
     def calculate(
@@ -58,11 +59,13 @@ class StudentCalculator(Calculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = all_changes,
     ) -> None:
-        """All properties at once."""
-        super().calculate(atoms, properties, system_changes)
-        charge_and_multiplicity(self.atoms)
+        """Compute all properties at once."""
+        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]  # ASE has no types here
+        structure: Atoms | None = self.atoms
+        assert structure is not None
+        charge_and_multiplicity(structure)
         weights = next(self.student.parameters())
-        batch = self.student.collate([self.atoms], weights.dtype).to(weights.device, weights.dtype)
+        batch = self.student.collate([structure], weights.dtype).to(weights.device, weights.dtype)
         student, slope = self._constant_student(), None
         if batch.cell is None:
             energy, forces, dipole = energy_and_forces(student, batch)
@@ -71,13 +74,13 @@ class StudentCalculator(Calculator):
         self.results = {"energy": energy.item(), "free_energy": energy.item(), "forces": forces.double().cpu().numpy()}
         if dipole is not None:
             self.results["dipole"] = dipole[0].double().cpu().numpy()
-        if slope is not None and self.atoms.cell.rank == 3:
-            stress = slope[0].double().cpu().numpy() / self.atoms.cell.volume
-            self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
-        self._seen = self._beside(self.atoms)
+        if slope is not None and structure.cell.rank == 3:
+            stress = slope[0].double().cpu().numpy() / structure.cell.volume
+            self.results["stress"] = full_3x3_to_voigt_6_stress(stress)  # type: ignore[no-untyped-call]  # as above
+        self._seen = self._beside(structure)
 
     def _constant_student(self) -> Student:
-        """The student with its weights as constants, which is differentiated faster by the positions alone."""
+        """Return a copy of the student with constant weights, which is faster to differentiate by positions alone."""
         versions = self._versions()
         if self._constant is None or self._constant_of != versions:
             self._constant = copy.deepcopy(self.student).requires_grad_(False)
@@ -85,7 +88,7 @@ class StudentCalculator(Calculator):
         return self._constant
 
     def _versions(self) -> tuple[Any, ...]:
-        # A tensor's version counts what was done to it in place; another tensor in its stead is another address.
+        # A tensor's version counts its in-place changes; a tensor that replaces it has another address.
         weights = (*self.student.parameters(), *self.student.buffers())
         return tuple((tensor.data_ptr(), tensor._version, tensor.dtype) for tensor in weights)
 
@@ -94,7 +97,10 @@ class StudentCalculator(Calculator):
 
 
 def energy_forces_and_strain(student: Student, batch: Batch, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """As `energy_and_forces`, with the slope of the energies as atoms and ``cell`` are strained alike, (M, 3, 3) eV."""
+    """Return energies, forces and the derivative of the energies by strain, (M, 3, 3) eV.
+
+    As `energy_and_forces`; the strain is applied to atoms and ``cell`` alike.
+    """
     student.support.refuse_others(batch, student.name)
     leaf = batch.positions.detach().requires_grad_(True)
     strain = torch.zeros_like(cell).requires_grad_(True)

@@ -1,4 +1,4 @@
-"""The compiled way to energies and forces, for training, and the comparison that it must pass before it is believed."""
+"""Compiled energies and forces for training, and the comparison that they must pass before they are used."""
 
 import copy
 import math
@@ -14,11 +14,11 @@ from hydrogate.models.potential import EnergyAndForces, Prediction, Student, ene
 
 
 def compiled_energy_and_forces(student: Student) -> EnergyAndForces:
-    """`energy_and_forces` with the graph kept, as one compiled function of any batch with two or more structures.
+    """Compile `energy_and_forces`, with the graph kept, into one function of any batch with two or more structures.
 
-    ``torch.func.grad`` inside the compiled function is the spelling that works, and not for every student: with some
-    (``x**2`` on slices made by ``split``) the compiled training graph returns wrong forces without complaint. Whoever
-    uses it compares it with `energy_and_forces`, forces with gradients enabled, at the weights in use.
+    Only the form with ``torch.func.grad`` inside the compiled function works, and not for every student: with some
+    (``x**2`` on slices made by ``split``) the compiled training graph silently returns wrong forces. Compare it with
+    `energy_and_forces` before use, forces with gradients enabled, at the weights in use.
     """
 
     def total(positions: Tensor, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -42,7 +42,7 @@ def compiled_energy_and_forces(student: Student) -> EnergyAndForces:
 
     def call(batch: Batch) -> Prediction:
         if batch.cell is not None:
-            # The compiled graph is one of isolated structures.
+            # The compiled graph supports only isolated structures.
             return energy_and_forces(student, batch, create_graph=True)
         student.support.refuse_others(batch, student.name)
         energy, *rest = compiled(
@@ -60,24 +60,25 @@ def compiled_energy_and_forces(student: Student) -> EnergyAndForces:
 
 
 def compiled_share(student: Student, device: str) -> float:
-    """What share of a plain training step's time a compiled one takes on ``device``: cpu or cuda."""
+    """Return the time of a compiled training step on ``device`` (cpu or cuda) as a share of a plain step's."""
     served = student.kernels and all(fastest(kernel, device) == "cpp" for kernel in student.kernels)
     return student.compiled_step.of_kernels if served else student.compiled_step.of_plain
 
 
 class CompiledRefused(RuntimeError):
-    """The compiled function cannot be made, or cannot be believed."""
+    """The training step cannot be compiled, or its compiled form is not accurate enough."""
 
 
 class Faithfulness(NamedTuple):
-    """How far a function is from `energy_and_forces` in double precision: the largest relative deviation.
+    """Largest relative deviation of a function from `energy_and_forces` in double precision.
 
     Parameters
     ----------
     deviation : float
-        Of interaction energies, forces, any dipoles, or the gradient of a loss of all of them by the parameters.
+        Largest over interaction energies, forces, any dipoles, and the gradient of a loss of all of them by the
+        parameters.
     allowed : float
-        1e-5, or ten times what plain autograd in the student's own precision deviates.
+        1e-5, or ten times the deviation of plain autograd in the student's own precision, if that is larger.
     """
 
     deviation: float
@@ -85,7 +86,7 @@ class Faithfulness(NamedTuple):
 
     @property
     def holds(self) -> bool:
-        """Whether the deviation is small enough; one that is not finite is not."""
+        """True if the deviation is small enough; a deviation that is not finite never is."""
         return self.deviation <= self.allowed
 
     def __str__(self) -> str:
@@ -95,7 +96,7 @@ class Faithfulness(NamedTuple):
 def faithfulness(student: Student, function: EnergyAndForces, batch: Batch) -> Faithfulness:
     """Compare ``function`` of ``student`` with plain autograd in double precision, as training uses it.
 
-    Forces come with their graph, and the parameter gradient through both energies and forces.
+    Forces are computed with their graph, and the parameter gradient goes through both energies and forces.
     """
     exact_student = copy.deepcopy(student).double()
     exact = _observed(exact_student, partial(energy_and_forces, exact_student, create_graph=True), _double(batch))
@@ -111,12 +112,12 @@ def faithfulness(student: Student, function: EnergyAndForces, batch: Batch) -> F
 
 
 def verified_energy_and_forces(student: Student, batch: Batch) -> EnergyAndForces:
-    """`compiled_energy_and_forces`, compiled and compared on ``batch`` (two structures or more).
+    """Return `compiled_energy_and_forces` after compiling and verifying it on ``batch`` (two structures or more).
 
     Raises
     ------
     CompiledRefused
-        It does not compile here (no C++ compiler, say), or it is not faithful.
+        It does not compile here (for example without a C++ compiler), or its deviation is too large.
     """
     function = compiled_energy_and_forces(student)
     try:
@@ -134,10 +135,10 @@ def _double(batch: Batch) -> Batch:
 
 
 def _observed(student: Student, function: EnergyAndForces, batch: Batch) -> list[Tensor]:
-    """Interaction energies, forces, any dipoles, and the gradient of a loss of them all by the parameters."""
+    """Return interaction energies, forces, any dipoles, and the gradient of a loss of them all by the parameters."""
     energy, *rest = function(batch)
     values = [energy - student.reference_energy(batch), *(value for value in rest if value is not None)]
-    # Weights that differ from number to number, so that no error cancels in the sum.
+    # Each number has a different weight, so that errors do not cancel in the sum.
     loss = values[0].sum()
     for value in values[1:]:
         weights = torch.cos(torch.arange(value.numel(), device=value.device, dtype=value.dtype)).view_as(value)

@@ -1,14 +1,15 @@
 """Molecular dynamics of many isolated molecules at once: relaxation, Langevin, velocity Verlet.
 
-Each step is ASE's own, over the flat atoms of all molecules, in double precision whatever the potential computes in.
-Å, eV, eV/Å and amu; velocities and times in ASE's unit (``ase.units.fs`` is one femtosecond of it).
+Each step is the one of ASE, applied to the concatenated atoms of all molecules, in double precision whatever the
+precision of the potential. Units are Å, eV, eV/Å and amu; velocities and times use ASE's unit of time (one femtosecond
+is ``ase.units.fs``).
 """
 
 import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -20,15 +21,16 @@ from hydrogate.models.potential import Student, energy_and_forces
 from hydrogate.models.teachers import Failure, Teacher, charge_and_multiplicity
 
 Floats = NDArray[np.float64]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
-# Å beyond the cutoff within which neighbours are remembered.
+# Å. Neighbours are kept up to this distance beyond the cutoff.
 SKIN = 1.0
 
 
 class Potential(Protocol):
-    """Energies (M,) eV and forces (N, 3) eV/Å of M molecules with their atoms at ``positions`` (N, 3) Å.
+    """Energies (M,) in eV and forces (N, 3) in eV/Å of M molecules with their atoms at ``positions`` (N, 3) Å.
 
-    NaN for a molecule with a position that is not finite, and for that molecule alone.
+    A molecule with a position that is not finite has NaN; the other molecules are not affected.
     """
 
     def __call__(self, positions: Floats) -> tuple[Floats, Floats]: ...
@@ -36,7 +38,7 @@ class Potential(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Molecules:
-    """Which atoms are whose.
+    """Assignment of atoms to molecules.
 
     Parameters
     ----------
@@ -50,45 +52,49 @@ class Molecules:
 
     @classmethod
     def of(cls, structures: Sequence[Atoms]) -> Self:
-        """Those of ``structures``."""
+        """Return the assignment for ``structures``."""
         masses = np.concatenate([atoms.get_masses() for atoms in structures])
         return cls(masses, np.cumsum([0, *map(len, structures)], dtype=np.int64))
 
     def total(self, values: Floats) -> Floats:
-        """``values`` (N, …) summed over the atoms of each molecule, (M, …)."""
-        return np.add.reduceat(values, self.offset[:-1], axis=0)
+        """Sum ``values`` (N, …) over the atoms of each molecule, (M, …)."""
+        summed: Floats = np.add.reduceat(values, self.offset[:-1], axis=0)
+        return summed
 
-    def spread(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
-        """``values`` (M, …) given to each atom, (N, …)."""
+    def spread(self, values: NDArray[Scalar]) -> NDArray[Scalar]:
+        """Repeat ``values`` (M, …) for each atom, (N, …)."""
         return np.repeat(values, np.diff(self.offset), axis=0)
 
     def at_rest(self, velocities: Floats) -> Floats:
-        """``velocities`` (N, 3) without the motion of each molecule as a whole; it may turn."""
+        """Remove the centre-of-mass motion of each molecule from ``velocities`` (N, 3); rotation is kept."""
         momentum = self.total(self.masses[:, None] * velocities)
         return velocities - self.spread(momentum / self.total(self.masses)[:, None])
 
     def temperature(self, velocities: Floats) -> Floats:
-        """(M,) K, of the motion about the centre of mass; 0 for a single atom."""
+        """Return the temperature (M,) in K of the motion about the centre of mass; 0 for a single atom."""
         freedom = np.maximum(3 * np.diff(self.offset) - 3, 1)
-        return 2.0 * self.kinetic_energy(self.at_rest(velocities)) / (freedom * units.kB)
+        kelvin: Floats = 2.0 * self.kinetic_energy(self.at_rest(velocities)) / (freedom * units.kB)
+        return kelvin
 
     def kinetic_energy(self, velocities: Floats) -> Floats:
-        """(M,) eV."""
+        """Return the kinetic energy (M,) in eV."""
         return 0.5 * self.total(self.masses * (velocities * velocities).sum(axis=1))
 
     def maxwell_boltzmann(self, temperature: float, noise: "Noise") -> Floats:
-        """(N, 3) velocities at ``temperature`` K, no molecule moving as a whole."""
+        """Draw velocities (N, 3) at ``temperature`` K; no molecule has centre-of-mass motion."""
         return self.at_rest(np.sqrt(units.kB * temperature / self.masses)[:, None] * noise())
 
 
 class Noise:
-    """Normal numbers for the atoms of several molecules; each has its own, whoever else is moved with it.
+    """Normal random numbers for the atoms of several molecules.
+
+    Each molecule has its own generator, so its numbers do not depend on the other molecules in the run.
 
     Parameters
     ----------
     molecules : Molecules
     seeds : sequence of int or of sequences of int
-        One a molecule.
+        One per molecule.
     """
 
     def __init__(self, molecules: Molecules, seeds: Sequence[int | Sequence[int]]) -> None:
@@ -96,13 +102,13 @@ class Noise:
         self.generators = [np.random.default_rng(seed) for seed in seeds]
 
     def __call__(self) -> Floats:
-        """(N, 3), of zero mean and unit variance."""
+        """Draw (N, 3) numbers of zero mean and unit variance."""
         drawn = [rng.standard_normal((size, 3)) for rng, size in zip(self.generators, self.sizes, strict=True)]
         return np.concatenate(drawn)
 
     @property
     def state(self) -> str:
-        """Where the generators are, in a form that can be kept."""
+        """State of the random generators as JSON, for storage."""
         return json.dumps([rng.bit_generator.state for rng in self.generators])
 
     @state.setter
@@ -112,33 +118,34 @@ class Noise:
 
 
 class StudentPotential:
-    """A student's energies and forces, by plain autograd; neighbours are found again where atoms have moved far enough.
+    """Energies and forces of a student by plain autograd; neighbours are updated only where atoms moved far enough.
 
     Parameters
     ----------
     student : Student
-        In whose precision, and where it is, all is computed.
+        Its precision and its device are used for the computation.
     structures : sequence of ase.Atoms
         Isolated; charge and spin in ``info``.
     skin : float, Å
-        Neighbours are remembered so far beyond the cutoff; a molecule's are found again when one of its atoms has moved
-        by half of that.
+        Neighbours are kept up to this distance beyond the cutoff. A molecule's neighbours are updated when one of its
+        atoms has moved by half of it.
 
     Raises
     ------
     UnsupportedStructure, ValueError
-        The student was not taught one of the structures, or it is periodic, empty or impossible; the message names it.
+        The student was not trained on one of the structures, or a structure is periodic, empty or has an invalid
+        charge or spin; the message names it.
     """
 
     def __init__(self, student: Student, structures: Sequence[Atoms], skin: float = SKIN) -> None:
         for index, atoms in enumerate(structures):
             charge_and_multiplicity(atoms)
             if atoms.pbc.any():
-                name = f"structure {index} ({atoms.get_chemical_formula()})"
+                name = f"structure {index} ({atoms.symbols.get_chemical_formula()})"
                 raise ValueError(
-                    f"{name} is periodic; only isolated molecules are moved. If it is one, set pbc to False"
+                    f"{name} is periodic; only isolated molecules can be simulated. If it is one, set pbc to False"
                 )
-        # What a step differentiates by is the positions alone.
+        # A step differentiates by the positions alone.
         self.student = copy.deepcopy(student).requires_grad_(False)
         weights = next(self.student.parameters())
         self.batch = student.collate(structures, weights.dtype).to(weights.device, weights.dtype)
@@ -149,9 +156,9 @@ class StudentPotential:
         self.edges = [self.near] * len(structures)
 
     def __call__(self, positions: Floats) -> tuple[Floats, Floats]:
-        """See `Potential`."""
+        """Return energies and forces; see `Potential`."""
         self._find_neighbours(positions)
-        # By NumPy's `take` and `compress`, in a quarter of the time that indexing takes.
+        # NumPy's `take` and `compress` need a quarter of the time of indexing.
         reach = positions.take(self.near[1], axis=0) - positions.take(self.near[0], axis=0)
         edges = self.near.compress(np.einsum("ij,ij->i", reach, reach) < self.student.cutoff**2, axis=1)
         batch = replace(
@@ -160,7 +167,7 @@ class StudentPotential:
             edge_index=torch.from_numpy(edges).to(self.batch.edge_index),
         )
         found = energy_and_forces(self.student, batch)
-        # Without neighbours even a lost atom has an energy.
+        # Without neighbours, even an atom at a position that is not finite has an energy.
         there = np.logical_and.reduceat(np.isfinite(positions).all(axis=1), self.molecules.offset[:-1])
         energy = np.where(there, found.energy.cpu().numpy(), np.nan)
         return energy, np.where(self.molecules.spread(there)[:, None], found.forces.double().cpu().numpy(), np.nan)
@@ -168,7 +175,7 @@ class StudentPotential:
     def _find_neighbours(self, positions: Floats) -> None:
         with np.errstate(invalid="ignore", over="ignore"):
             moved = np.square(positions - self.found_at).sum(axis=1)
-        # Written so that what is not finite has moved.
+        # In this form, an atom whose displacement is not finite counts as moved.
         stale = np.logical_or.reduceat(~(moved <= (0.5 * self.skin) ** 2), self.molecules.offset[:-1])
         if not stale.any():
             return
@@ -182,27 +189,36 @@ class StudentPotential:
 
 
 class TeacherPotential:
-    """A teacher's energies and forces, molecule by molecule; one that it cannot label has NaN."""
+    """Energies and forces of a teacher, molecule by molecule; NaN for a molecule that it cannot label."""
 
     def __init__(self, teacher: Teacher, structures: Sequence[Atoms]) -> None:
-        self.teacher, self.structures = teacher, [atoms.copy() for atoms in structures]
+        self.teacher = teacher
+        self.structures: list[Atoms] = [
+            atoms.copy()  # type: ignore[no-untyped-call]  # ASE has no types here
+            for atoms in structures
+        ]
 
     def __call__(self, positions: Floats) -> tuple[Floats, Floats]:
-        """See `Potential`."""
-        energies, forces, first = [], [], 0
+        """Return energies and forces; see `Potential`."""
+        energies: list[float] = []
+        forces: list[Floats] = []
+        first = 0
         for atoms in self.structures:
             atoms.positions = positions[first : first + len(atoms)]
             first += len(atoms)
             finite = np.isfinite(atoms.positions).all()
             (answer,) = self.teacher.label([atoms]) if finite else (Failure("a position is not finite"),)
-            failed = isinstance(answer, Failure)
-            energies.append(np.nan if failed else answer.energy)
-            forces.append(np.full((len(atoms), 3), np.nan) if failed else answer.forces)
+            if isinstance(answer, Failure):
+                energies.append(np.nan)
+                forces.append(np.full((len(atoms), 3), np.nan))
+            else:
+                energies.append(answer.energy)
+                forces.append(answer.forces)
         return np.array(energies), np.concatenate(forces)
 
 
 class State(NamedTuple):
-    """Positions (N, 3), velocities (N, 3), energies (M,) and forces (N, 3) there."""
+    """Positions (N, 3) and velocities (N, 3), with the energies (M,) and forces (N, 3) at these positions."""
 
     positions: Floats
     velocities: Floats
@@ -211,12 +227,12 @@ class State(NamedTuple):
 
     @classmethod
     def at(cls, positions: Floats, velocities: Floats, potential: Potential) -> Self:
-        """The state with the energies and forces of ``potential``."""
+        """Return the state with the energies and forces of ``potential``."""
         return cls(positions, velocities, *potential(positions))
 
 
 class VelocityVerlet:
-    """Constant energy, as ``ase.md.VelocityVerlet``.
+    """Dynamics at constant energy, as ``ase.md.VelocityVerlet``.
 
     Parameters
     ----------
@@ -228,7 +244,7 @@ class VelocityVerlet:
         self.dt, self.masses = time_step * units.fs, molecules.masses[:, None]
 
     def step(self, state: State, potential: Potential) -> State:
-        """The state one time step later."""
+        """Return the state one time step later."""
         halfway = state.velocities + 0.5 * self.dt * state.forces / self.masses
         positions = state.positions + self.dt * halfway
         energy, forces = potential(positions)
@@ -236,7 +252,7 @@ class VelocityVerlet:
 
 
 class Langevin:
-    """Constant temperature, as ``ase.md.Langevin`` without its ``fixcm``, which samples another distribution.
+    """Dynamics at constant temperature, as ``ase.md.Langevin`` without ``fixcm``, which samples another distribution.
 
     Source: Vanden-Eijnden, Ciccotti, Chem. Phys. Lett. 429, 310 (2006), equation 23.
 
@@ -262,7 +278,7 @@ class Langevin:
         self.rate = rate
 
     def step(self, state: State, potential: Potential) -> State:
-        """The state one time step later."""
+        """Return the state one time step later."""
         first, second = self.drawn(), self.drawn()
         shift = self.shift * second
         noise = self.noise * first - 0.5 * self.rate * shift
@@ -276,7 +292,7 @@ class Langevin:
 
 
 class Fire:
-    """Downhill, each molecule for itself, as ``ase.optimize.FIRE``: its constants, and a step of at most 0.2 Å.
+    """Relaxation of each molecule independently, as ``ase.optimize.FIRE``: its constants, steps of at most 0.2 Å.
 
     Source: Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006).
 
@@ -284,7 +300,7 @@ class Fire:
     ----------
     molecules : Molecules
     fmax : float, eV/Å
-        A molecule rests once no force of its is larger.
+        A molecule is relaxed once none of its forces is larger.
     """
 
     def __init__(self, molecules: Molecules, fmax: float) -> None:
@@ -293,12 +309,12 @@ class Fire:
         self.dt, self.mixing, self.downhill = np.full(count, 0.1), np.full(count, 0.1), np.zeros(count, dtype=np.int64)
 
     def relaxed(self, state: State) -> NDArray[np.bool_]:
-        """(M,) which molecules rest."""
+        """Return a mask (M,) of the relaxed molecules."""
         square = (state.forces * state.forces).sum(axis=1)
         return np.maximum.reduceat(square, self.molecules.offset[:-1]) < self.fmax**2
 
     def step(self, state: State, potential: Potential) -> State:
-        """One step downhill; ``velocities`` are the method's own and no molecule's."""
+        """Return the state one step downhill; its ``velocities`` belong to the method and are not physical."""
         spread, rest = self.molecules.spread, self.relaxed(state)
         velocities, forces = state.velocities, state.forces
         power, speed, force = (

@@ -1,4 +1,4 @@
-"""Real spherical harmonics of degrees one to four, as polynomials: smooth everywhere, no angle is ever taken."""
+"""Real spherical harmonics of degrees one to four as polynomials: smooth everywhere, without any angle."""
 
 import math
 
@@ -9,14 +9,15 @@ LARGEST_DEGREE = 4
 
 
 def spherical_harmonics(unit: Tensor, degrees: int) -> Tensor:
-    """Degrees 1 to ``degrees`` of ``unit``, each as m = −l … l (so degree 1 is y, z, x), without degree 0.
+    """Return the harmonics of degrees 1 to ``degrees`` of ``unit``, each as m = −l … l.
 
-    Orthonormal: the integral of a square over the sphere is one. Without the Condon-Shortley phase.
+    Degree 1 is therefore y, z, x; degree 0 is left out. The harmonics are orthonormal: the integral of a square over
+    the sphere is one. They have no Condon-Shortley phase.
 
     Parameters
     ----------
     unit : (E, 3)
-        Vectors of length one.
+        Unit vectors.
     degrees : int
         1 to `LARGEST_DEGREE`.
 

@@ -1,4 +1,4 @@
-"""Names that people type, checked against those that exist."""
+"""Validation of the names that users type, against the known names."""
 
 import difflib
 import sys
@@ -7,25 +7,25 @@ from pathlib import Path
 
 
 class UnknownName(ValueError):
-    """A student, teacher, method, size or word that does not exist; the message names the nearest one that does."""
+    """Unknown student, teacher, method, size or word; the message names the nearest known one."""
 
 
 def refuse_unknown(kind: str, name: str, known: Iterable[str]) -> None:
-    """Raise unless ``name`` is one of ``known``.
+    """Raise an error unless ``name`` is one of ``known``.
 
     Parameters
     ----------
     kind : str
-        What is being named, as a person reads it: "student", "teacher".
+        Kind of name, as shown to the user: "student", "teacher".
     name : str
-        What was asked for.
+        Name to look up.
     known : iterable of str
-        What exists.
+        Known names.
 
     Raises
     ------
     UnknownName
-        ``name`` is none of them.
+        ``name`` is not known.
     """
     names = sorted(known)
     if name in names:
@@ -36,17 +36,19 @@ def refuse_unknown(kind: str, name: str, known: Iterable[str]) -> None:
 
 
 def module_names(folder: Path) -> list[str]:
-    """Names of the modules in ``folder`` whose name does not start with an underscore, sorted."""
+    """List the modules in ``folder`` whose name does not start with an underscore, sorted."""
     return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
 
 
 def words(argv: Sequence[str] | None, known: Sequence[str]) -> set[str]:
-    """What a benchmark was told, ``quick`` or ``--quick`` alike; a misspelt word would start the long one.
+    """Return the words on a benchmark's command line, ``quick`` and ``--quick`` alike.
+
+    Unknown words are rejected: without ``quick``, a misspelt word would start the long benchmark.
 
     Raises
     ------
     UnknownName
-        A word is none of ``known``.
+        A word is not in ``known``.
     """
     given = {word.lstrip("-") for word in (sys.argv[1:] if argv is None else argv)}
     for word in sorted(given):

@@ -1,19 +1,19 @@
-"""Who is near whom: directed pairs of atoms within a cutoff."""
+"""Neighbour list: directed pairs of atoms within a cutoff."""
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-# Å. An atom that far from the others along a direction that does not repeat ends the process inside vesin 0.6.
+# Å. vesin 0.6 ends the process if an atom is this far from the others along a direction that is not periodic.
 FARTHEST = 1000.0
 
 
 def neighbour_pairs(positions: NDArray[np.floating], cutoff: float) -> NDArray[np.int64]:
-    """Each ordered pair of different atoms of an isolated structure that are at most ``cutoff`` apart.
+    """Return all ordered pairs of different atoms of an isolated structure that are at most ``cutoff`` apart.
 
-    A tree in double precision: memory and time grow with the pairs that exist, however far an atom has flown, and
-    rounding makes no atom its own neighbour.
+    The search uses a k-d tree in double precision. Memory and time grow with the number of pairs, however far away an
+    atom is, and rounding never makes an atom its own neighbour.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def neighbour_pairs(positions: NDArray[np.floating], cutoff: float) -> NDArray[n
 
 
 def periodic_pairs(atoms: Atoms, cutoff: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Each atom of a periodic structure with each atom or image of an atom, its own too, at most ``cutoff`` away.
+    """Return all pairs of an atom with an atom or periodic image, including its own images, within ``cutoff``.
 
     Parameters
     ----------
@@ -53,29 +53,29 @@ def periodic_pairs(atoms: Atoms, cutoff: float) -> tuple[NDArray[np.int64], NDAr
     pairs : (2, E) int64
         Receivers and senders, sorted by receiver, then sender.
     shifts : (E, 3) int64
-        The sender is the image so many cells away.
+        Number of cells from the receiver to the sender's image.
     cell : (3, 3), Å
-        The vectors, as rows; a direction that does not repeat has one too.
+        Cell vectors, as rows; a direction that is not periodic has one too.
 
     Raises
     ------
     ValueError
-        A position or the cell is not finite, the structure repeats along no vector, or an atom is lost in a direction
-        that does not repeat.
+        A position or the cell is not finite, the cell does not span the periodic directions, or an atom is too far
+        away along a direction that is not periodic.
     """
     from vesin import NeighborList
 
     where, cell = np.asarray(atoms.positions, dtype=np.float64), atoms.cell.array
     _refuse_not_finite(where)
     if not np.isfinite(cell).all() or np.linalg.matrix_rank(cell[atoms.pbc]) < np.count_nonzero(atoms.pbc):
-        raise ValueError(f"it is periodic along {atoms.pbc.tolist()}, where the cell {cell.tolist()} spans no volume")
+        raise ValueError(f"periodic along {atoms.pbc.tolist()}, but the cell {cell.tolist()} spans no volume there")
     cell = atoms.cell.complete().array
-    # Back into the cell, since an atom may have wandered over many of them.
+    # Wrap the atoms into the cell, because an atom may have moved across many cells.
     home = np.where(atoms.pbc, np.floor(where @ np.linalg.inv(cell)), 0.0)
     where = where - home @ cell
     far = np.abs(where - where[0]).max(axis=1) - np.abs(cell[atoms.pbc]).sum()
     if (far > FARTHEST).any():
-        raise ValueError(f"atom {int(far.argmax())} is more than {FARTHEST:g} Å away along what does not repeat")
+        raise ValueError(f"atom {int(far.argmax())} is more than {FARTHEST:g} Å away along a non-periodic direction")
     found = NeighborList(cutoff=cutoff, full_list=True, n_threads=1)
     one, two, cells = found.compute(points=where, box=cell, periodic=atoms.pbc, quantities="ijS")
     pairs, home = np.stack([one, two]).astype(np.int64), home.astype(np.int64)

@@ -1,4 +1,4 @@
-"""The loss of a few labelled structures, as training makes it small."""
+"""Training objective: the loss of a few labelled structures."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,9 +12,9 @@ from hydrogate.models.potential import EnergyAndForces, Prediction, Student, ene
 
 
 class Labelled(NamedTuple):
-    """One structure, its energy () float64 in eV, its forces (n, 3) in eV/Å, and any dipole (3,) in e·Å.
+    """One structure with its energy () float64 in eV, its forces (n, 3) in eV/Å, and any dipole (3,) in e·Å.
 
-    Two structures of one ``pair`` are the ends of a displacement pair.
+    Two structures with the same ``pair`` are the ends of a displacement pair.
     """
 
     batch: Batch
@@ -25,7 +25,7 @@ class Labelled(NamedTuple):
 
 
 class Objective(nn.Module):
-    """The loss of a batch as one forward pass, which is where data-parallel wrappers look."""
+    """Loss of a batch as one forward pass, as data-parallel wrappers expect it."""
 
     def __init__(self, student: Student, loss: Loss) -> None:
         super().__init__()
@@ -33,11 +33,11 @@ class Objective(nn.Module):
         self.function: EnergyAndForces = self.eager
 
     def eager(self, batch: Batch) -> Prediction:
-        """The prediction by plain autograd, with its graph."""
+        """Predict by plain autograd, and keep the graph."""
         return energy_and_forces(self.student, batch, create_graph=True)
 
     def forward(self, some: Sequence[Labelled]) -> Tensor:
-        """One number."""
+        """Return the loss, one number."""
         batch = join([one.batch for one in some])
         energy, forces, dipole = self.function(batch)
         true_energy, true_forces = torch.stack([one.energy for one in some]), torch.cat([one.forces for one in some])
@@ -48,13 +48,13 @@ class Objective(nn.Module):
 
 
 def dipoles_of(some: Sequence[Labelled]) -> Tensor | None:
-    """(M, 3) e·Å, or None where a structure has none."""
+    """Return the dipoles (M, 3) in e·Å, or None if a structure has none."""
     dipoles = [one.dipole for one in some if one.dipole is not None]
     return torch.stack(dipoles) if len(dipoles) == len(some) else None
 
 
 def pairs_of(some: Sequence[Labelled]) -> Pairs | None:
-    """The atoms of the displacement pairs that ``some`` holds both ends of, or None without any."""
+    """Return the atoms of the displacement pairs with both ends in ``some``, or None if there are none."""
     ends: dict[int, tuple[int, Tensor]] = {}
     first, second, apart, start = [], [], [], 0
     for one in some:

@@ -1,7 +1,7 @@
-"""What a student is. Its author writes only the energy; forces are derived here, once.
+"""Base class of students: a student defines only the energy, and its forces are derived here.
 
-Two ways lead to the forces, and they must agree: plain autograd, which everything that judges a student uses, and a
-compiled graph (`hydrogate.models.compiled`), which only training uses, because only there it repays its compile time.
+Forces can be computed in two ways, which must agree: by plain autograd, which all evaluation of a student uses, and by
+a compiled graph (`hydrogate.models.compiled`), which only training uses, because only training repays its compile time.
 """
 
 import copy
@@ -21,15 +21,15 @@ from hydrogate.models.batch import Batch, collate
 
 
 class Prediction(NamedTuple):
-    """What a student says of a batch.
+    """Prediction of a student for a batch.
 
     Parameters
     ----------
     energy : (M,) float64, eV
-        In total.
+        Total energies.
     forces : (N, 3), eV/Å
     dipole : (M, 3), e·Å, optional
-        About the origin of the positions; None from a student that predicts none.
+        About the origin of the positions; None if the student predicts no dipole.
     """
 
     energy: Tensor
@@ -38,18 +38,18 @@ class Prediction(NamedTuple):
 
 
 EnergyAndForces = Callable[[Batch], Prediction]
-"""The prediction of a batch, with its graph."""
+"""Function that predicts a batch and keeps the graph."""
 
 
 class CompiledStep(NamedTuple):
-    """What share of a plain training step's time a compiled one takes.
+    """Time of a compiled training step as a share of a plain step's.
 
     Parameters
     ----------
     of_plain : float
-        Where the plain step is plain torch.
+        If the plain step runs in plain PyTorch.
     of_kernels : float
-        Where C++ kernels serve it.
+        If the plain step uses C++ kernels.
     """
 
     of_plain: float
@@ -57,12 +57,12 @@ class CompiledStep(NamedTuple):
 
 
 class UnsupportedStructure(ValueError):
-    """A structure that the student was never taught: an element, charge or spin multiplicity outside its own."""
+    """Structure with an element, charge or spin multiplicity that the student was not trained on."""
 
 
 @dataclass(frozen=True)
 class Support:
-    """What a student was taught, and so may be asked.
+    """Elements, charges and spin multiplicities that a student was trained on and can predict.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class Support:
     Raises
     ------
     ValueError
-        An element is none, or named twice.
+        An element is not an atomic number, or is listed twice.
     """
 
     elements: tuple[int, ...]
@@ -90,7 +90,7 @@ class Support:
 
     @classmethod
     def of(cls, structures: Sequence[Atoms]) -> "Support":
-        """What ``structures`` hold."""
+        """Return the support that covers ``structures``."""
         return cls(
             tuple(sorted({z for atoms in structures for z in atoms.numbers.tolist()})),
             tuple(sorted({int(atoms.info.get("charge", 0)) for atoms in structures})),
@@ -98,20 +98,20 @@ class Support:
         )
 
     def refuse_others(self, batch: Batch, name: str, first: int = 0) -> None:
-        """Raise unless all of ``batch`` is supported.
+        """Raise an error unless all of ``batch`` is supported.
 
         Parameters
         ----------
         batch : Batch
         name : str
-            The student's, for the message.
+            Name of the student, for the message.
         first : int
-            Index that the message gives to the first structure of ``batch``.
+            Index of the first structure of ``batch`` in the message.
 
         Raises
         ------
         UnsupportedStructure
-            Names the structure, what it holds, what is allowed and the remedy.
+            The message gives the structure, its value, the allowed values and the remedy.
         """
         for what, values, owner, known, written in (
             ("element", batch.numbers, batch.structure, self.elements, chemical_symbols.__getitem__),
@@ -124,24 +124,24 @@ class Support:
                 index = first + (at if owner is None else int(owner[at]))
                 observed, *allowed = map(written, (int(values[at]), *known))
                 raise UnsupportedStructure(
-                    f"structure {index} has {what} {observed}; student {name!r} was taught {what} {', '.join(allowed)} "
-                    "only. Train it on data that hold the other, or leave the structure out"
+                    f"structure {index} has {what} {observed}; student {name!r} was trained on {what} "
+                    f"{', '.join(allowed)} only. Train it on data that contain the other, or remove the structure"
                 )
 
 
 class Student(nn.Module, ABC):
     """A potential: energies of a batch, smooth in the positions.
 
-    A subclass sets ``name``, ``cutoff`` (Å) and `interaction_energy`; ``reads_charge`` where total charge and spin
-    multiplicity are inputs of it, and ``reads_pairs`` where atoms beyond the cutoff are. One that predicts dipoles sets
-    `interaction_energy_and_dipole` and ``dipole_weight``, the dipole's weight in its loss where none is declared.
-    ``kernels`` names those of `hydrogate.models.kernels` that it uses, and ``compiled_step`` says what compiling is
-    worth, measured. Nothing else is its business.
+    A subclass sets ``name``, ``cutoff`` (Å) and `interaction_energy`. It sets ``reads_charge`` if total charge and spin
+    multiplicity are its inputs, and ``reads_pairs`` if atoms beyond the cutoff are. A student that predicts dipoles
+    sets `interaction_energy_and_dipole` and ``dipole_weight``, the default weight of the dipole in its loss.
+    ``kernels`` lists the kernels of `hydrogate.models.kernels` that it uses, and ``compiled_step`` gives the measured
+    benefit of compiling. A subclass needs nothing else.
 
     Parameters
     ----------
     size : dataclass
-        The student's own sizes.
+        Sizes of the student.
     support : Support
     """
 
@@ -164,23 +164,26 @@ class Student(nn.Module, ABC):
 
     @abstractmethod
     def interaction_energy(self, batch: Batch) -> Tensor:
-        """(M,) eV, above the atoms' reference energies; ``self.energy_scale`` (eV) is what is typical of one atom."""
+        """Return the energies (M,) in eV above the atoms' reference energies.
+
+        ``self.energy_scale`` (eV) is a typical energy of one atom.
+        """
 
     def interaction_energy_and_dipole(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """`interaction_energy` and, from a student that predicts it, the dipole (M, 3) in e·Å."""
+        """Return `interaction_energy` and, if the student predicts it, the dipole (M, 3) in e·Å."""
         return self.interaction_energy(batch), None
 
     def collate(self, structures: Sequence[Atoms], dtype: torch.dtype = torch.float32) -> Batch:
-        """``structures`` as this student reads them; see `hydrogate.models.batch.collate`."""
+        """Return ``structures`` as a batch for this student; see `hydrogate.models.batch.collate`."""
         return collate(structures, self.cutoff, dtype, pairs=self.reads_pairs)
 
     def reference_energy(self, batch: Batch) -> Tensor:
-        """(M,) float64, eV: the atoms' reference energies, summed over each structure."""
+        """Return the atoms' reference energies summed over each structure, (M,) float64 in eV."""
         atoms = self.reference_energies.double()[batch.numbers]
         return atoms.new_zeros(batch.n_structures).index_add(0, batch.structure, atoms)
 
     def fit_references(self, batches: Sequence[Batch], energies: NDArray[np.float64], scale: float) -> None:
-        """Set the reference energies by least squares, and the energy scale.
+        """Fit the reference energies by least squares, and set the energy scale.
 
         Parameters
         ----------
@@ -188,7 +191,7 @@ class Student(nn.Module, ABC):
             One structure each.
         energies : (M,) float64, eV
         scale : float, eV
-            What is typical of one atom's energy.
+            Typical energy of one atom.
 
         Raises
         ------
@@ -196,20 +199,20 @@ class Student(nn.Module, ABC):
             ``scale`` is not a positive number, or a reference energy is not finite.
         """
         if not (np.isfinite(scale) and scale > 0):
-            raise ValueError(f"the energy scale must be a positive number of eV, got {scale}: look at the labels")
+            raise ValueError(f"the energy scale must be a positive number of eV, got {scale}: check the labels")
         known = self.support.elements
         counts = np.array([[int((batch.numbers == z).sum()) for z in known] for batch in batches], dtype=np.float64)
         references = np.linalg.lstsq(counts, np.asarray(energies, dtype=np.float64), rcond=None)[0]
         if not np.isfinite(references).all():
             raise ValueError("the reference energies are not finite: an energy label is not finite")
         with torch.no_grad():
-            # Rounded to single precision once, so that a cast of the student changes no total energy.
+            # Rounded to single precision once, so that casting the student does not change total energies.
             self.reference_energies[list(known)] = torch.from_numpy(references).float().to(self.reference_energies)
             self.energy_scale.fill_(float(np.float32(scale)))
 
 
 def energy_and_forces(student: Student, batch: Batch, create_graph: bool = False) -> Prediction:
-    """Energies, forces and any dipoles by plain autograd. Total energies are sums in double precision.
+    """Compute energies, forces and any dipoles by plain autograd; total energies are summed in double precision.
 
     Parameters
     ----------
@@ -231,24 +234,26 @@ def energy_and_forces(student: Student, batch: Batch, create_graph: bool = False
         (gradient,) = torch.autograd.grad(
             energy.sum(), positions, create_graph=create_graph, allow_unused=True, materialize_grads=True
         )
-    # Total energies reach thousands of eV, of which single precision keeps no meV.
+    # Total energies reach thousands of eV, which single precision does not resolve to a meV.
     found = Prediction(energy.double() + student.reference_energy(batch), -gradient, dipole)
-    return found if create_graph else Prediction(*(part if part is None else part.detach() for part in found))
+    if create_graph:
+        return found
+    return Prediction(found.energy.detach(), found.forces.detach(), None if dipole is None else dipole.detach())
 
 
 def predict(
     student: Student, structures: Sequence[Atoms], *, batch_size: int = 32, dtype: torch.dtype | None = None
 ) -> list[tuple[float, NDArray[np.float64]]]:
-    """Energies and forces of ``structures`` by plain autograd.
+    """Predict energies and forces of ``structures`` by plain autograd.
 
     Parameters
     ----------
     student : Student
     structures : sequence of ase.Atoms
     batch_size : int
-        Structures at a time.
+        Number of structures per batch.
     dtype : torch.dtype, optional
-        Precision of the computation; the student's own where it is left out.
+        Precision of the computation; by default the student's own.
 
     Returns
     -------
@@ -261,7 +266,7 @@ def predict(
         See `Support.refuse_others`.
     """
     parameter = next(student.parameters())
-    # Differentiated by positions alone, which goes faster where the weights are constants.
+    # Differentiation by the positions alone is faster if the weights are constants.
     used = copy.deepcopy(student).to(dtype or parameter.dtype).requires_grad_(False)
     results = []
     for first in range(0, len(structures), batch_size):

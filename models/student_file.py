@@ -1,4 +1,4 @@
-"""A student as a file: its weights as safetensors, and in the metadata what it is and how it was made."""
+"""Student files: weights as safetensors, with the student's description and training in the metadata."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ SCHEMA_VERSION = 1
 
 
 class UnreadableStudent(ValueError):
-    """A file that is no student, or one of another version; the message names the file and the remedy."""
+    """File that is not a student, or is of another version; the message names the file and the remedy."""
 
 
 def save_student(student: Student, path: Path, training: Mapping[str, Any]) -> None:
@@ -25,7 +25,7 @@ def save_student(student: Student, path: Path, training: Mapping[str, Any]) -> N
     student : Student
     path : pathlib.Path
     training : mapping
-        How the student was made (parameters, fingerprint of the data), as JSON can hold it.
+        How the student was trained (parameters, fingerprint of the data); must be valid JSON.
     """
     from safetensors.torch import save_file
 
@@ -37,26 +37,26 @@ def save_student(student: Student, path: Path, training: Mapping[str, Any]) -> N
         "training": dict(training),
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in student.state_dict().items()}
-    # One entry, because safetensors writes several in any order, and equal students should be equal files.
+    # One entry: safetensors writes several in arbitrary order, and equal students should give equal files.
     save_file(tensors, path, metadata={"hydrogate": json.dumps(about, sort_keys=True, allow_nan=False)})
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """The metadata that `save_student` wrote: schema_version, student, size, support, training.
+    """Read the metadata that `save_student` wrote: schema_version, student, size, support, training.
 
     Raises
     ------
     FileNotFoundError
-        There is no such file.
+        The file does not exist.
     UnreadableStudent
         It is not a student of this version.
     """
     from safetensors import SafetensorError, safe_open
 
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file; `dvc repro train` makes a student")
+        raise FileNotFoundError(f"{path}: no such file; `dvc repro train` trains a student")
     if not path.is_file():
-        raise UnreadableStudent(f"{path}: a folder, a pipe or a device, where a student file is asked for")
+        raise UnreadableStudent(f"{path}: a folder, a pipe or a device; expected a student file")
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {})["hydrogate"])
@@ -66,21 +66,21 @@ def read_about(path: Path) -> dict[str, Any]:
         raise UnreadableStudent(f"{path}: not a student file ({error}); train one, or restore the file") from error
     if version != SCHEMA_VERSION or missing:
         raise UnreadableStudent(
-            f"{path}: a student file of schema {version} with {sorted(missing) or 'nothing'} missing; expected schema "
+            f"{path}: a student file of schema {version}, missing: {sorted(missing) or 'nothing'}; expected schema "
             f"{SCHEMA_VERSION}. Train the student again"
         )
     return dict(about)
 
 
 def load_student(path: Path) -> Student:
-    """The student that `save_student` wrote to ``path``, ready to predict, on the CPU.
+    """Load the student that `save_student` wrote to ``path``, ready to predict, on the CPU.
 
     Raises
     ------
     FileNotFoundError
-        There is no such file.
+        The file does not exist.
     UnreadableStudent
-        It is not a student of this version, or its weights are not those of the student that it names.
+        It is not a student of this version, or its weights do not belong to the student that it names.
     """
     from safetensors.torch import load_file
 
@@ -98,6 +98,6 @@ def load_student(path: Path) -> Student:
 
 
 def file_fingerprint(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
+    """Return the SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""How many cores torch may use."""
+"""Limit on the number of threads that PyTorch uses."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """torch with one thread: sums are then in one order, however many cores there are, and no core spins idly."""
+    """Run PyTorch on one thread: sums then have one order on any number of cores, and no core spins idly."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""The stages of the pipeline and the command line: the only package that touches files."""
+"""Pipeline stages and the command line: the only package that reads or writes files."""
 
 import os
 import sys
@@ -6,13 +6,13 @@ from typing import Any
 
 
 def _interrupted(kind: type[BaseException], *about: Any) -> None:
-    """Of a stage that still imports, Ctrl-C is said in one line; all else as ever."""
+    """Print one line for Ctrl-C while a stage is still being imported; handle other exceptions as usual."""
     if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, *about)
         return
     print("interrupted before anything was done", file=sys.stderr, flush=True)
-    os._exit(130)  # Python would end by the signal itself
+    os._exit(130)  # otherwise Python terminates itself with the signal
 
 
-if sys.argv[:1] == ["-m"]:  # only `python -m hydrogate.pipeline.STAGE` is on its way here
+if sys.argv[:1] == ["-m"]:  # only during `python -m hydrogate.pipeline.STAGE`
     sys.excepthook = _interrupted

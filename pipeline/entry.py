@@ -1,12 +1,12 @@
-"""Where the command ``hydrogate`` starts: Ctrl-C during its imports is said in one line too."""
+"""Entry point of the command ``hydrogate``; it also reports Ctrl-C during the slow imports in one line."""
 
 import sys
 
-INTERRUPTED = 130  # as hydrogate.pipeline.program has it, which is slow to import
+INTERRUPTED = 130  # same value as in hydrogate.pipeline.program, which is slow to import
 
 
 def main() -> None:
-    """The console command's entry point."""
+    """Run the console command."""
     try:
         from hydrogate.pipeline.cli import main as command
     except KeyboardInterrupt:

@@ -1,6 +1,6 @@
-"""What is left for other programs and for readers, each file whole or not at all: JSON, JUnit XML, Data Docs.
+"""Output files for other programs and for readers, written atomically: JSON, JUnit XML, Data Docs.
 
-JUnit XML and Data Docs are no dependency and no output of a stage: Data Docs hold the time of their making.
+JUnit XML and Data Docs are neither dependencies nor outputs of a stage, because Data Docs contain a timestamp.
 """
 
 import json
@@ -17,47 +17,47 @@ from hydrogate.checks.render.ci.junit import junit_xml
 from hydrogate.pipeline.storage.hdf5 import written_whole
 
 DATA_DOCS = Path("reports/data-docs")
-# Bytes that the temporary name of `written_whole` has over the file's own: a process's number has at most 7 digits.
+# Bytes that `written_whole` adds to the file name for its temporary name; a process ID has at most 7 digits.
 LONGER = 26
 
 
 def refuse_unwritable(path: Path, *sources: Path, force: bool = True, suffixes: Sequence[str] = ()) -> None:
-    """Raise unless a file ``path`` can be written, before hours are spent on what goes into it.
+    """Check that the output file ``path`` can be written, before hours are spent on computing its content.
 
     Parameters
     ----------
     path : Path
     *sources : Path
-        What it is made of, and may not replace.
+        Input files, which must not be overwritten.
     force : bool
-        It may replace another file.
+        Whether another existing file may be overwritten.
     suffixes : sequence of str
-        Those that name a format; none where there is but one.
+        Suffixes of the known formats; empty if there is only one format.
 
     Raises
     ------
     BadParams
-        Its suffix names no format, its name is too long, it is a folder, one of ``sources`` or there already, or
-        nothing can be written where it would lie.
+        The suffix is unknown, the name is too long, the path is a folder or one of ``sources``, the file already
+        exists, or its folder is not writable.
     """
     if suffixes and path.suffix not in suffixes:
-        raise BadParams(f"{path}: the suffix {path.suffix!r} says no format; known: {', '.join(suffixes)}")
+        raise BadParams(f"{path}: unknown suffix {path.suffix!r}; expected {', '.join(suffixes)}")
     folder = next(one for one in path.absolute().parents if one.exists() or one.is_symlink())
     length, longest = len(os.fsencode(path.name)), _longest_name(folder) - LONGER
     if length > longest:
-        raise BadParams(f"{path}: a name of {length} bytes, at most {longest} can be written in {folder}; shorten it")
+        raise BadParams(f"{path}: the name has {length} bytes, at most {longest} are possible in {folder}; shorten it")
     if path.is_dir():
-        raise BadParams(f"{path}: a folder, where a file is asked for; name a file in it")
+        raise BadParams(f"{path}: expected a file, but this is a folder; give a file inside it")
     if path.exists() and not force:
-        raise BadParams(f"{path}: exists already; name another file, or overwrite it with --force")
+        raise BadParams(f"{path}: already exists; choose another file, or overwrite it with --force")
     if path.exists() and any(source.exists() and path.samefile(source) for source in sources):
-        raise BadParams(f"{path}: would replace the file that it is made of; name another one")
+        raise BadParams(f"{path}: would overwrite an input file; choose another file")
     try:
         with TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise BadParams(
-            f"{path}: nothing can be written in {folder} ({error.strerror}); name another place, or mend that one"
+            f"{path}: cannot write to {folder} ({error.strerror}); choose another folder, or fix this one"
         ) from error
 
 
@@ -69,18 +69,18 @@ def _longest_name(folder: Path) -> int:
 
 
 def write_text(path: Path, text: str, *, errors: str = "strict") -> None:
-    """Write ``text``, as UTF-8; ``errors`` as those of :meth:`str.encode`."""
+    """Write ``text`` as UTF-8; ``errors`` as in :meth:`str.encode`."""
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors=errors)
 
 
 def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any], *, indent: int = 2) -> None:
-    """Write ``content`` as JSON that every reader takes.
+    """Write ``content`` as standard JSON.
 
     Raises
     ------
     ValueError
-        A number in it is not finite.
+        ``content`` contains a non-finite number.
     """
     write_text(path, json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
 
@@ -88,19 +88,19 @@ def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any], *, indent
 def write_junit(
     path: Path, reports: Sequence[Report], decision: Mapping[str, Any] | None = None, strict: bool = False
 ) -> None:
-    """Write what :func:`hydrogate.checks.render.ci.junit.junit_xml` makes of them."""
+    """Write the output of :func:`hydrogate.checks.render.ci.junit.junit_xml` for ``reports`` and ``decision``."""
     write_text(path, junit_xml(reports, decision, strict))
 
 
 def write_data_docs(folder: Path, report: Report, overrides: Sequence[Override]) -> Path:
-    """Write the Data Docs of ``report`` below ``folder/<contract>`` and return their first page (extra ``gx``).
+    """Write the Data Docs of ``report`` below ``folder/<contract>`` and return their index page (extra ``gx``).
 
     Parameters
     ----------
     folder : Path
     report : Report
     overrides : sequence of (source, mapping)
-        Those that ``report`` was judged with; the bounds' reasons become notes.
+        Overrides with which ``report`` was computed; the reasons of the bounds become notes.
     """
     from hydrogate.checks.contracts.great_expectations import data_docs
 

@@ -1,4 +1,4 @@
-"""What every stage shares: its exit status, and a progress bar that is quiet off a terminal."""
+"""Shared functions of all stages: exit status, and a progress bar that is shown only in a terminal."""
 
 import errno
 import sys
@@ -11,7 +11,7 @@ from hydrogate.checks.findings import ContractViolation
 REFUSED = 1
 UNUSABLE = 2
 INTERRUPTED = 130
-# The extra that brings a library; `pipeline` alone has most of them.
+# Extra that installs each library; most of them are in `pipeline`.
 EXTRAS = {
     **dict.fromkeys(("dask", "distributed", "dvc", "jinja2", "lightning", "matplotlib", "tblite", "torch"), "pipeline"),
     "great_expectations": "gx",
@@ -19,13 +19,11 @@ EXTRAS = {
     "lmdb": "formats",
     "dask_jobqueue": "hpc",
 }
-# What mends an error of the system; the error of a full disk names no file.
+# Remedies for system errors; a disk-full error does not name the file.
 REMEDIES = {
-    **dict.fromkeys(
-        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "; make room on the disk and run the same command again"
-    ),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "; free disk space and run the same command again"),
     errno.EROFS: "; make its folder writable and run the same command again",
-    # The error does not say whether it was to be read or to be written.
+    # The error does not show whether the file was to be read or written.
     **dict.fromkeys(
         (errno.EACCES, errno.EPERM), "; make it readable, or its folder writable, and run the same command again"
     ),
@@ -33,9 +31,9 @@ REMEDIES = {
 
 
 def stage_exit_status(main: Callable[[], int]) -> int:
-    """Run ``main``; a refusal is 1 and an unusable input 2, each with one clear message and no traceback.
+    """Run ``main`` and return its exit status: 1 failed, 2 invalid input, 130 interrupted.
 
-    A fault of the program itself is neither, and keeps its traceback.
+    Each of these prints one clear message and no traceback. A bug in the program itself keeps its traceback.
     """
     try:
         return main()
@@ -44,7 +42,7 @@ def stage_exit_status(main: Callable[[], int]) -> int:
         return REFUSED
     except KeyboardInterrupt:
         print(
-            "interrupted; run the same command again: long stages and `hydrogate md` go on where they were",
+            "interrupted; run the same command again: long stages and `hydrogate md` resume where they stopped",
             file=sys.stderr,
         )
         return INTERRUPTED
@@ -53,7 +51,7 @@ def stage_exit_status(main: Callable[[], int]) -> int:
             raise
         name = (error.name or "").partition(".")[0]
         remedy = f"pip install 'hydrogate[{EXTRAS.get(name, 'all')}]' (torch first, see the README)"
-        print(f"{name} is not installed: the bare install checks data; for this, {remedy}", file=sys.stderr)
+        print(f"{name} is not installed: the base installation only checks data; run {remedy}", file=sys.stderr)
         return UNUSABLE
     except (BadParams, ValueError, OSError, RuntimeError, MemoryError) as error:
         from hydrogate.checks.render.text import printable
@@ -65,7 +63,10 @@ def stage_exit_status(main: Callable[[], int]) -> int:
 
 @contextmanager
 def progress_bar(task: str, *, total: int, done: int = 0, unit: str) -> Iterator[Callable[[int], None]]:
-    """A bar with the time left, and a function that advances it; one line at the end where nobody looks."""
+    """Show a progress bar with the time left; yield a function that advances it.
+
+    Without a terminal, print a single line at the end.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,

@@ -1,11 +1,11 @@
-"""A good data set, made once a run: small molecules, two rattled geometries each, labelled by GFN2-xTB."""
+"""Shared fixtures: a valid data set of small molecules, built once per run and labelled by GFN2-xTB."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
-import dvc  # noqa: F401, binds its log to the stream it finds: not to that of the first test that captures one
+import dvc  # noqa: F401, imported early: its log must not bind to the captured stream of the first test
 import numpy as np
 import pytest
 from ase import Atoms
@@ -16,14 +16,14 @@ from hydrogate.checks.geometry.symmetry import Potential
 from hydrogate.models.teachers import Labels, make_teacher
 from hydrogate.pipeline.stages.check import relabel
 
-# 36 drug-like fragments with hydrogens, in Å: embedded by RDKit 2026.09 and relaxed by MMFF94, and kept, since each
-# release of RDKit embeds them otherwise. `info` has the SMILES.
+# 36 drug-like fragments with hydrogens, in Å: embedded by RDKit 2026.09 and relaxed by MMFF94. Stored in a file because
+# the embedding differs between RDKit releases. `info` has the SMILES.
 MOLECULES = Path(__file__).with_name("molecules.extxyz")
 
 
 @pytest.fixture(scope="session")
 def structures() -> Dataset:
-    """108 unlabelled structures of 36 molecules: three rattled geometries each, the first of them the parent."""
+    """Build 108 unlabelled structures: three rattled geometries of each of 36 molecules; the first is the parent."""
     atoms: list[Atoms] = []
     names = ("smiles", "parent", "source_index", "split", "heavy_atoms_moved")
     columns: dict[str, list[object]] = {name: [] for name in names}
@@ -45,7 +45,7 @@ def structures() -> Dataset:
 
 @pytest.fixture(scope="session")
 def labelled(structures: Dataset) -> Dataset:
-    """The same structures with energies and forces."""
+    """Label these structures with energies and forces."""
     teacher = make_teacher("xtb")
     answers = teacher.label([structures.to_atoms(row) for row in range(len(structures))])
     symbols = list(structures.species_percentages())
@@ -65,13 +65,13 @@ def labelled(structures: Dataset) -> Dataset:
 
 @pytest.fixture(scope="session")
 def ask_again() -> Potential:
-    """The teacher of the good data set."""
+    """Return the teacher of the valid data set."""
     return partial(relabel, make_teacher("xtb"))
 
 
 @pytest.fixture(scope="session")
 def orb_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Random weights of the real architecture of a method, with all its layers, as the real loader reads them."""
+    """Save random weights for the full architecture of a method in the format of the actual loader."""
     folder = tmp_path_factory.mktemp("orb")
 
     @cache

@@ -1,8 +1,8 @@
-"""Kernels: the operations that a student spends its time in, one file each, found by its name.
+"""Kernels: the operations that take most of a student's time, one file each, found by name.
 
-A kernel's module has ``reference``, the formula in plain torch, and ``IMPLEMENTATIONS``, a mapping from a name to a
-function without arguments that gives a callable like ``reference`` or raises `NotAvailable`: nothing is built, and no
-compiler asked for, before it is used.
+A kernel's module defines ``reference``, the formula in plain PyTorch, and ``IMPLEMENTATIONS``, which maps names to
+functions without arguments. Such a function returns a callable like ``reference`` or raises `NotAvailable`. Nothing is
+built, and no compiler is needed, before a kernel is used.
 """
 
 import functools
@@ -18,40 +18,40 @@ from torch import Tensor
 
 from hydrogate.models.names import module_names, refuse_unknown
 
-# By kernel and device, since the students ask many times a step.
+# Chosen implementation by kernel and device: students look it up many times in each step.
 _CHOSEN: dict[tuple[str, str], str] = {}
 
 Kernel = Callable[..., Tensor | tuple[Tensor, ...]]
 
 
 class NotAvailable(RuntimeError):
-    """An implementation that cannot run here; the message says why."""
+    """Implementation that cannot run here; the message gives the reason."""
 
 
 def kernel_names() -> list[str]:
-    """The kernels that exist."""
+    """List the names of the kernels."""
     return module_names(Path(__file__).parent)
 
 
 def kernel_module(name: str) -> ModuleType:
-    """The module of kernel ``name``.
+    """Import the module of kernel ``name``.
 
     Raises
     ------
     UnknownName
-        No such kernel.
+        There is no such kernel.
     """
     refuse_unknown("kernel", name, kernel_names())
     return importlib.import_module(f"{__name__}.{name}")
 
 
 def implementation(kernel: str, name: str) -> Kernel:
-    """Implementation ``name`` of ``kernel``.
+    """Return implementation ``name`` of ``kernel``.
 
     Raises
     ------
     UnknownName
-        No such kernel or implementation.
+        There is no such kernel or implementation.
     NotAvailable
         It cannot run here.
     """
@@ -62,14 +62,15 @@ def implementation(kernel: str, name: str) -> Kernel:
 
 
 def fastest(kernel: str, device: str) -> str:
-    """Name of the implementation of ``kernel`` that the students use on ``device``: cpu or cuda.
+    """Return the name of the implementation of ``kernel`` that students use on ``device``: cpu or cuda.
 
-    The C++ and the Triton one take a fraction of the eager one's time (`nox -s benchmarks`), where they can run.
+    The C++ and Triton implementations, where they can run, take a fraction of the eager one's time (`nox -s
+    benchmarks`).
     """
     if (kernel, device) not in _CHOSEN:
         _CHOSEN[kernel, device] = "eager"
         name = {"cpu": "cpp", "cuda": "triton"}.get(device)
-        if name in kernel_module(kernel).IMPLEMENTATIONS:
+        if name is not None and name in kernel_module(kernel).IMPLEMENTATIONS:
             try:
                 implementation(kernel, name)
                 _CHOSEN[kernel, device] = name
@@ -80,7 +81,7 @@ def fastest(kernel: str, device: str) -> str:
 
 @contextmanager
 def in_plain_torch() -> Iterator[None]:
-    """The students with the reference in place of each kernel, to compare with."""
+    """Replace each kernel by its reference in the students, for comparison."""
     chosen = dict(_CHOSEN)
     _CHOSEN.update({(kernel, device): "eager" for kernel in kernel_names() for device in ("cpu", "cuda")})
     try:
@@ -91,15 +92,15 @@ def in_plain_torch() -> Iterator[None]:
 
 
 def refuse_unsorted(edges: Tensor) -> None:
-    """Raise unless ``edges`` (2, E) are sorted by receiver.
+    """Raise an error unless ``edges`` (2, E) are sorted by receiver.
 
     Raises
     ------
     ValueError
-        Names the first edge that is out of order.
+        The message names the first edge that is out of order.
     """
     wrong = edges[0, 1:] < edges[0, :-1]
-    # On a GPU the answer would be waited for; batches are collated sorted, and tested on the CPU.
+    # On a GPU this check would wait for the device; batches are collated sorted, and checked on the CPU.
     if not edges.is_cuda and bool(wrong.any()):
         at = int(wrong.nonzero()[0]) + 1
         raise ValueError(
@@ -110,23 +111,23 @@ def refuse_unsorted(edges: Tensor) -> None:
 
 @functools.cache
 def triton_module(kernel: str) -> ModuleType:
-    """The Triton functions of ``kernel``.
+    """Import the Triton functions of ``kernel``.
 
     Raises
     ------
     NotAvailable
-        Triton is not installed, or there is neither a GPU nor its interpreter.
+        Triton is not installed, or there is neither a GPU nor Triton's interpreter.
     """
     try:
         import triton
     except ImportError as error:
-        raise NotAvailable("no triton; it comes with torch for CUDA") from error
+        raise NotAvailable("Triton is not installed; it comes with PyTorch for CUDA") from error
     if not (torch.cuda.is_available() or triton.knobs.runtime.interpret):
         raise NotAvailable("no CUDA device, and TRITON_INTERPRET=1 is not set")
     return importlib.import_module(f"{__name__}._{kernel}_triton")
 
 
 def by_atom(end: Tensor, atoms: int) -> tuple[Tensor, Tensor]:
-    """Edges in the order of the atoms at one of their ends (E,), and where each atom's begin (atoms + 1,)."""
+    """Return the order (E,) of edges by the atom at one end, and where the edges of each atom begin (atoms + 1,)."""
     ordered, order = torch.sort(end, stable=True)
     return order, torch.searchsorted(ordered, torch.arange(atoms + 1, device=end.device))

@@ -1,7 +1,7 @@
-"""The SO3krates attention message in Triton: one program an atom and head, over its edges, and no atomic sums.
+"""SO3krates attention message in Triton: one program per atom and head, over its edges, without atomic sums.
 
-The formulas are those of attention.cpp. What lies on edges is written by the sender's program; the envelope's gradient
-comes out head by head and is added up at the end.
+The formulas are those of attention.cpp. The sender's program writes the values on edges; the envelope's gradient is
+computed head by head and added up at the end.
 """
 
 from collections.abc import Sequence
@@ -156,7 +156,7 @@ def run(
         _forward[grid](*receiving, *edges, *inputs, *outputs, heads, c, B=block)
         return
     twice = what == "double_backward"
-    # Without a direction the tensors stand in for it, and are not read.
+    # Without a direction, the tensors are passed in its place and are not read.
     given = inputs if twice else [*inputs, *inputs[:5]]
     dq, dk, dv, dw, df, *dg = outputs
     by_head = torch.empty(len(df), heads, dtype=df.dtype, device=df.device)

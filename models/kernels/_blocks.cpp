@@ -21,7 +21,7 @@ struct Lanes {
     static long padded(long size) { return (size + count - 1) / count * count; }
 };
 
-// Zeroed scratch memory on a cache line's border.
+// Zeroed scratch memory, aligned to a cache line.
 template <typename T>
 struct Scratch {
     T* data;
@@ -63,7 +63,7 @@ static void panel(long rows, long inner, const T* a, long down, long along, cons
     for (; r < rows; ++r) tile<T, 1, C>(inner, a + r * down, down, along, b, columns, c + r * columns, add);
 }
 
-// The product of a (rows, inner) and b (inner, columns), columns a multiple of the vector's length.
+// The product of a (rows, inner) and b (inner, columns); columns is a multiple of the vector length.
 template <typename T>
 static void product(long rows, long inner, const T* a, long down, long along, const T* b, long columns, T* c,
                     bool add = false) {
@@ -74,7 +74,7 @@ static void product(long rows, long inner, const T* a, long down, long along, co
     for (; n < columns; n += L) panel<T, 1>(rows, inner, a, down, along, b + n, columns, c + n, add);
 }
 
-// The weight (g, k) as the two products want it, its rows padded with zeros: (k, g) and (g, k).
+// The weight (g, k) in the layouts of the two products, (k, g) and (g, k), with rows padded with zeros.
 template <typename T>
 struct Weight {
     long g, k, wide, narrow;
@@ -112,7 +112,7 @@ static inline void send(long f, const T* x, const T* v, const T* w, const T* u, 
     }
 }
 
-// Adds to all of dx, dv, dw and du.
+// Adds to dx, dv, dw and du.
 template <typename T, long P>
 static inline void send_back(long f, const T* x, const T* v, const T* w, const T* u, T sign, const T* gs, const T* gv,
                              T* dx, T* dv, T* dw, T* du) {

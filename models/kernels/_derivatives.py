@@ -1,56 +1,85 @@
-"""Autograd for kernels that have their derivatives themselves, as training on forces needs it: twice.
+"""Autograd for kernels with their own first and second derivatives, which training on forces needs.
 
-A kernel is three functions: forward, backward and double backward.
+A kernel consists of three functions: forward, backward and double backward.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import torch
 from torch import Tensor
 
 from hydrogate.models.kernels import Kernel, _native, triton_module
 
-Run = Callable[[str, str, Tensor | None, Sequence[Tensor | None], Sequence[Tensor | None]], None]
+Found = TypeVar("Found", bound=Tensor | tuple[Tensor, ...])
+Edges = TypeVar("Edges", Tensor, None)
+Shapes = Callable[..., list[tuple[int, ...]]]
+
+
+@overload
+def twice_differentiable(
+    added: Sequence[bool],
+    shapes: Shapes,
+    run: Callable[[str, str, Edges, Sequence[Tensor], Sequence[Tensor]], None],
+    *,
+    adds_up: bool = True,
+) -> Callable[..., Found]: ...
+
+
+@overload
+def twice_differentiable(
+    added: Sequence[bool],
+    shapes: Shapes,
+    run: Callable[[str, str, Edges, Sequence[Tensor | None], Sequence[Tensor | None]], None],
+    *,
+    spared: Sequence[int],
+    adds_up: bool = True,
+) -> Callable[..., Found]: ...
 
 
 def twice_differentiable(
     added: Sequence[bool],
-    shapes: Callable[..., list[tuple[int, ...]]],
-    run: Run,
+    shapes: Shapes,
+    run: Callable[..., None],
     *,
     spared: Sequence[int] = (),
     adds_up: bool = True,
-) -> Kernel:
-    """A kernel called as ``kernel(*tensors, edges, how)``, where ``edges`` may be None.
+) -> Callable[..., Found]:
+    """Return a kernel that is called as ``kernel(*tensors, edges, how)``, where ``edges`` may be None.
 
     Parameters
     ----------
     added : sequence of bool
-        For each tensor, whether its gradient is added up, and so starts at zero.
+        For each tensor, whether its gradient is accumulated and therefore starts at zero.
     shapes : callable
-        Shapes of the outputs, which lie on the atoms, from the tensors.
+        Returns, from the tensors, the shapes of the outputs, which lie on the atoms.
     run : callable
         ``run(how, what, edges, inputs, outputs)`` fills the outputs; ``how`` names the implementation, ``what`` is
-        forward, backward or double_backward. Backward has the outputs' cotangents after the tensors, and double
-        backward the direction after both.
+        forward, backward or double_backward. The inputs are the tensors; for backward, followed by the outputs'
+        cotangents; for double backward, followed by the cotangents and the direction.
     spared : sequence of int
-        Tensors whose gradient is not computed where nobody needs it: it is None then, and so may its direction be.
+        Tensors whose gradient is not computed if it is not needed. The gradient is then None, and the direction may be
+        None too.
     adds_up : bool
-        Whether the outputs are added up too.
+        Whether the outputs are accumulated too.
     """
     count = len(added)
 
     def derivative(
-        how: str, what: str, edges: Tensor, inputs: Sequence[Tensor | None], needed: Sequence[bool]
+        how: str,
+        what: str,
+        edges: Tensor | None,
+        tensors: Sequence[Tensor],
+        needed: Sequence[bool],
+        directions: Sequence[Tensor | None] = (),
     ) -> tuple[Tensor | None, ...]:
         found: list[Tensor | None] = []
-        for n, (like, wanted) in enumerate(zip(inputs, needed, strict=False)):
+        for n, (like, wanted) in enumerate(zip(tensors, needed, strict=False)):
             make = torch.zeros_like if (added[n] if n < count else adds_up) else torch.empty_like
             spare = n in spared and not wanted
             found.append(None if spare else make(like, memory_format=torch.contiguous_format))
-        run(how, what, edges, [None if t is None else t.contiguous() for t in inputs], found)
+        run(how, what, edges, [None if t is None else t.contiguous() for t in (*tensors, *directions)], found)
         return tuple(found)
 
     class Backward(torch.autograd.Function):
@@ -74,7 +103,7 @@ def twice_differentiable(
                 for n, (one, like) in enumerate(zip(directions, tensors, strict=False))
             ]
             needed = ctx.needs_input_grad[: len(tensors)]
-            found = derivative(ctx.how, "double_backward", edges, [*tensors, *along], needed)
+            found = derivative(ctx.how, "double_backward", edges, tensors, needed, along)
             return *found, None, None, None
 
     class Forward(torch.autograd.Function):
@@ -96,26 +125,29 @@ def twice_differentiable(
             *tensors, edges = ctx.saved_tensors
             given, needed = [*tensors, *cotangents], ctx.needs_input_grad[:count]
             if torch.is_grad_enabled():
-                return *Backward.apply(*given, edges, ctx.how, needed), None, None
+                found = Backward.apply(  # type: ignore[no-untyped-call]  # torch has no types here
+                    *given, edges, ctx.how, needed
+                )
+                return *found, None, None
             return *derivative(ctx.how, "backward", edges, given, needed), None, None
 
-    kernel: Kernel = Forward.apply
+    kernel: Callable[..., Found] = Forward.apply
     return kernel
 
 
 def implementations(
     reference: Kernel, kernel: Kernel, library: str, *, given: tuple[None, ...] = (), triton: bool = False
 ) -> dict[str, Callable[[], Kernel]]:
-    """The ways to run an operation: its formula, compiled too, and its kernel in C++ and Triton.
+    """Return the implementations of an operation: its formula, also compiled, and its kernel in C++ and Triton.
 
     Parameters
     ----------
     reference, kernel : callable
-        The formula, and what `twice_differentiable` made.
+        The formula, and the result of `twice_differentiable`.
     library : str
-        The C++ source, and the Triton module, that the kernel is in.
+        Name of the kernel's C++ source and Triton module.
     given : tuple
-        What ``kernel`` takes after the tensors of ``reference``.
+        Arguments that ``kernel`` takes after the tensors of ``reference``.
     triton : bool
         Whether there is a Triton module.
     """

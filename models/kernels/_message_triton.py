@@ -1,6 +1,6 @@
-"""The PaiNN message in Triton: one program an atom, over the edges that it receives or sends, and no atomic sums.
+"""PaiNN message in Triton: one program per atom, over the edges that it receives or sends, without atomic sums.
 
-The formulas are those of message.cpp. What lies on edges is written by the sender's program.
+The formulas are those of message.cpp. The sender's program writes the values on edges.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""A whole PaiNN in C++, energies with their gradient by the positions: for where no weight is to learn.
+"""Complete PaiNN in C++: energies and their gradient by the positions, for constant weights.
 
-Some molecules at a time, all that their atoms and pairs hold stays in the cache.
+Molecules are processed a few at a time, so that all data on their atoms and pairs stay in the cache.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,10 @@ from hydrogate.models.kernels import NotAvailable, _native
 
 
 def takes(features: int, like: Tensor) -> bool:
-    """Whether rows of ``features`` numbers of the dtype of ``like`` fill the vectors of this machine: no others do."""
+    """Return True if rows of ``features`` numbers with the dtype of ``like`` fill this machine's vector registers.
+
+    Only such rows are supported.
+    """
     try:
         library = _native.library("painn")
     except NotAvailable:
@@ -31,20 +34,20 @@ def energies(
     pairs: Tensor,
     layers: int,
 ) -> tuple[Tensor, Tensor]:
-    """Energies of the atoms (N,) in units of the energy scale, and the gradient of their sum (N, 3).
+    """Return the atoms' energies (N,) in units of the energy scale, and the gradient of their sum (N, 3).
 
     Parameters
     ----------
     s : (N, F)
-        The atoms' first features.
+        Initial features of the atoms.
     weights : sequence of Tensor
-        Of each layer the filter with its bias, and weight and bias of message, update and mix; of the readout.
+        For each layer, the filter with its bias, and weight and bias of message, update and mix; then the readout's.
     distance : (B, 1), Å
     unit : (B, 3)
     functions : (B, K)
         See `hydrogate.models.kernels.radial.basis`.
     slopes : (B, K), 1/Å
-        Their derivatives by the distance.
+        Derivatives of ``functions`` by the distance.
     pairs : (2, B) int64
         See `hydrogate.models.kernels.exchange.halves`.
     layers : int

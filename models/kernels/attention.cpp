@@ -46,7 +46,7 @@ static void backward(long edges, long heads, long c, const long* receiver, const
     }
 }
 
-// All derivatives of what `backward` gives, in the direction (tq, tk, tv, tw, tf).
+// All derivatives of the results of `backward`, in the direction (tq, tk, tv, tw, tf).
 template <typename T>
 static void double_backward(long edges, long heads, long c, const long* receiver, const long* sender, const T* q,
                             const T* k, const T* v, const T* w, const T* f, const T* g, const T* tq, const T* tk,

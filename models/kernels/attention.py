@@ -1,9 +1,9 @@
-"""The SO3krates attention message: query and key of an edge's ends, filtered, weigh the sender's value.
+"""SO3krates attention message: query and key of an edge's ends, filtered, weigh the sender's value.
 
 h_i = Σ_j (f Σ_c q_ic w_c k_jc) v_j, head by head, without a softmax. Source: SO3krates, Nat. Commun. 15, 6539 (2024).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -13,14 +13,14 @@ from hydrogate.models.kernels._derivatives import implementations, twice_differe
 
 
 def reference(q: Tensor, k: Tensor, v: Tensor, w: Tensor, envelope: Tensor, edges: Tensor) -> Tensor:
-    """(N, H, C) what the atoms receive.
+    """Return the messages (N, H, C) that the atoms receive.
 
     Parameters
     ----------
     q, k, v : (N, H, C)
-        Query, key and value of each atom, head by head.
+        Query, key and value of each atom, by head.
     w : (E, H, C)
-        The edges' filter.
+        Filter of the edges.
     envelope : (E, 1)
     edges : (2, E) int64
         Receiver and sender of each edge, sorted by receiver.
@@ -43,13 +43,13 @@ def _run(how: str, what: str, edges: Tensor, inputs: Sequence[Tensor], outputs: 
         _native.call("attention", what, sizes, edges, *inputs, *outputs)
 
 
-_kernel = twice_differentiable((True, True, True, False, False), _shapes, _run)
+_kernel: Callable[..., Tensor] = twice_differentiable((True, True, True, False, False), _shapes, _run)
 
 IMPLEMENTATIONS = implementations(reference, _kernel, "attention", triton=True)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, w: Tensor, envelope: Tensor, edges: Tensor) -> Tensor:
-    """`reference` by what is fastest where ``q`` lies; in a compiled graph, which fuses it, `reference` itself."""
+    """Run the fastest implementation for the device of ``q``; in a compiled graph, which fuses it, `reference`."""
     if torch.compiler.is_compiling():
         return reference(q, k, v, w, envelope, edges)
     how = fastest("attention", q.device.type)

@@ -1,12 +1,12 @@
-// The PaiNN message both ways along pairs of atoms, with the filter made on the way; see exchange.py.
+// The PaiNN message in both directions along pairs of atoms, with the filter computed on the way; see exchange.py.
 //
-// A block of pairs at a time, the filter's rows come out of a small matrix product into the cache and are used there, and
-// so do their derivatives: nothing of their size reaches the memory. What is done with a row is what message.cpp does,
-// once for i, which receives from j along u, and once for j, which receives from i along -u.
+// Pairs are processed in blocks. The filter's rows of a block come out of a small matrix product into the cache and are
+// used there, and so are their derivatives: nothing of their size reaches main memory. Each row is used as in
+// message.cpp, once for i, which receives from j along u, and once for j, which receives from i along -u.
 
 #include "_blocks.cpp"
 
-// All derivatives of what `send_back` gives, in the direction (tx, tv, tw, tu), added up; `first` is its own dw.
+// All derivatives of the results of `send_back`, in the direction (tx, tv, tw, tu), added up; `first` is its dw.
 template <typename T, long P>
 static inline void send_back_twice(long f, const T* x, const T* v, const T* w, const T* u, T sign, const T* gs,
                                    const T* gv, const T* tx, const T* tv, const T* tw, const T* tu, T* dx, T* dv, T* dw,
@@ -76,7 +76,7 @@ static void forward(long pairs, long size, long k, const long* one, const long* 
     }
 }
 
-// The weight's gradient is left out where dweight is null.
+// The weight's gradient is not computed if dweight is null.
 template <typename T, long P, long F>
 static void backward(long pairs, long size, long k, const long* one, const long* other, const T* x, const T* functions,
                      const T* weight, const T* u, const T* v, const T* gs, const T* gv, T* dx, T* dfunctions,
@@ -107,7 +107,7 @@ static void backward(long pairs, long size, long k, const long* one, const long*
             for (long m = 0; m < k; ++m) dweight[g * k + m] = sum[m * wide + g];
 }
 
-// The weight's direction may be null, and is zero then; so may dweight.
+// The weight's direction may be null, which means zero; dweight may be null too.
 template <typename T, long P, long F>
 static void double_backward(long pairs, long size, long k, const long* one, const long* other, const T* x,
                             const T* functions, const T* weight, const T* u, const T* v, const T* gs, const T* gv,
@@ -148,9 +148,10 @@ static void double_backward(long pairs, long size, long k, const long* one, cons
             for (long m = 0; m < k; ++m) dweight[g * k + m] = sum[m * wide + g];
 }
 
-// The pairs (i < j) of edges sorted by receiver, then sender; how many, or -1 where an edge has no twin the other way.
+// Finds the pairs (i < j) of edges sorted by receiver, then sender; returns their number, or -1 if an edge has no
+// opposite edge.
 extern "C" long halves(long edges, long atoms, const long* receiver, const long* sender, long* one, long* other) {
-    Scratch<long> next(atoms);  // the first edge of each atom whose twin is still to come
+    Scratch<long> next(atoms);  // the first edge of each atom whose opposite edge has not come yet
     std::fill(next.data, next.data + atoms, edges);
     for (long e = edges - 1; e >= 0; --e)
         if (receiver[e] < sender[e]) next[receiver[e]] = e;
@@ -170,7 +171,7 @@ extern "C" long halves(long edges, long atoms, const long* receiver, const long*
     return found == twins ? found : -1;
 }
 
-// Sizes known beforehand make the loops over features straight.
+// Sizes known at compile time make the loops over features straight.
 #define CHOOSE(WHAT, T, ...)                                                                  \
     if (parts == 3) {                                                                         \
         f == 64 ? WHAT<T, 3, 64>(__VA_ARGS__) : WHAT<T, 3, 0>(__VA_ARGS__);                   \

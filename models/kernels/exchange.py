@@ -1,11 +1,11 @@
-"""The PaiNN message both ways along pairs of atoms, with the filter made from the radial functions on the way.
+"""PaiNN message in both directions along pairs of atoms, with the filter computed from the radial functions.
 
-Both atoms of a pair see the same filter, and opposite directions: half as many rows as edges have to be made, and in
-C++ none is ever written to memory.
+Both atoms of a pair have the same filter, and opposite directions. Only half as many rows as edges are computed, and
+C++ writes none of them to memory.
 """
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -17,19 +17,19 @@ from hydrogate.models.kernels._derivatives import implementations, twice_differe
 def reference(
     x: Tensor, functions: Tensor, weight: Tensor, unit: Tensor, v: Tensor, pairs: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """What the atoms receive.
+    """Return the messages that the atoms receive.
 
     Parameters
     ----------
     x : (N, P·F)
-        What each atom sends; P is 3, or 2 where there are no vectors yet.
+        Values that each atom sends; P is 3, or 2 if there are no vectors yet.
     functions : (B, K)
-        What the filter is made of; see `hydrogate.models.kernels.radial.basis`.
+        Functions from which the filter is computed; see `hydrogate.models.kernels.radial.basis`.
     weight : (P·F, K)
     unit : (B, 3)
         Unit vectors from the first atom of each pair to the second.
-    v : (N, 3, F), or (0, 3, F) where P is 2
-        The atoms' vectors.
+    v : (N, 3, F), or (0, 3, F) if P is 2
+        Vectors of the atoms.
     pairs : (2, B) int64
         Two different atoms, each pair once.
 
@@ -49,22 +49,25 @@ def _shapes(x: Tensor, functions: Tensor, weight: Tensor, unit: Tensor, v: Tenso
 
 def _run(how: str, what: str, pairs: Tensor, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor | None]) -> None:
     x, functions, _, _, v, *_ = inputs
+    assert x is not None and functions is not None and v is not None  # only the weight's direction may be None
     f = v.shape[2]
     sizes = (pairs.shape[1], f, x.shape[1] // f, functions.shape[1])
     _native.call("exchange", what, sizes, pairs.contiguous(), *inputs, *outputs)
 
 
-# The weight's gradient is a matrix product, which energies and forces alone do not ask for.
-_kernel = twice_differentiable((True, False, False, True, True), _shapes, _run, spared=(2,))
+# The weight's gradient is a matrix product, which energies and forces alone do not need.
+_kernel: Callable[..., tuple[Tensor, Tensor]] = twice_differentiable(
+    (True, False, False, True, True), _shapes, _run, spared=(2,)
+)
 
 IMPLEMENTATIONS = implementations(reference, _kernel, "exchange")
 
 
 def halves(edges: Tensor, atoms: int) -> Tensor | None:
-    """The pairs (2, E/2), first atom before second, of ``edges`` (2, E); None where the C++ kernel cannot take them.
+    """Return the pairs (2, E/2), first atom before second, of ``edges`` (2, E); None if C++ does not support them.
 
-    It takes what `neighbour_pairs` gives, sorted by receiver, then sender, each edge with its twin the other way, on a
-    CPU, in no compiled graph and not inside `torch.func`.
+    The C++ kernel supports edges as returned by `neighbour_pairs`: sorted by receiver, then sender, each edge with its
+    opposite edge. They must be on a CPU, outside of compiled graphs and of `torch.func`.
     """
     if torch.compiler.is_compiling() or fastest("exchange", edges.device.type) == "eager":
         return None
@@ -83,5 +86,5 @@ def halves(edges: Tensor, atoms: int) -> Tensor | None:
 def exchange(
     x: Tensor, functions: Tensor, weight: Tensor, unit: Tensor, v: Tensor, pairs: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """`reference` in C++, along the pairs that `halves` gave."""
+    """Run `reference` in C++, along the pairs that `halves` returned."""
     return _kernel(x, functions, weight, unit, v, pairs, "cpp")

@@ -1,9 +1,9 @@
-"""What the PaiNN update adds to an atom: s = a + b (l·r) and v = c l, with a, b, c made of its invariants.
+"""PaiNN update of an atom: it adds s = a + b (l·r) and v = c l, with a, b, c computed from the atom's invariants.
 
 Source: Schütt, Unke, Gastegger, arXiv 2102.03150, equations 9 and 10.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -13,14 +13,14 @@ from hydrogate.models.kernels._derivatives import implementations, twice_differe
 
 
 def reference(u: Tensor, left: Tensor, right: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-    """What is added to the scalars (N, F) and, where P is 3, to the vectors (N, 3, F).
+    """Return what is added to the scalars (N, F) and, if P is 3, to the vectors (N, 3, F).
 
     Parameters
     ----------
     u : (N, P·F)
-        a, b and, where P is 3, c.
+        a, b and, if P is 3, c.
     left, right : (N, 3, F)
-        The mixed vectors.
+        Mixed vectors.
     """
     f = left.shape[2]
     s = u[:, :f] + u[:, f : 2 * f] * (left * right).sum(1)
@@ -32,23 +32,26 @@ def _shapes(u: Tensor, left: Tensor, right: Tensor) -> list[tuple[int, ...]]:
     return [(n, f), (n, 3, f)] if u.shape[1] == 3 * f else [(n, f)]
 
 
-def _run(how: str, what: str, edges: None, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor | None]) -> None:
+def _run(how: str, what: str, edges: None, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
     u, left, *_ = inputs
     n, _, f = left.shape
+    given: Sequence[Tensor | None] = inputs
+    wanted: Sequence[Tensor | None] = outputs
     if u.shape[1] == 2 * f:
-        inputs = [*inputs[:4], None, *inputs[4:]] if len(inputs) > 3 else inputs
-        outputs = outputs if what == "backward" else [*outputs, None]
-    _native.call("update", f"gate_{what}", (n, f, u.shape[1] // f), edges, *inputs, *outputs)
+        given = [*inputs[:4], None, *inputs[4:]] if len(inputs) > 3 else inputs
+        wanted = outputs if what == "backward" else [*outputs, None]
+    _native.call("update", f"gate_{what}", (n, f, u.shape[1] // f), edges, *given, *wanted)
 
 
-_kernel = twice_differentiable((False, False, False), _shapes, _run, adds_up=False)
+_kernel: Callable[..., Tensor | tuple[Tensor, Tensor]] = twice_differentiable(
+    (False, False, False), _shapes, _run, adds_up=False
+)
 
 IMPLEMENTATIONS = implementations(reference, _kernel, "update", given=(None,))
 
 
 def gate(u: Tensor, left: Tensor, right: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-    """`reference` by what is fastest; in a compiled graph, which fuses it, `reference` itself."""
+    """Run the fastest implementation; in a compiled graph, which fuses it, `reference`."""
     if torch.compiler.is_compiling() or fastest("gate", u.device.type) == "eager":
         return reference(u, left, right)
-    found: Tensor | tuple[Tensor, Tensor] = _kernel(u, left, right, None, "cpp")
-    return found
+    return _kernel(u, left, right, None, "cpp")

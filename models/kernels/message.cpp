@@ -2,7 +2,7 @@
 //
 // With the receiver's cotangents gs and gv, all of them are derivatives of one sum over edges e (i receives, j sends) and
 // features f, S = x_a w_a gs_i + x_b w_b (u·gv_i) + x_c w_c (v_j·gv_i), where x is the sender's and w the edge's row.
-// Rows are accumulated where they lie: edges of one receiver follow each other, so that its row stays in the cache.
+// Rows are accumulated in place: edges of one receiver follow each other, so its row stays in the cache.
 
 template <typename T>
 static void forward(long edges, long f, long parts, const long* receiver, const long* sender, const T* x, const T* w,
@@ -84,7 +84,7 @@ static void backward(long edges, long f, long parts, const long* receiver, const
     }
 }
 
-// All derivatives of what `backward` gives, in the direction (tx, tw, tu, tv).
+// All derivatives of the results of `backward`, in the direction (tx, tw, tu, tv).
 template <typename T>
 static void double_backward(long edges, long f, long parts, const long* receiver, const long* sender, const T* x,
                             const T* w, const T* u, const T* v, const T* gs, const T* gv, const T* tx, const T* tw,

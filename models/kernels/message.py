@@ -1,10 +1,10 @@
-"""The PaiNN message: gather the sender's row, multiply by the edge's filter and direction, add up at the receiver.
+"""PaiNN message: gather the sender's row, multiply by the edge's filter and direction, add up at the receiver.
 
 With x the sender's row in parts (a, b, c), w the edge's filter and u its direction, s_i = Σ_j x_a w_a and
 v_i = Σ_j (x_b w_b u + x_c w_c v_j). Source: Schütt, Unke, Gastegger, arXiv 2102.03150, equations 7 and 8.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -14,18 +14,18 @@ from hydrogate.models.kernels._derivatives import implementations, twice_differe
 
 
 def reference(x: Tensor, w: Tensor, u: Tensor, v: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
-    """What the atoms receive.
+    """Return the messages that the atoms receive.
 
     Parameters
     ----------
     x : (N, P·F)
-        What each atom sends; P is 3, or 2 where there are no vectors yet.
+        Values that each atom sends; P is 3, or 2 if there are no vectors yet.
     w : (E, P·F)
-        The edges' filter.
+        Filter of the edges.
     u : (E, 3)
         Unit vectors of the edges.
-    v : (N, 3, F), or (0, 3, F) where P is 2
-        The atoms' vectors.
+    v : (N, 3, F), or (0, 3, F) if P is 2
+        Vectors of the atoms.
     edges : (2, E) int64
         Receiver and sender of each edge, sorted by receiver.
 
@@ -59,13 +59,13 @@ def _run(how: str, what: str, edges: Tensor, inputs: Sequence[Tensor], outputs: 
         _native.call("message", what, sizes, edges, *inputs, *outputs)
 
 
-_kernel = twice_differentiable((True, False, False, True), _shapes, _run)
+_kernel: Callable[..., tuple[Tensor, Tensor]] = twice_differentiable((True, False, False, True), _shapes, _run)
 
 IMPLEMENTATIONS = implementations(reference, _kernel, "message", triton=True)
 
 
 def message(x: Tensor, w: Tensor, u: Tensor, v: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
-    """`reference` by what is fastest where ``x`` lies; in a compiled graph, which fuses it, `reference` itself."""
+    """Run the fastest implementation for the device of ``x``; in a compiled graph, which fuses it, `reference`."""
     if torch.compiler.is_compiling():
         return reference(x, w, u, v, edges)
     how = fastest("message", x.device.type)

@@ -1,6 +1,7 @@
-// Energies of a PaiNN and their gradient by the edges, some molecules at a time, all of it in the cache; see _painn.py.
+// Energies of a PaiNN and their gradient by the edges, a few molecules at a time, with all data in the cache; see
+// _painn.py.
 //
-// The features are a multiple of the vector's length, so that no row but the radial functions' needs padding.
+// The number of features is a multiple of the vector length, so that only the rows of radial functions need padding.
 
 #include <cmath>
 #include <cstring>
@@ -9,7 +10,7 @@
 
 #include "_blocks.cpp"
 
-// exp(-x), by 2^n times a Taylor polynomial on |r| <= ln(2)/2: as exact as the type, and the compiler can vectorise it.
+// exp(-x), as 2^n times a Taylor polynomial on |r| <= ln(2)/2: as exact as the type, and the compiler can vectorise it.
 template <typename T>
 struct Exponential;
 
@@ -42,13 +43,13 @@ static inline T sigmoid(T x) {
     return 1 / (1 + p * power);
 }
 
-// y = x Wᵀ + b on rows, and back.
+// y = x Wᵀ + b on rows, and its gradient.
 template <typename T>
 struct Linear {
     long in, out;
     const T* bias;
     Weight<T> weight;
-    // Reads (out, in) numbers and, where there is a bias, out numbers more.
+    // Reads (out, in) numbers and, if there is a bias, out more numbers.
     Linear(const T*& from, long in, long out, bool biased = true)
         : in(in), out(out), bias(biased ? from + in * out : nullptr), weight(out, in, from) {
         from += in * out + (biased ? out : 0);
@@ -61,7 +62,7 @@ struct Linear {
     void backward(long rows, const T* dy, T* dx, bool add = false) const { weight.functions(rows, dy, dx, add); }
 };
 
-// y = W₂ silu(W₁ x); `before` is W₁ x. Back, `before` becomes its own gradient.
+// y = W₂ silu(W₁ x); `before` is W₁ x. In `backward`, `before` becomes its own gradient.
 template <typename T>
 struct Perceptron {
     Linear<T> first, second;
@@ -92,7 +93,7 @@ struct Layer {
     Weight<T> filter;
     Perceptron<T> message, update;
     Linear<T> mix;
-    // What an evaluation leaves for its gradient, of one block of atoms.
+    // Values that an evaluation keeps for its gradient, for one block of atoms.
     std::vector<T> before, x, v, mixed, norm, inside, u;
 
     static const T* after(const T*& from, long count) {
@@ -171,9 +172,9 @@ static void exchange_back(const Pairs<T>& on, long size, const Weight<T>& filter
         f == 64 ? WHAT<T, 2, 64>(__VA_ARGS__) : WHAT<T, 2, 0>(__VA_ARGS__);                   \
     }
 
-// Keeps the second derivative of a vector's norm finite where the vector is zero; as in invariants.py.
+// Keeps the second derivative of a vector's norm finite where the vector is zero; same value as in invariants.py.
 constexpr double EPSILON = 1e-8;
-constexpr long ATOMS = 24;  // at least so many in a block, where there are
+constexpr long ATOMS = 24;  // minimum in a block, if there are as many
 
 template <typename T>
 struct Network {
@@ -191,7 +192,7 @@ struct Network {
     Network(const T* from, long f, long k, long count)
         : f(f), k(k), layers(read(from, f, k, count)), readout(from, f, f), last(from), w(9 * PAIRS * f) {}
 
-    // From the atoms' first features, their energies, and the energy's gradient by the pairs' lengths and directions.
+    // Computes, from the atoms' initial features, their energies and the gradient by the pairs' lengths and directions.
     void block(long n, const T* features, const Pairs<T>& on, T* energy, T* dr, T* du) {
         s.assign(features, features + n * f);
         v.assign(n * 3 * f, 0);
@@ -244,7 +245,7 @@ struct Network {
         }
     }
 
-    // ds and dv, of what the layer gives, become those of what it was given.
+    // Turns ds and dv, the gradients by the layer's results, into the gradients by its inputs.
     void down(Layer<T>& layer, long n, const Pairs<T>& on, T* dr, T* du) {
         const bool vectors = layer.gated == 3;
         for (long i = 0; i < n; ++i) {
@@ -278,7 +279,7 @@ struct Network {
         next = dv;
         CHOOSE(exchange_back, layer.sent, on, f, layer.filter, w.data(), layer.x.data(), layer.v.data(), ds.data(),
                dv.data(), back.data(), next.data(), dr, du)
-        if (layer.sent == 2) return;  // the first: its atoms' features are constants
+        if (layer.sent == 2) return;  // the first layer: its atoms' features are constants
         layer.message.backward(n, back.data(), layer.before.data(), hidden.data(), ds.data(), true);
         dv.swap(next);
     }
@@ -292,7 +293,7 @@ static void energies(long atoms, long pairs, long f, long k, long layers, const 
     std::vector<T> dr(pairs, 0), du(3 * pairs, 0);
     for (long atom = 0, from = 0; atom < atoms;) {
         long after = atom, end = from, reach = atom;
-        // Pairs are sorted by their first atom; a block ends where none joins it to what follows.
+        // Pairs are sorted by their first atom; a block ends where no pair connects it to the following atoms.
         while (after < atoms && (after - atom < ATOMS || reach >= after)) {
             for (; end < pairs && one[end] == after; ++end) reach = std::max(reach, other[end]);
             ++after;

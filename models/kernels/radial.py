@@ -1,4 +1,4 @@
-"""The PaiNN filter: radial functions of the edges' lengths, through a linear layer, times the cutoff's envelope.
+"""PaiNN filter: radial functions of the edges' lengths, through a linear layer, times the cutoff's envelope.
 
 w = (Σ_n φ_n W_n + bias) · f with φ_n = sin(nπr/c)/r and f = ½(cos(πr/c) + 1). Source: Schütt, Unke, Gastegger, arXiv
 2102.03150; the envelope is Behler's, 10.1063/1.3553717.
@@ -14,7 +14,7 @@ from hydrogate.models.kernels import Kernel
 
 
 def basis(distance: Tensor, frequencies: Tensor, cutoff: float) -> Tensor:
-    """(E, K + 1) radial functions times the envelope, and the envelope itself.
+    """Return the radial functions times the envelope, and the envelope itself, (E, K + 1).
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def basis(distance: Tensor, frequencies: Tensor, cutoff: float) -> Tensor:
 
 
 def slopes(distance: Tensor, frequencies: Tensor, cutoff: float) -> Tensor:
-    """(E, K + 1) derivatives of `basis` by the distance, 1/Å."""
+    """Return the derivatives (E, K + 1) of `basis` by the distance, 1/Å."""
     envelope, turn = _envelope(distance, cutoff), torch.pi / cutoff
     falling = (-0.5 * turn) * torch.sin(distance * turn)
     waves, over = distance * frequencies, envelope / distance
@@ -41,7 +41,7 @@ def _envelope(distance: Tensor, cutoff: float) -> Tensor:
 
 
 def reference(distance: Tensor, frequencies: Tensor, weight: Tensor, bias: Tensor, cutoff: float) -> Tensor:
-    """(E, G) filter.
+    """Return the filter (E, G).
 
     Parameters
     ----------
@@ -56,14 +56,16 @@ def reference(distance: Tensor, frequencies: Tensor, weight: Tensor, bias: Tenso
 
 
 def folded(distance: Tensor, frequencies: Tensor, weight: Tensor, bias: Tensor, cutoff: float) -> Tensor:
-    """`reference` with the envelope inside the radial functions, so that one matrix product is all there is of size
-    (E, G): nothing of that size is multiplied again, now or in any derivative.
+    """Compute `reference` with the envelope inside the radial functions.
+
+    One matrix product is then the only operation of size (E, G): nothing of that size is multiplied again, here or in
+    any derivative.
     """
     return basis(distance, frequencies, cutoff) @ with_bias(weight, bias).T
 
 
 def with_bias(weight: Tensor, bias: Tensor) -> Tensor:
-    """(G, K + 1) weight of what `basis` gives, which all layers share: the envelope is also on the bias."""
+    """Return the weight (G, K + 1) for `basis`, which all layers share; the envelope also multiplies the bias."""
     return torch.cat([weight, bias[:, None]], dim=1)
 
 

@@ -1,10 +1,10 @@
-// What a PaiNN atom makes of its own vectors, but for the matrix products; see invariants.py and gate.py.
+// Operations of PaiNN on an atom's own vectors, except for the matrix products; see invariants.py and gate.py.
 //
-// Vectors l, r are in (n, 3, f), and s in (n, f).
+// Vectors l, r are (n, 3, f), and s is (n, f).
 
 #include <cmath>
 
-// Keeps the second derivative of a vector's norm finite where the vector is zero; as in invariants.py.
+// Keeps the second derivative of a vector's norm finite where the vector is zero; same value as in invariants.py.
 constexpr double EPSILON = 1e-8;
 
 // joined = [s, |r|], with |r| = sqrt(r·r + ε).
@@ -49,7 +49,7 @@ static void invariants_double_backward(long n, long f, const T*, const T* r, con
         }
 }
 
-// With a, b, c the parts of u: s = a + b (l·r), and v = c l where there are three.
+// With a, b, c the parts of u: s = a + b (l·r), and v = c l if there are three parts.
 template <typename T, long P>
 static void gate_forward(long n, long f, const T* u, const T* l, const T* r, T* s, T* v) {
     for (long i = 0; i < n; ++i, u += P * f, l += 3 * f, r += 3 * f, s += f, v += P == 3 ? 3 * f : 0)

@@ -1,13 +1,14 @@
 """PaiNN: scalars and vectors on the atoms, messages along the edges, rotation-equivariant by construction.
 
-Source: Schütt, Unke, Gastegger, arXiv 2102.03150. What provably reaches no energy is left out: the first layer has no
-vectors to mix, and nothing reads the vectors after the last. Total charge and spin are no inputs: the student knows
-them only through the geometry, and is asked only about those that it was taught.
+Source: Schütt, Unke, Gastegger, arXiv 2102.03150. Parts that provably do not affect the energy are left out: the first
+layer has no vectors to mix, and nothing reads the vectors after the last layer. Total charge and spin are not inputs:
+the student depends on them only through the geometry, and predicts only for values that it was trained on.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,11 +30,11 @@ class Size:
     Parameters
     ----------
     features : int
-        Scalars, and vectors, on each atom.
+        Number of scalars, and of vectors, on each atom.
     layers : int
-        Rounds of messages.
+        Number of message rounds.
     radial : int
-        Radial functions.
+        Number of radial functions.
     cutoff : float, Å
     """
 
@@ -44,12 +45,12 @@ class Size:
 
 
 class Layer(nn.Module):
-    """One round of messages along the edges and one update on each atom."""
+    """One round of messages along the edges and one update of each atom."""
 
     def __init__(self, size: Size, first: bool, last: bool) -> None:
         super().__init__()
         f = size.features
-        self.features, self.first, self.last = f, first, last
+        self.features, self.first = f, first
         sent = 2 if first else 3
         self.filter = nn.Linear(size.radial, sent * f)
         self.message = nn.Sequential(nn.Linear(f, f), nn.SiLU(), nn.Linear(f, sent * f))
@@ -59,12 +60,13 @@ class Layer(nn.Module):
     def forward(
         self, s: Tensor, v: Tensor, functions: Tensor, unit: Tensor, along: Tensor, paired: bool
     ) -> tuple[Tensor, Tensor]:
-        """``s`` (N, F), ``v`` (N, 3, F), at first (0, 3, F), ``functions`` (E, K + 1) of `basis`, ``unit`` (E, 3).
+        """Return the updated ``s`` (N, F) and ``v`` (N, 3, F), which is (0, 3, F) before the first layer.
 
-        E are the edges ``along``, or, where ``paired``, the pairs.
+        ``functions`` (E, K + 1) are those of `basis`, and ``unit`` is (E, 3). E counts the edges ``along``, or the
+        pairs if ``paired``.
         """
         f = self.features
-        # Slices and products, where `split` and `**2` would do: see `compiled_energy_and_forces`.
+        # Slices and products instead of `split` and `**2`: see `compiled_energy_and_forces`.
         weight, x = with_bias(self.filter.weight, self.filter.bias), self.message(s)
         if paired:
             received, vectors = exchange(x, functions, weight, unit, v, along)
@@ -75,24 +77,24 @@ class Layer(nn.Module):
 
         left, right = v @ self.mix.weight[:f].T, v @ self.mix.weight[f:].T
         added = gate(self.update(invariants(s, right)), left, right)
-        if self.last:
+        if isinstance(added, Tensor):  # the last layer's
             return s + added, v
         return s + added[0], v + added[1]
 
     def weights(self) -> list[Tensor]:
-        """All of them, as `hydrogate.models.kernels._painn` reads them."""
-        linear = (self.message[0], self.message[2], self.update[0], self.update[2])
+        """Return all weights in the order of `hydrogate.models.kernels._painn`."""
+        linear = cast(list[nn.Linear], [self.message[0], self.message[2], self.update[0], self.update[2]])
         own = [tensor for one in linear for tensor in (one.weight, one.bias)]
         return [with_bias(self.filter.weight, self.filter.bias), *own, self.mix.weight]
 
 
 class PaiNN(Student):
-    """See the module."""
+    """The PaiNN student; see the module."""
 
     name = "painn"
     kernels = ("exchange", "gate", "invariants")
     compiled_step = CompiledStep(of_plain=0.3, of_kernels=1.0)  # docs/performance.md: the kernels are faster
-    elements: Tensor
+    row_of_element: Tensor
     frequencies: Tensor
 
     def __init__(self, size: Size, support: Support) -> None:
@@ -110,21 +112,24 @@ class PaiNN(Student):
         )
 
     def interaction_energy(self, batch: Batch) -> Tensor:
-        """(M,) eV."""
-        # Between two atoms of a lattice there may be many edges.
+        """Return the interaction energies (M,) in eV."""
+        # In a lattice, two atoms may be connected by many edges.
         pairs = halves(batch.edge_index, len(batch.numbers)) if batch.cell is None else None
-        # Who asks for no force, or may ask for the weights' gradient, takes the way of single operations.
+        # Without forces, or if the weights' gradient may be needed, the operations run one by one.
         if pairs is not None and batch.positions.requires_grad and not self.embedding.weight.requires_grad:
             weights = self._weights()
             learns = any(weight.requires_grad for weight in weights)
             if not learns and _painn.takes(self.size.features, batch.positions):
-                found: Tensor = _AtOnce.apply(batch.positions, batch, pairs, self, weights)
+                found: Tensor = _AtOnce.apply(  # type: ignore[no-untyped-call]  # torch has no types here
+                    batch.positions, batch, pairs, self, weights
+                )
                 return found
         return self._by_operations(batch, pairs)
 
     def _weights(self) -> list[Tensor]:
-        readout = [self.readout[0].weight, self.readout[0].bias, self.readout[2].weight]
-        return [weight for layer in self.layers for weight in layer.weights()] + readout
+        before, after = cast(list[nn.Linear], [self.readout[0], self.readout[2]])
+        layers = cast(Iterable[Layer], self.layers)
+        return [weight for layer in layers for weight in layer.weights()] + [before.weight, before.bias, after.weight]
 
     def _by_operations(self, batch: Batch, pairs: Tensor | None) -> Tensor:
         along = batch.edge_index if pairs is None else pairs
@@ -137,7 +142,7 @@ class PaiNN(Student):
         return self._of_structures(self.readout(s)[:, 0], batch)
 
     def _at_once(self, batch: Batch, pairs: Tensor, weights: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """(M,) eV and the gradient of their sum by the positions, (N, 3) eV/Å."""
+        """Return the energies (M,) in eV and the gradient of their sum by the positions, (N, 3) eV/Å."""
         unit, distance = _directions(_between(batch.positions, pairs))
         radial = (distance, self.frequencies, self.cutoff)
         s = self.embedding(self.row_of_element[batch.numbers])
@@ -151,18 +156,18 @@ class PaiNN(Student):
 
 
 def _between(positions: Tensor, pairs: Tensor) -> Tensor:
-    """(B, 3) Å, from the first atoms to the second."""
+    """Return the vectors (B, 3) in Å from the first atoms to the second."""
     return positions.index_select(0, pairs[1]) - positions.index_select(0, pairs[0])
 
 
 def _directions(vector: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit vectors (E, 3) and lengths (E, 1) Å of ``vector`` (E, 3)."""
+    """Return the unit vectors (E, 3) and lengths (E, 1) in Å of ``vector`` (E, 3)."""
     distance = torch.sqrt((vector * vector).sum(1, keepdim=True))
     return vector / distance, distance
 
 
 class _AtOnce(torch.autograd.Function):
-    """Energies of a student whose weights are constants; their gradient comes with them."""
+    """Energies of a student with constant weights, computed together with their gradient."""
 
     @staticmethod
     def forward(
@@ -178,7 +183,7 @@ class _AtOnce(torch.autograd.Function):
         positions, gradient = ctx.saved_tensors
         batch, pairs, student = ctx.rest
         if torch.is_grad_enabled():
-            # The gradient is to be differentiated itself.
+            # The gradient itself will be differentiated.
             energy = student._by_operations(batch.at(positions), pairs)
             (found,) = torch.autograd.grad(energy, positions, cotangent, create_graph=True, materialize_grads=True)
         else:
@@ -187,5 +192,5 @@ class _AtOnce(torch.autograd.Function):
 
 
 def make(size: Size, support: Support) -> PaiNN:
-    """A PaiNN with fresh weights."""
+    """Return a PaiNN with fresh weights."""
     return PaiNN(size, support)

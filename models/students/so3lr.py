@@ -1,15 +1,17 @@
-"""SO3LR: attention along the edges with degree-wise directions, and the physics that reaches beyond the cutoff.
+"""SO3LR: attention along the edges with degree-wise directions, and physical terms that reach beyond the cutoff.
 
-An SO3krates core, nuclear repulsion, electrostatics between partial charges that add up to the total charge and are
-taught by the dipole, and dispersion where it is asked for. Total charge and spin multiplicity are inputs.
+The terms are an SO3krates core, nuclear repulsion, electrostatics between partial charges and, optionally, dispersion.
+The partial charges add up to the total charge and are trained on the dipole. Total charge and spin multiplicity are
+inputs.
 
 Source: SO3LR, JACS 2025, 10.1021/jacs.5c09558; SO3krates, Nat. Commun. 15, 6539 (2024). Left out: Hirshfeld ratios,
-which no teacher here gives (dispersion takes free atoms), and what provably reaches no energy.
+which no teacher here provides (dispersion uses free atoms), and parts that provably do not affect the energy.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from ase import Atoms
@@ -28,34 +30,34 @@ from hydrogate.models.pair_potentials import (
 )
 from hydrogate.models.potential import CompiledStep, Student, Support
 
-# Neighbours of an atom on average, so that sums over them stay of one size; and the decay of the radial functions in
+# Average number of neighbours of an atom, which normalises sums over them; and the decay of the radial functions in
 # 1/Å (half an inverse bohr). Source: SO3LR's own settings.
 NEIGHBOURS = 13.169
 DECAY = 0.944863
-# Charges start small: at 1 e each the electrostatics of a fresh student would be hundreds of eV.
+# Charges start small: at 1 e each, the electrostatics of a fresh student would be hundreds of eV.
 FRESH_CHARGE = 0.1
 
 
 @dataclass(frozen=True)
 class Size:
-    """Sizes of an SO3LR; the published one has 128 features and 3 layers.
+    """Sizes of an SO3LR; the published model has 128 features and 3 layers.
 
     Parameters
     ----------
     features : int
-        On each atom; a multiple of ``heads`` and of ``degrees``.
+        Number of features on each atom; a multiple of ``heads`` and of ``degrees``.
     layers : int
-        Rounds of messages.
+        Number of message rounds.
     heads : int
-        Of the attention between invariant features; that between directions has one a degree.
+        Heads of the attention between invariant features; the attention between directions has one per degree.
     degrees : int
-        Directions are spherical harmonics of degree 1 to this, 4 at most.
+        Directions are spherical harmonics of degree 1 to ``degrees``, at most 4.
     radial : int
-        Radial functions.
+        Number of radial functions.
     cutoff : float, Å
-        Of the messages; electrostatics and dispersion have none.
+        Cutoff of the messages; electrostatics and dispersion have none.
     dispersion : bool
-        Whether there is dispersion between free atoms.
+        Whether to add dispersion between free atoms.
     """
 
     features: int = 64
@@ -68,7 +70,7 @@ class Size:
 
 
 class PerHead(nn.Module):
-    """A square matrix for each head's share of the features."""
+    """Linear map with a square matrix for each head's share of the features."""
 
     def __init__(self, features: int, heads: int) -> None:
         super().__init__()
@@ -77,12 +79,13 @@ class PerHead(nn.Module):
         self.weight = nn.Parameter(torch.randn(heads, width, width) / math.sqrt(width))
 
     def forward(self, h: Tensor) -> Tensor:
-        """(N, F) of (N, F)."""
-        return torch.einsum("nhc,hcd->nhd", h.unflatten(1, (self.heads, -1)), self.weight).flatten(1)
+        """Map features (N, F) to (N, F)."""
+        by_head: Tensor = h.unflatten(1, (self.heads, -1))  # type: ignore[no-untyped-call]  # torch has no types here
+        return torch.einsum("nhc,hcd->nhd", by_head, self.weight).flatten(1)
 
 
 class Scores(nn.Module):
-    """How much each edge counts, by head: query and key of its ends, filtered by distance and by relative direction."""
+    """Attention scores of the edges by head: query and key of the ends, filtered by distance and direction."""
 
     def __init__(self, size: Size, heads: int) -> None:
         super().__init__()
@@ -93,8 +96,10 @@ class Scores(nn.Module):
         self.query, self.key = PerHead(f, heads), PerHead(f, heads)
 
     def parts(self, h: Tensor, radial: Tensor, apart: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Query and key (N, heads, C) and filter (E, heads, C) of ``radial`` (E, K) and ``apart`` (E or 1, degrees),
-        which is how far the directions of the two ends differ.
+        """Return query and key (N, heads, C), and filter (E, heads, C).
+
+        The filter depends on ``radial`` (E, K) and on ``apart`` (E or 1, degrees), the difference between the
+        directions of the two ends.
         """
         kernel = self.radial(radial) + self.directional(apart)
         query, key, kernel = (part.unflatten(1, (self.heads, -1)) for part in (self.query(h), self.key(h), kernel))
@@ -118,11 +123,14 @@ class Layer(nn.Module):
     def forward(
         self, h: Tensor, e: Tensor, radial: Tensor, envelope: Tensor, y: Tensor, edges: Tensor, spread: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """``h`` (N, F), ``e`` (N, C), ``radial`` (E, K), ``envelope`` (E, 1), ``y`` (E, C), ``spread`` (degrees, C)."""
+        """Return the updated ``h`` (N, F) and ``e`` (N, C).
+
+        ``radial`` is (E, K), ``envelope`` (E, 1), ``y`` (E, C) and ``spread`` (degrees, C).
+        """
         f = self.features
-        # Slices and products, where `split` and `**2` would do: see `compiled_energy_and_forces`.
+        # Slices and products instead of `split` and `**2`: see `compiled_energy_and_forces`.
         norms = spread.transpose(0, 1) / torch.sqrt(spread.sum(1))
-        # In the first layer there are no directions yet: one row stands for all edges.
+        # In the first layer there are no directions yet: one row represents all edges.
         difference = e.new_zeros(1, e.shape[1]) if self.first else e[edges[1]] - e[edges[0]]
         apart = (difference * difference) @ norms
         query, key, kernel = self.equivariant.parts(h, radial, apart)
@@ -140,32 +148,36 @@ class Layer(nn.Module):
 
 
 class Whole(nn.Module):
-    """What one number of a whole structure, its charge or its unpaired electrons, tells each of its atoms."""
+    """Embedding of one number per structure, its charge or its unpaired electrons, on each of its atoms."""
 
     def __init__(self, elements: int, features: int) -> None:
         super().__init__()
         fresh = 1.0 / math.sqrt(features)
         self.query = nn.Parameter(torch.randn(elements, features) * fresh)
-        # One row for numbers above zero, one for those below.
+        # One row for numbers above zero, one for numbers below.
         self.key, self.value = (nn.Parameter(torch.randn(2, features) * fresh) for _ in range(2))
         self.refine = nn.Sequential(
             nn.SiLU(), nn.Linear(features, features, bias=False), nn.SiLU(), nn.Linear(features, features, bias=False)
         )
 
     def forward(self, number: Tensor, row: Tensor, structure: Tensor) -> Tensor:
-        """(N, F) of ``number`` (M,), the elements' ``row`` (N,) and the owner (N,) of each atom; zero for zero."""
+        """Return the embedding (N, F), which is zero for a number of zero.
+
+        ``number`` is (M,); ``row`` (N,) is the row of each atom's element, and ``structure`` (N,) its owner.
+        """
         sign = (number < 0).long()
         keys = self.key[sign][structure]
         share = softplus((self.query[row] * keys).sum(1) * (1.0 / math.sqrt(keys.shape[1])))
-        # No share is zero, except to the last digit of single precision.
+        # A share is never zero, except by underflow in single precision.
         total = share.new_zeros(len(number)).index_add(0, structure, share).clamp(min=1e-30)
         part = number.to(share.dtype)[structure] * share / total[structure]
         spread = part[:, None] * self.value[sign][structure]
-        return spread + self.refine(spread)
+        refined: Tensor = self.refine(spread)
+        return spread + refined
 
 
 class SO3LR(Student):
-    """See the module."""
+    """The SO3LR student; see the module."""
 
     name = "so3lr"
     reads_charge = True
@@ -173,6 +185,10 @@ class SO3LR(Student):
     dipole_weight = 0.5
     kernels = ("attention",)
     compiled_step = CompiledStep(of_plain=0.55, of_kernels=0.6)  # docs/performance.md
+    row_of_element: Tensor
+    spread: Tensor
+    rising: Tensor
+    free_atoms: Tensor
 
     def __init__(self, size: Size, support: Support) -> None:
         super().__init__(size, support)
@@ -189,12 +205,13 @@ class SO3LR(Student):
             self.register_buffer("free_atoms", free_atom_table())
 
         self.embedding = nn.Embedding(elements, f)
-        # The published weights start smaller, and so slowly that the first minutes of training are lost. Here features
-        # start with variance one, and so does what filters make of radial functions, whose squares add to 1 / √(πK).
+        # The published weights start smaller, which makes the first minutes of training too slow. Here features start
+        # with variance one, and so do the filters' outputs for radial functions, whose squares add up to 1 / √(πK).
         nn.init.normal_(self.embedding.weight, std=math.sqrt(3.0))
         self.of_charge, self.of_spin = Whole(elements, f), Whole(elements, f)
         last = size.layers - 1
-        self.layers = nn.ModuleList(Layer(size, first=n == 0, last=n == last) for n in range(size.layers))
+        layers = [Layer(size, first=n == 0, last=n == last) for n in range(size.layers)]
+        self.layers = nn.ModuleList(layers)
         self.atom_energy, self.atom_charge = (
             nn.Sequential(nn.Linear(f, f), nn.SiLU(), nn.Linear(f, 1, bias=False)) for _ in range(2)
         )
@@ -207,24 +224,27 @@ class SO3LR(Student):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         with torch.no_grad():
-            self.atom_charge[-1].weight *= FRESH_CHARGE
-        for layer in self.layers:
+            cast(nn.Linear, self.atom_charge[-1]).weight *= FRESH_CHARGE
+        for layer in layers:
             for scores in (layer.invariant, layer.equivariant):
-                nn.init.normal_(scores.radial[0].weight, std=(math.pi * size.radial) ** 0.25)
+                nn.init.normal_(cast(nn.Linear, scores.radial[0]).weight, std=(math.pi * size.radial) ** 0.25)
 
     def collate(self, structures: Sequence[Atoms], dtype: torch.dtype = torch.float32) -> Batch:
-        """See `Student.collate`; a lattice must be neutral and repeat in all directions, and takes no dispersion."""
+        """Return ``structures`` as a batch; see `Student.collate`.
+
+        A lattice must be neutral and periodic in all directions, and dispersion is not supported for it.
+        """
         for index, atoms in enumerate(structures):
             if atoms.pbc.any():
-                _refuse_lattice(f"structure {index} ({atoms.get_chemical_formula()})", atoms, self.size)
+                _refuse_lattice(f"structure {index} ({atoms.symbols.get_chemical_formula()})", atoms, self.size)
         return super().collate(structures, dtype)
 
     def interaction_energy(self, batch: Batch) -> Tensor:
-        """(M,) eV."""
+        """Return the interaction energies (M,) in eV."""
         return self.interaction_energy_and_dipole(batch)[0]
 
     def interaction_energy_and_dipole(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(M,) eV and (M, 3) e·Å."""
+        """Return the interaction energies (M,) in eV and the dipoles (M, 3) in e·Å."""
         parts, charges = self.parts(batch)
         total = parts["atoms"].new_zeros(batch.n_structures)
         for owner, name in (
@@ -241,7 +261,7 @@ class SO3LR(Student):
         return total, moments.new_zeros(batch.n_structures, 3).index_add(0, batch.structure, moments)
 
     def parts(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        """The terms of the energy, and the charges.
+        """Return the terms of the energy, and the charges.
 
         Returns
         -------
@@ -275,7 +295,7 @@ class SO3LR(Student):
         return parts, charges
 
     def _of_lattices(self, batch: Batch, cells: Tensor, charges: Tensor) -> Tensor:
-        """(M,) eV: electrostatics of the periodic structures, zero for the others."""
+        """Return the electrostatic energies (M,) in eV of the periodic structures, zero for the others."""
         energies = [charges.new_zeros(()) for _ in range(batch.n_structures)]
         for index in cells.flatten(1).any(1).nonzero()[:, 0].tolist():
             own = batch.structure == index
@@ -283,12 +303,12 @@ class SO3LR(Student):
         return torch.stack(energies)
 
     def features_of(self, batch: Batch, row: Tensor, unit: Tensor, distance: Tensor, envelope: Tensor) -> Tensor:
-        """(N, F) after the last layer."""
+        """Return the features (N, F) after the last layer."""
         unpaired = batch.spin_multiplicity - 1
-        h = self.embedding(row) + self.of_charge(batch.charge, row, batch.structure)
+        h: Tensor = self.embedding(row) + self.of_charge(batch.charge, row, batch.structure)
         h = (h + self.of_spin(unpaired, row, batch.structure)) * (1.0 / math.sqrt(3.0))
         y = spherical_harmonics(unit, self.size.degrees)
-        # Bernstein polynomials of x = exp(−γr), through their logarithms: (1 − x) is small where atoms are near.
+        # Bernstein polynomials of x = exp(−γr), by their logarithms, because (1 − x) is small for near atoms.
         logarithm = -DECAY * distance
         complement = torch.log(-torch.expm1(logarithm))
         rising, falling = self.rising, self.rising.flip(0)
@@ -303,35 +323,37 @@ class SO3LR(Student):
 
 def _refuse(size: Size, support: Support) -> None:
     if size.degrees > LARGEST_DEGREE:
-        raise ValueError(f"size of student 'so3lr': degrees is {size.degrees}, at most {LARGEST_DEGREE} are there")
+        raise ValueError(f"size of student 'so3lr': degrees is {size.degrees}, at most {LARGEST_DEGREE} are supported")
     if size.features < 4:  # a quarter of them filters directions
         raise ValueError(f"size of student 'so3lr': features is {size.features}, at least 4 are needed")
     for name in ("heads", "degrees"):
         if size.features % getattr(size, name):
             raise ValueError(
-                f"size of student 'so3lr': {size.features} features do not divide among {getattr(size, name)} {name}; "
-                "choose a multiple"
+                f"size of student 'so3lr': {size.features} features do not divide evenly among "
+                f"{getattr(size, name)} {name}; choose a multiple"
             )
     missing = [z for z in support.elements if size.dispersion and free_atom_table()[z].isnan().any()]
     if missing:
-        raise ValueError(f"size of student 'so3lr': no dispersion is known for the elements {missing}; switch it off")
+        raise ValueError(
+            f"size of student 'so3lr': no dispersion coefficients for the elements {missing}; set dispersion to false"
+        )
 
 
 def _refuse_lattice(name: str, atoms: Atoms, size: Size) -> None:
     if not atoms.pbc.all():
         raise ValueError(
-            f"{name} is periodic along {atoms.pbc.tolist()}; student 'so3lr' sums electrostatics over all three "
-            "directions or none. Repeat it in all, with a gap where it should not"
+            f"{name} is periodic along {atoms.pbc.tolist()}; student 'so3lr' supports periodicity in all "
+            "three directions or in none, for its electrostatics. Make all periodic, with a vacuum gap where needed"
         )
     if atoms.info.get("charge", 0) != 0:
         raise ValueError(
-            f"{name} has charge {atoms.info['charge']} in each cell, so that its electrostatic energy is infinite; add "
-            "the other ions"
+            f"{name} has charge {atoms.info['charge']} in each cell, so its electrostatic energy is infinite; add "
+            "counterions"
         )
     if size.dispersion:
-        raise ValueError(f"{name} is periodic; student 'so3lr' knows dispersion of isolated structures only")
+        raise ValueError(f"{name} is periodic; student 'so3lr' supports dispersion only for isolated structures")
 
 
 def make(size: Size, support: Support) -> SO3LR:
-    """An SO3LR with fresh weights."""
+    """Return an SO3LR with fresh weights."""
     return SO3LR(size, support)

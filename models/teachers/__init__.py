@@ -1,8 +1,8 @@
-"""What a teacher is, and which there are: one file each, found by its name.
+"""Teachers: their common interface, and one file for each, found by name.
 
-A teacher's module has ``METHODS``, the names of its levels of theory with the default first (none where any name will
-do), ``SETTINGS``, its settings with their defaults, and ``make(method, weights, settings)``. ``SHORT`` has short names
-of its methods, if there are any.
+A teacher's module defines ``METHODS``, the names of its levels of theory with the default first (empty if any name is
+accepted), ``SETTINGS``, its settings with their defaults, and ``make(method, weights, settings)``. ``SHORT`` maps short
+names to methods, if there are any.
 """
 
 import importlib
@@ -18,16 +18,16 @@ from hydrogate.models.names import module_names, refuse_unknown
 
 
 class Labels(NamedTuple):
-    """What a teacher says of one structure.
+    """Labels of one structure.
 
     Parameters
     ----------
     energy : float, eV
     forces : (n, 3) float64, eV/Å
     dipole : (3,) float64, e·Å, optional
-        About the origin of the positions; None where the teacher or a periodic structure has none.
+        About the origin of the positions; None if the teacher gives none or the structure is periodic.
     charges : (n,) float64, e, optional
-        Partial charges; their sum is the total charge, and their dipole need not be ``dipole``.
+        Partial charges; their sum is the total charge, and their dipole may differ from ``dipole``.
     """
 
     energy: float
@@ -37,9 +37,9 @@ class Labels(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A structure that the teacher could not label, in the teacher's own words.
+    """Structure that the teacher could not label, with the teacher's error message.
 
-    ``lasting`` is False where the machine is at fault: a larger one, or the same one later, may label it.
+    ``lasting`` is False if the machine is the cause: a larger one, or the same one later, may label the structure.
     """
 
     reason: str
@@ -47,10 +47,10 @@ class Failure(NamedTuple):
 
 
 class Teacher(Protocol):
-    """Labels structures, each independently of the others and the same way every time.
+    """Source of labels: it labels each structure independently of the others and reproducibly.
 
-    ``dipoles`` says whether it gives dipoles and charges too, ``batch`` how many structures to give it at once, at
-    least, so that it does not idle: 1 for what takes them one by one.
+    ``dipoles`` is True if it also gives dipoles and charges. ``batch`` is the smallest number of structures per call
+    that keeps it busy: 1 for a teacher that labels them one by one.
     """
 
     dipoles: bool
@@ -59,29 +59,31 @@ class Teacher(Protocol):
     def batch(self) -> int: ...
 
     def identity(self) -> dict[str, Any]:
-        """Name, version and settings, as JSON can hold them: equal identity, equal labels.
+        """Return name, version and settings as valid JSON; equal identities give equal labels.
 
-        ``conservative`` is False where forces are not the gradient of the energy, ``smooth`` where energies jump.
+        ``conservative`` is False if forces are not the gradient of the energy, ``smooth`` is False if energies jump.
         """
         ...
 
     def label(self, structures: Sequence[Atoms]) -> list[Labels | Failure]:
-        """One entry a structure, in order. Charge (e) in ``info["charge"]``, 2S + 1 in ``info["spin"]``."""
+        """Label each structure, in order. Charge (e) in ``info["charge"]``, 2S + 1 in ``info["spin"]``."""
         ...
 
 
 def teacher_names() -> list[str]:
-    """The teachers that exist."""
+    """List the names of the teachers."""
     return module_names(Path(__file__).parent)
 
 
 def methods_of(name: str) -> tuple[str, ...]:
-    """The levels of theory of teacher ``name``, the default first; () where any name will do, and one must be given.
+    """Return the levels of theory of teacher ``name``, the default first.
+
+    The result is empty if any name is accepted; the method must then be given.
 
     Raises
     ------
     UnknownName
-        No such teacher.
+        There is no such teacher.
     """
     refuse_unknown("teacher", name, teacher_names())
     return tuple(importlib.import_module(f"{__name__}.{name}").METHODS)
@@ -93,25 +95,25 @@ def make_teacher(
     weights: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Teacher:
-    """The teacher ``name`` at the level of theory ``method``.
+    """Return the teacher ``name`` at the level of theory ``method``.
 
     Parameters
     ----------
     name : str
         One of `teacher_names`.
     method : str, optional
-        One of `methods_of`; the first where it is left out. An import path where there are none.
+        One of `methods_of`, by default the first; an import path if there are none.
     weights : path, optional
-        A local weight file, for the teachers that have weights.
+        Local weight file, for teachers that have weights.
     settings : mapping, optional
-        Of the teacher's own, by name; what is left out has the teacher's default.
+        Settings of the teacher by name; those left out have the teacher's defaults.
 
     Raises
     ------
     UnknownName
-        No such teacher, or it has no such method or setting.
+        There is no such teacher, or it has no such method or setting.
     ValueError, FileNotFoundError
-        A setting has no sense, or ``weights`` are given to a teacher that has none, or missing where one needs them.
+        A setting is invalid, ``weights`` are given to a teacher that has none, or weights are required but missing.
     """
     methods = methods_of(name)
     if method is None and not methods:
@@ -127,24 +129,24 @@ def make_teacher(
 
 
 def charge_and_multiplicity(atoms: Atoms) -> tuple[int, int]:
-    """Total charge (e) and 2S + 1 of ``atoms``, as Python ints; 0 and 1 where ``atoms.info`` is silent.
+    """Return total charge (e) and 2S + 1 of ``atoms`` as Python ints; 0 and 1 if ``atoms.info`` has none.
 
     Raises
     ------
     ValueError
-        One of them is no whole number, the multiplicity is below one, or the two do not fit the number of electrons
-        (which some programs mend in silence, and then label another state than the one that was asked for).
+        One of them is not an integer, the multiplicity is below one, or they do not match the number of electrons
+        (which some programs silently correct, and then label another state than the requested one).
     """
     charge, multiplicity = atoms.info.get("charge", 0), atoms.info.get("spin", 1)
     if int(charge) != charge or int(multiplicity) != multiplicity or multiplicity < 1:
         raise ValueError(
-            f"{atoms.get_chemical_formula()}: charge {charge!r} and spin multiplicity {multiplicity!r} in atoms.info; "
-            "expected a whole charge in e and a whole 2S + 1 of at least 1"
+            f"{atoms.symbols.get_chemical_formula()}: charge {charge!r} and spin multiplicity {multiplicity!r} "
+            "in atoms.info; expected an integer charge in e and an integer 2S + 1 of at least 1"
         )
     electrons = int(atoms.numbers.sum()) - int(charge)
     if (electrons - int(multiplicity)) % 2 == 0:
         raise ValueError(
-            f"{atoms.get_chemical_formula()}: {electrons} electrons at charge {charge} cannot have spin multiplicity "
-            f"{multiplicity}; correct the charge, the multiplicity or the hydrogens"
+            f"{atoms.symbols.get_chemical_formula()}: {electrons} electrons at charge {charge} cannot have "
+            f"spin multiplicity {multiplicity}; correct the charge, the multiplicity or the hydrogens"
         )
     return int(charge), int(multiplicity)

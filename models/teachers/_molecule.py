@@ -1,4 +1,4 @@
-"""What no teacher is asked about: most of them would return a number for it."""
+"""Check that a geometry is a molecule: most teachers would return a number for any other geometry."""
 
 import numpy as np
 from ase import Atoms
@@ -7,15 +7,15 @@ from ase.neighborlist import neighbor_list
 from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import pdist
 
-# Of the sum of two covalent radii. In 4,000 rattled drug-like geometries the nearest pair has 0.66 to 0.99 of it; where
-# Å were taken for bohr, 0.35 to 0.52. GFN2-xTB gives an energy for either.
+# Fraction of the sum of two covalent radii. In 4,000 rattled drug-like geometries, the nearest pair is at 0.66 to 0.99
+# of it; if Å are read as bohr, at 0.35 to 0.52. GFN2-xTB gives an energy for both.
 COLLAPSED = 0.5
-# Å between one part of an isolated structure and all else: no molecule, and beyond what is a cluster.
+# Å. Gap between one part of an isolated structure and the rest that neither a molecule nor a cluster has.
 TORN = 100.0
 
 
 def refuse_no_molecule(atoms: Atoms) -> None:
-    """Refuse a geometry that is none.
+    """Raise an error if the geometry is not a molecule.
 
     Raises
     ------
@@ -23,10 +23,12 @@ def refuse_no_molecule(atoms: Atoms) -> None:
         A position is not finite, two atoms have collapsed, or parts are too far apart to be one structure.
     """
     if not np.isfinite(atoms.positions).all():
-        raise ValueError("a position is not finite; no label for it")
+        raise ValueError("a position is not finite; the structure cannot be labelled")
     radii = covalent_radii[atoms.numbers]
     if atoms.pbc.any():
-        first, second, distances = neighbor_list("ijd", atoms, COLLAPSED * radii)
+        first, second, distances = neighbor_list(  # type: ignore[no-untyped-call]  # ASE has no types here
+            "ijd", atoms, COLLAPSED * radii
+        )
     else:
         first, second = np.triu_indices(len(atoms), 1)
         distances = pdist(atoms.positions)
@@ -39,10 +41,10 @@ def refuse_no_molecule(atoms: Atoms) -> None:
         raise ValueError(
             f"collapsed: {pair[0]} and {pair[1]} (atoms {first[nearest]} and {second[nearest]}) are "
             f"{distances[nearest]:.3g} Å apart, {relative[nearest]:.2f} of the sum of their covalent radii, at least "
-            f"{COLLAPSED} is needed; check the unit of the positions (Å)"
+            f"{COLLAPSED} is required; check the unit of the positions (Å)"
         )
     if not atoms.pbc.any() and (gap := linkage(distances, "single")[-1, 2]) > TORN:
         raise ValueError(
-            f"torn: a part of the structure is {gap:.4g} Å from all else, at most {TORN:g} Å is taken "
-            "for one structure; check the unit of the positions (Å)"
+            f"torn: a part of the structure is {gap:.4g} Å from the rest, at most {TORN:g} Å is allowed "
+            "in one structure; check the unit of the positions (Å)"
         )

@@ -1,8 +1,8 @@
-"""Any ASE calculator, by its import path and the arguments of its constructor: energies in eV, forces in eV/Å.
+"""ASE calculators as teachers, by import path and constructor arguments: energies in eV, forces in eV/Å.
 
-Importing and constructing it runs code, so both come from the caller's own parameters and never from a data set. Each
-structure gets a calculator and a folder of its own, so that no answer is another's: neither a kept result, nor a warm
-start, nor an output file.
+Importing and constructing a calculator runs code, so both come from the caller's own parameters and never from a data
+set. Each structure gets its own calculator and folder, so that no result depends on another structure: not through a
+cached result, a warm start or an output file.
 """
 
 import hashlib
@@ -24,9 +24,9 @@ from hydrogate.models.teachers import Failure, Labels, charge_and_multiplicity
 from hydrogate.models.teachers._molecule import refuse_no_molecule
 
 METHODS = ()  # any import path
-# ``charge``, ``multiplicity`` (2S + 1) and ``unpaired`` (2S): how the calculator is told, as the name of an argument
-# of its constructor, or info.NAME for an entry of atoms.info; None is not at all. ``reuse`` keeps one calculator, for
-# those that take long to construct, and resets it before each structure. ``conservative`` says whether F = −∇E.
+# ``charge``, ``multiplicity`` (2S + 1) and ``unpaired`` (2S): how to pass them to the calculator, as the name of a
+# constructor argument, or info.NAME for an entry of atoms.info; None: not at all. ``reuse`` keeps one calculator, for
+# those that take long to construct, and resets it before each structure. ``conservative`` is True if F = −∇E.
 SETTINGS: dict[str, Any] = {
     "arguments": {},
     "charge": None,
@@ -39,7 +39,7 @@ _TOLD = ("charge", "multiplicity", "unpaired")
 
 
 class AseCalculator:
-    """Energies and forces by the calculator that ``construct``, found at the import path ``method``, makes."""
+    """Energies and forces of the calculator that ``construct``, found at the import path ``method``, returns."""
 
     dipoles = False
     batch = 1
@@ -49,7 +49,7 @@ class AseCalculator:
         self._kept: dict[str, Any] = {}
 
     def identity(self) -> dict[str, Any]:
-        """Import path, arguments, the version of the package; files that the arguments name, by their content."""
+        """Return import path, arguments and package version; files in the arguments are identified by their content."""
         return self._identity
 
     @cached_property
@@ -72,12 +72,12 @@ class AseCalculator:
         }
 
     def label(self, structures: Sequence[Atoms]) -> list[Labels | Failure]:
-        """One entry a structure; one that the calculator raises for is a `Failure` in its words.
+        """Label each structure; an error of the calculator gives a `Failure` with its message.
 
         Raises
         ------
         ValueError
-            The calculator cannot be constructed, gives no forces, or misses what it needs for any structure.
+            The calculator cannot be constructed, gives no forces, or lacks something that every structure needs.
         """
         return [self._label(atoms) for atoms in structures]
 
@@ -95,18 +95,20 @@ class AseCalculator:
             return self._asked(calculator, plain)
 
     def _told(self, atoms: Atoms) -> tuple[dict[str, Any], dict[str, int]]:
-        """The constructor's arguments and ``atoms.info``, with charge and spin as the calculator wants them."""
+        """Return the constructor's arguments and ``atoms.info``, with charge and spin as the calculator needs them."""
         charge, multiplicity = charge_and_multiplicity(atoms)
-        arguments, info = dict(self._settings["arguments"]), {}
+        arguments: dict[str, Any] = dict(self._settings["arguments"])
+        info: dict[str, int] = {}
         for name, value in zip(_TOLD, (charge, multiplicity, multiplicity - 1), strict=True):
             if key := self._settings[name]:
-                (info if key.startswith("info.") else arguments)[key.removeprefix("info.")] = value
+                place: dict[str, Any] = info if key.startswith("info.") else arguments
+                place[key.removeprefix("info.")] = value
         if charge and not self._settings["charge"]:
-            raise ValueError(f"charge {charge}, and label.settings.charge does not say how to tell {self.method}")
+            raise ValueError(f"charge {charge}, but label.settings.charge does not say how to pass it to {self.method}")
         if multiplicity > 1 and not (self._settings["multiplicity"] or self._settings["unpaired"]):
             raise ValueError(
-                f"spin multiplicity {multiplicity}, and neither label.settings.multiplicity nor unpaired says how to "
-                f"tell {self.method}"
+                f"spin multiplicity {multiplicity}, but neither label.settings.multiplicity nor unpaired says how to "
+                f"pass it to {self.method}"
             )
         return arguments, info
 
@@ -122,7 +124,7 @@ class AseCalculator:
             calculator = self._construct(**arguments)
         except Exception as error:
             raise ValueError(
-                f"label.settings.arguments {arguments}: {self.method} says {type(error).__name__}: {error}"
+                f"label.settings.arguments {arguments}: {self.method} raised {type(error).__name__}: {error}"
             ) from error
         if self._settings["reuse"]:
             self._kept[key] = calculator
@@ -134,22 +136,23 @@ class AseCalculator:
         positions = atoms.positions.copy()
         atoms.calc = calculator
         try:
-            forces = np.array(atoms.get_forces(), dtype=np.float64)
-            energy = atoms.get_potential_energy()
-            # Forces are the gradient of the free energy, where electrons have a temperature.
+            answer = atoms.get_forces()  # type: ignore[no-untyped-call]  # ASE has no types here
+            forces = np.array(answer, dtype=np.float64)
+            energy = atoms.get_potential_energy()  # type: ignore[no-untyped-call]  # as above
+            # If electrons have a temperature, forces are the gradient of the free energy.
             free = getattr(calculator, "results", {}).get("free_energy")
             energy = float(energy if free is None else free)
         except PropertyNotImplementedError as error:
             raise ValueError(f"label.method {self.method} gives no energy or no forces: {error}") from error
         except (BadConfiguration, EnvironmentError, FileNotFoundError, ImportError) as error:
-            # No fault of the structure: a program or a file of the calculator's is not there.
+            # Not caused by the structure: a program or a file of the calculator is missing.
             raise ValueError(f"{self.method}: {type(error).__name__}: {error}") from error
         except Exception as error:
-            # By its name: torch has one of its own, and here is no torch.
+            # Compared by name: PyTorch has its own class, and PyTorch is not imported here.
             of_the_machine = isinstance(error, MemoryError | OSError) or type(error).__name__ == "OutOfMemoryError"
             return Failure(f"{self.method}: {type(error).__name__}: {error}", lasting=not of_the_machine)
         if not np.array_equal(atoms.positions, positions):
-            return Failure(f"{self.method} moved the atoms, so that its label is of another structure")
+            return Failure(f"{self.method} moved the atoms, so its label belongs to another structure")
         if forces.shape != positions.shape:
             return Failure(f"{self.method} returned forces of shape {forces.shape} for {len(atoms)} atoms")
         if not (np.isfinite(energy) and np.isfinite(forces).all()):
@@ -158,7 +161,7 @@ class AseCalculator:
 
 
 def _version_of(construct: Callable[..., Any]) -> tuple[str, str]:
-    """The package that ``construct`` comes from, and its version; of a module in no package, its content."""
+    """Return the package of ``construct`` and its version; for a module outside packages, the hash of its content."""
     module = construct.__module__
     for package in packages_distributions().get(module.partition(".")[0], ()):
         return package, version(package)
@@ -176,26 +179,26 @@ def _imported(path: str) -> Callable[..., Any]:
     refuse_unknown(f"name in label.method, module {module_name}:", name, vars(module))
     construct: Callable[..., Any] = getattr(module, name)
     if not callable(construct):
-        raise ValueError(f"label.method {path!r} is no class and no function that makes a calculator")
+        raise ValueError(f"label.method {path!r} is not a class or function that makes a calculator")
     return construct
 
 
 def make(method: str, weights: str | Path | None, settings: Mapping[str, Any]) -> AseCalculator:
-    """The calculator at the import path ``method``, which is imported here and constructed for each structure.
+    """Return the calculator at the import path ``method``: imported here, constructed for each structure.
 
     Raises
     ------
     ValueError
-        There is none, weights are given, or a setting has no sense.
+        There is no such calculator, weights are given, or a setting is invalid.
     """
     if weights is not None:
-        raise ValueError("label.weights: a calculator's files are among its arguments; name it in label.settings")
+        raise ValueError("label.weights: a calculator takes its files as arguments; name the file in label.settings")
     if not isinstance(settings["arguments"], Mapping):
         raise ValueError(f"label.settings.arguments: expected a mapping, got {settings['arguments']!r}")
     try:
         json.dumps(settings["arguments"], allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"label.settings.arguments: only numbers, texts, lists and mappings: {error}") from error
+        raise ValueError(f"label.settings.arguments: only numbers, strings, lists and mappings: {error}") from error
     for name, kind in (*((name, str | None) for name in _TOLD), ("reuse", bool), ("conservative", bool)):
         if not isinstance(settings[name], kind):
             raise ValueError(f"label.settings.{name} is {settings[name]!r}; expected {getattr(kind, '__name__', kind)}")

@@ -1,7 +1,7 @@
-"""Orb through orb-models: energies and forces in eV and eV/Å by weights that are on this machine; none are fetched.
+"""Orb through orb-models: energies in eV and forces in eV/Å, with local weights; nothing is downloaded.
 
-The forces of ``direct`` models and of Orb-v2 are predicted beside the energy and are not its gradient. Models of 20
-neighbours have energies that jump where the twenty-first comes nearer. Either is marked in the teacher's identity.
+The forces of ``direct`` models and of Orb-v2 are predicted separately and are not the gradient of the energy. Models
+with 20 neighbours have energies that jump when the twenty-first comes nearer. The teacher's identity marks both.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from hydrogate.models.names import refuse_unknown
 from hydrogate.models.teachers import Failure, Labels, charge_and_multiplicity
 from hydrogate.models.teachers._molecule import refuse_no_molecule
 
-# By method, the file of its weights below DOWNLOADS, known without the seconds that orb-models takes to import.
+# Weight file of each method, below DOWNLOADS; listed here because importing orb-models takes seconds.
 # Source: the defaults of the loaders in orb_models.forcefield.pretrained, orb-models 0.5.5 and 0.7.0.
 DOWNLOADS = "https://orbitalmaterials-public-models.s3.us-west-1.amazonaws.com/forcefields/"
 FILES = {
@@ -39,17 +39,17 @@ FILES = {
 }
 METHODS = tuple(FILES)
 SHORT = {method.replace("-inf", ""): method for method in METHODS if "-inf" in method}
-# ``device`` changes no label by more than rounding, and is no part of the identity; None is a GPU where there is one.
+# ``device`` changes labels only by rounding and is not part of the identity; None: a GPU if there is one.
 SETTINGS: dict[str, Any] = {"precision": "float32-highest", "device": None}
-# Structures a task on a GPU, some 10,000 atoms; what does not fit into its memory at once is halved.
+# Structures per task on a GPU, some 10,000 atoms; a batch that does not fit into its memory is halved.
 BATCH = 256
 PRECISIONS = ("float32-highest", "float32-high", "float64")
-# Prefixes in Orb-v2's file. Source: orb_models.forcefield.load, in 0.7 orb_models.common.models.load.
+# Prefixes of weights in Orb-v2's file. Source: orb_models.forcefield.load, in 0.7 orb_models.common.models.load.
 _HEADS = {"energy": ("heads.energy.", "graph_head."), "forces": ("heads.forces.", "node_head.")}
 
 
 class Orb:
-    """Energies and forces by the Orb model ``method`` with the weights in ``weights``.
+    """Energies and forces of the Orb model ``method`` with the weights in ``weights``.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class Orb:
     precision : str
         One of ``PRECISIONS``, as orb-models names them.
     device : str, optional
-        As torch names it; a GPU where there is one, if left out.
+        As PyTorch names it; by default a GPU if there is one.
     """
 
     dipoles = False
@@ -69,19 +69,19 @@ class Orb:
         self._model: Any = None
         self._adapter: Any = None
         self._device: Any = None
-        # Atoms in a batch on a GPU, as far as is known; on a CPU a batch is no faster than its structures one by one.
+        # Known limit on the atoms in a batch on a GPU; on a CPU, batches are no faster than single structures.
         self._room: float = np.inf
 
     @property
     def batch(self) -> int:
-        """``BATCH`` on a GPU, as ``device`` names it or torch finds it here; a CPU takes structures one by one."""
+        """``BATCH`` on a GPU, either named by ``device`` or found by PyTorch; 1 on a CPU."""
         import torch
 
         on_a_gpu = torch.cuda.is_available() if self.device is None else not self.device.startswith("cpu")
         return BATCH if on_a_gpu else 1
 
     def identity(self) -> dict[str, Any]:
-        """Name, version and settings; the weights by their content; what its forces and energies are not."""
+        """Return name, version, settings and weights hash; mark forces and energies with missing properties."""
         conservative, smooth = "-conservative-" in self.method, "-20-" not in self.method and self.method != "orb-v2"
         return {
             "name": "orb",
@@ -99,7 +99,7 @@ class Orb:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def label(self, structures: Sequence[Atoms]) -> list[Labels | Failure]:
-        """One entry a structure; one that the model does not know of (a charge, a period) is a `Failure`."""
+        """Label each structure; a `Failure` for one that the model does not support (charge, periodicity)."""
         with _defaults_set(self.precision):
             if self._model is None:
                 self._model, self._adapter, self._device = self._load()
@@ -108,7 +108,7 @@ class Orb:
             return [graph if isinstance(graph, Failure) else next(answers) for graph in graphs]
 
     def _load(self) -> tuple[Any, Any, Any]:
-        """The model, the adapter that makes its graphs, and the device that it is on."""
+        """Return the model, the adapter that makes its graphs, and the model's device."""
         import torch
         from orb_models.forcefield.pretrained import ORB_PRETRAINED_MODELS
 
@@ -123,11 +123,11 @@ class Orb:
             model, adapter = loaded if isinstance(loaded, tuple) else (loaded, _Adapter(loaded.system_config))
             stored = torch.load(self.weights, map_location="cpu", weights_only=True)
         except Exception as error:
-            # A file that is no weight file fails in as many ways as there are files; where torch refuses to run what
-            # one holds, the rest of its message says how to run it.
+            # An invalid weight file fails in many ways. If PyTorch refuses to run code in a file, the rest of its
+            # message explains how to run it, and is cut off.
             said = str(error).partition(". ")[0]
             raise self._not_the_weights(f"{type(error).__name__}: {said}") from error
-        # orb-models leaves a head at random weights where the file has none for it.
+        # orb-models leaves a head at random weights if the file has none for it.
         for head, prefixes in _HEADS.items():
             if head in model.heads and not any(name.startswith(prefixes) for name in stored):
                 raise self._not_the_weights(f"no weights for its {head}")
@@ -140,26 +140,30 @@ class Orb:
         )
 
     def _graph(self, atoms: Atoms) -> Any:
-        """The structure as the model reads it, or the `Failure` that it is."""
+        """Return the structure as a graph for the model, or a `Failure`."""
         reads_charge = self._model.model.conditioner is not None
         try:
             charge, multiplicity = charge_and_multiplicity(atoms)
             refuse_no_molecule(atoms)
             if (charge, multiplicity) != (0, 1) and not reads_charge:
-                raise ValueError(f"it knows no charge or spin, got charge {charge}, multiplicity {multiplicity}")
+                raise ValueError(
+                    f"the model has no charge or spin input, got charge {charge}, multiplicity {multiplicity}"
+                )
             if atoms.pbc.any() and reads_charge:
-                raise ValueError(f"it was taught molecules, got a structure periodic along {atoms.pbc.tolist()}")
-            # A cell without periods would be taken for a lattice: the forces would keep a net torque.
+                raise ValueError(
+                    f"the model was trained on molecules, got a structure periodic along {atoms.pbc.tolist()}"
+                )
+            # The model would treat a cell without periodicity as a lattice: the forces would keep a net torque.
             cell = atoms.cell if atoms.pbc.any() else None
             plain = Atoms(atoms.numbers, atoms.positions, cell=cell, pbc=atoms.pbc)
             plain.info = {"charge": charge, "spin": multiplicity} if reads_charge else {}
-            # The default of 0.5 on a CPU; that of 0.7 finds the same edges, and compiles for it first.
+            # The default of 0.5 on a CPU; the default of 0.7 finds the same edges, but compiles first.
             return self._adapter.from_ase_atoms(plain, edge_method="knn_scipy", device="cpu")
         except (NotImplementedError, ValueError) as error:
             return Failure(f"{self.method}: {error}")
 
     def _in_batches(self, graphs: Sequence[Any]) -> list[Labels | Failure]:
-        """The answers, in batches that fit into the memory of the device: half as large where one does not."""
+        """Label in batches that fit into the memory of the device; a batch that does not fit is halved."""
         import torch
 
         answers: list[Labels | Failure] = []
@@ -180,7 +184,7 @@ class Orb:
 
     def _answers(self, graphs: Sequence[Any], device: Any) -> list[Labels | Failure]:
         predicted = self._model.predict(self._adapter.batch(list(graphs)).to(device))
-        # The gradient of the energy, where the model has one; else the forces beside it.
+        # The gradient of the energy if the model has one, else the separately predicted forces.
         name = getattr(self._model, "grad_forces_name", "forces")
         energies, forces = (predicted[key].detach().cpu().double().numpy() for key in ("energy", name))
         sizes = [int(graph.n_node.sum()) for graph in graphs]
@@ -196,7 +200,7 @@ class Orb:
 
 @dataclass(frozen=True)
 class _Adapter:
-    """The functions of orb-models 0.5 by the names of the adapter that the loaders of 0.7 return too."""
+    """Functions of orb-models 0.5 under the names of the adapter that the loaders of 0.7 return too."""
 
     system: Any
 
@@ -213,21 +217,24 @@ class _Adapter:
 
 @contextmanager
 def _defaults_set(precision: str) -> Iterator[None]:
-    """Orb sets torch's default precision for the whole process, and warns that it does; neither leaves this file."""
+    """Set PyTorch's defaults as Orb needs them, and restore them afterwards.
+
+    Orb sets PyTorch's default precision for the whole process and warns about it. Both are kept inside this module.
+    """
     import torch
 
     dtype, matmul = torch.get_default_dtype(), torch.get_float32_matmul_precision()
     torch.set_default_dtype(torch.float64 if precision == "float64" else torch.float32)
     torch.set_float32_matmul_precision("high" if precision == "float32-high" else "highest")
     try:
-        # What Warp says of itself when orb-models 0.7 loads it is none of a command's output.
+        # Warp prints a message when orb-models 0.7 loads it, which must not be part of a command's output.
         with redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Setting global torch default dtype")
             warnings.filterwarnings("ignore", message="`torch.jit.script", category=DeprecationWarning)
             warnings.filterwarnings("ignore", message="Consider passing 'precision=float32-high'")
             warnings.filterwarnings("ignore", message="__array__ implementation", category=DeprecationWarning)
             warnings.filterwarnings("ignore", message="knn_scipy is deprecated", category=DeprecationWarning)
-            warnings.filterwarnings("ignore", message="Found key in ")  # `_load` tells which matter
+            warnings.filterwarnings("ignore", message="Found key in ")  # `_load` checks those that matter
             yield
     finally:
         torch.set_default_dtype(dtype)
@@ -235,33 +242,35 @@ def _defaults_set(precision: str) -> Iterator[None]:
 
 
 def make(method: str, weights: str | Path | None, settings: Mapping[str, Any]) -> Orb:
-    """The teacher at ``method`` with the weights in the local file ``weights``, else in orb-models' own cache.
+    """Return the teacher at ``method`` with the local weight file ``weights``, else the one in orb-models' cache.
 
     Raises
     ------
     ModuleNotFoundError
         The extra ``orb`` is not installed.
     FileNotFoundError
-        There is no such file; nothing is ever fetched.
+        The weight file does not exist; nothing is downloaded.
     ValueError
-        The file is another method's, by its name, or a setting has no sense.
+        By its name, the file belongs to another method, or a setting is invalid.
     """
     if find_spec("orb_models") is None:
         raise ModuleNotFoundError("teacher 'orb' needs orb-models: pip install 'hydrogate[orb]'", name="orb_models")
     refuse_unknown("label.settings.precision", settings["precision"], PRECISIONS)
     if not isinstance(settings["device"], str | None):
-        raise ValueError(f"label.settings.device is {settings['device']!r}; expected such as cpu, cuda or cuda:1")
+        raise ValueError(
+            f"label.settings.device is {settings['device']!r}; expected a device such as cpu, cuda or cuda:1"
+        )
     path = _in_the_cache(method) if weights is None else Path(weights)
     if not path.is_file():
         raise FileNotFoundError(f"teacher 'orb', method {method!r}: {path}: no such file. {_where_to_get(method)}")
     for other, file in FILES.items():
         if other != method and path.name == Path(file).name:
-            raise ValueError(f"{path}: the weights of {other}, and label.method is {method}")
+            raise ValueError(f"{path}: these are the weights of {other}, but label.method is {method}")
     return Orb(method, path, settings["precision"], settings["device"])
 
 
 def save_random_weights(method: str | None, folder: Path) -> Path:
-    """A file of random weights for ``method`` (None: the default), of its real size: for what takes time alone."""
+    """Write random weights of the real size for ``method`` (None: the default), for timing only; return the file."""
     import torch
 
     chosen = METHODS[0] if method is None else SHORT.get(method, method)
@@ -278,13 +287,13 @@ def save_random_weights(method: str | None, folder: Path) -> Path:
 
 
 def _in_the_cache(method: str) -> Path:
-    """The file that orb-models fetched for ``method`` at some time; without a look at the network, unlike its own."""
+    """Return the file for ``method`` in orb-models' cache; unlike orb-models itself, without network access."""
     from cached_path import find_latest_cached
 
-    path = find_latest_cached(DOWNLOADS + FILES[method])
+    path: Path | None = find_latest_cached(DOWNLOADS + FILES[method])
     if path is None:
         raise FileNotFoundError(
-            f"teacher 'orb', method {method!r}: no weight file is named, and orb-models has none in its cache. "
+            f"teacher 'orb', method {method!r}: no weight file is given, and orb-models has none in its cache. "
             + _where_to_get(method)
         )
     return path

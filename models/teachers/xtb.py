@@ -1,4 +1,4 @@
-"""Extended tight binding through tblite, one thread: independent single points, positions in Å, labels in eV."""
+"""Extended tight binding through tblite on one thread: independent single points, positions in Å, labels in eV."""
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -16,18 +16,19 @@ if TYPE_CHECKING:
     from tblite.interface import Calculator, Result
 
 METHODS = ("GFN2-xTB", "GFN1-xTB", "IPEA1-xTB")
-# tblite's own defaults, written down because the labels depend on them: the self-consistency threshold (a factor on
-# 1e-6 Hartree), the electronic temperature in Hartree (300 K), and how long the self-consistency may take.
-# Source: tblite.interface.Calculator.set, tblite 0.8. Of 25 sample structures the forces at accuracy 1 are 4e-5 eV/Å
-# (RMS) and at most 4e-4 from those at 1e-4; 0.1 and 0.01 divide that by 9 and 100 and cost 17 % and 32 % more time.
+# tblite's own defaults, listed here because the labels depend on them: the self-consistency threshold (a factor on
+# 1e-6 Hartree), the electronic temperature in Hartree (300 K), and the maximum number of iterations.
+# Source: tblite.interface.Calculator.set, tblite 0.8. In 25 sample structures, the forces at accuracy 1 differ by
+# 4e-5 eV/Å (RMS) and at most 4e-4 from those at 1e-4; 0.1 and 0.01 divide that by 9 and 100 and cost 17 % and 32 %
+# more time.
 SETTINGS = {"accuracy": 1.0, "temperature": 9.5e-4, "max-iter": 250}
 
 
 class Attempt(NamedTuple):
-    """A way to self-consistency: settings beside the declared ones, and temperatures (Hartree) to start from.
+    """Attempt at self-consistency: settings in addition to the declared ones, and initial temperatures (Hartree).
 
-    The labels are always those of the declared threshold and temperature; what converged at a higher temperature is the
-    guess at the next lower one, and no label.
+    The labels always have the declared threshold and temperature. A result at a higher temperature is only the initial
+    guess for the next lower one, never a label.
     """
 
     name: str
@@ -35,7 +36,7 @@ class Attempt(NamedTuple):
     temperatures: tuple[float, ...] = ()
 
 
-# The mixer remembers few steps: all of them, which is tblite's default, cost seconds in 500 cycles of two atoms.
+# The mixer keeps few steps: all of them, tblite's default, cost seconds in 500 cycles of two atoms.
 _DAMPED = {"mixer-damping": 0.05, "mixer-memory": 20, "max-iter": 500}
 _COOLING = (9.5e-3, 4.8e-3, 1.9e-3)
 ATTEMPTS = (
@@ -49,7 +50,7 @@ ATTEMPTS = (
 class Xtb:
     """Energies, forces, Mulliken charges and dipoles of isolated or periodic structures at ``method``.
 
-    At GFN2-xTB atoms have dipoles of their own, so that the charges alone do not make the molecule's dipole.
+    With GFN2-xTB, atoms have their own dipoles, so the charges alone do not give the molecule's dipole.
     """
 
     dipoles = True
@@ -59,7 +60,7 @@ class Xtb:
         self.method, self.settings = method, settings
 
     def identity(self) -> dict[str, Any]:
-        """Name, version and settings."""
+        """Return name, version and settings."""
         return {
             "name": "xtb",
             "method": self.method,
@@ -69,7 +70,7 @@ class Xtb:
         }
 
     def label(self, structures: Sequence[Atoms]) -> list[Labels | Failure]:
-        """One entry a structure; a `Failure` where there is no molecule, or no way to self-consistency."""
+        """Label each structure; a `Failure` if it is not a molecule or does not reach self-consistency."""
         import tblite.interface  # noqa: F401, so that its OpenMP library is loaded when the limit is set
         from threadpoolctl import threadpool_limits
 
@@ -85,7 +86,7 @@ class Xtb:
             energy = float(result.get("energy")) * Hartree
             forces = -np.asarray(result.get("gradient"), dtype=np.float64) * (Hartree / Bohr)
             charges = np.array(result.get("charges"), dtype=np.float64)
-            # In e·bohr. That of a lattice is no property of it.
+            # In e·bohr. The dipole of a lattice is not well defined.
             dipole = None if atoms.pbc.any() else np.array(result.get("dipole"), dtype=np.float64) * Bohr
         except (TBLiteRuntimeError, TBLiteTypeError, TBLiteValueError, ValueError) as error:
             return Failure(str(error))
@@ -95,27 +96,27 @@ class Xtb:
         return Labels(energy, forces, dipole, charges)
 
     def _converged(self, atoms: Atoms) -> "Result":
-        """The single point by the first of ``ATTEMPTS`` that gets there.
+        """Return the single point of the first of ``ATTEMPTS`` that converges.
 
         Raises
         ------
         TBLiteRuntimeError
-            In tblite's words, and what was tried.
+            With tblite's messages and the attempts.
         """
         from tblite.exceptions import TBLiteRuntimeError
 
         said: list[str] = []
         for attempt in ATTEMPTS:
             calculator = self._calculator(atoms, attempt.settings)
-            result = None
+            result: Result | None = None
             try:
-                for temperature in (*attempt.temperatures, self.settings["temperature"]):
+                for temperature in attempt.temperatures:
                     calculator.set("temperature", temperature)
                     result = calculator.singlepoint(result)
+                calculator.set("temperature", self.settings["temperature"])
+                return calculator.singlepoint(result)
             except TBLiteRuntimeError as error:
                 said.append(f"{error} with {attempt.name}")
-            else:
-                return result
         raise TBLiteRuntimeError("; ".join(said))
 
     def _calculator(self, atoms: Atoms, settings: Mapping[str, float]) -> "Calculator":
@@ -138,17 +139,17 @@ class Xtb:
 
 
 def make(method: str, weights: str | Path | None, settings: Mapping[str, Any]) -> Xtb:
-    """The teacher at ``method``; xTB has no weights, so any are refused.
+    """Return the teacher at ``method``; xTB has no weights, so any are rejected.
 
     Raises
     ------
     ValueError
-        Weights are given, or a setting is no positive number.
+        Weights are given, or a setting is not a positive number.
     """
     if weights is not None:
         raise ValueError(f"label.weights is {str(weights)!r}, but teacher 'xtb' has no weights; set it to null")
     for name, value in settings.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < np.inf:
             raise ValueError(f"label.settings.{name} is {value!r}; teacher 'xtb' needs a number above zero")
-    # Of the type of the default: equal settings, equal identity.
+    # Converted to the type of the default, so that equal settings have equal identities.
     return Xtb(method, {name: type(SETTINGS[name])(value) for name, value in settings.items()})

@@ -1,1 +1,1 @@
-"""The decision: committed metrics and staleness in, the next milestone out."""
+"""Decision on the next milestone, from the committed metrics and their staleness."""

@@ -20,7 +20,7 @@ _OTHER = {
 
 
 def identity(params: Params, student_fingerprint: str | None) -> dict[str, str | None]:
-    """Return what must agree for a speed to be this student's: its weights, the teacher, and the code."""
+    """Return the identity that a speed must match to be this student's: its weights, the teacher, and the code."""
     teacher = params.label.model_dump(include={"teacher", "method", "weights", "settings"})
     return {
         "student_fingerprint": student_fingerprint,
@@ -30,7 +30,7 @@ def identity(params: Params, student_fingerprint: str | None) -> dict[str, str |
 
 
 def code_fingerprint(package: Path = PACKAGE) -> str:
-    """SHA-256 of the names and contents of the sources in ``package`` that a student computes with."""
+    """Return the SHA-256 of the names and contents of the source files in ``package`` that a student runs."""
     digest = hashlib.sha256()
     for name in code_of("hydrogate.models.students", package=package):
         text = (package / name).read_bytes()
@@ -39,7 +39,7 @@ def code_fingerprint(package: Path = PACKAGE) -> str:
 
 
 def stale(params: Params, content: Mapping[str, Any], student_fingerprint: str | None) -> str:
-    """Explain why the speeds in ``content`` are not this student's; empty where they are."""
+    """Return the reason why the speeds in ``content`` are not this student's, or "" if they are."""
     expected = identity(params, student_fingerprint)
     changed = [words for key, words in _OTHER.items() if content.get(key) is None or content[key] != expected[key]]
     return f"metrics/benchmarks.json is of {' and '.join(changed)}; {MEASURE} measures it again" if changed else ""

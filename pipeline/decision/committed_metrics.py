@@ -1,4 +1,4 @@
-"""Metrics in ``metrics/*.json``, all in git, and the gates' verdicts on them, for `decide` and `plan`."""
+"""Metrics in ``metrics/*.json``, which are all in git, and the verdicts of the gates, for `decide` and `plan`."""
 
 import json
 from collections.abc import Mapping
@@ -16,11 +16,11 @@ from hydrogate.pipeline.params import Params
 REPRO = "python3 -m nox -s repro"
 
 Metrics = Mapping[str, Mapping[str, Any]]
-"""The content of ``metrics/<name>.json`` by name, of the files that are there."""
+"""Content of each existing file ``metrics/<name>.json``, by name."""
 
 
 def read_metrics(root: Path) -> tuple[dict[str, dict[str, Any]], list[Blocker]]:
-    """Read the metrics files under ``root``; those that are missing or damaged become blockers."""
+    """Read the metrics files under ``root``; missing or damaged files become blockers."""
     contents: dict[str, dict[str, Any]] = {}
     blockers = []
     for name in ("structures", "labels", "training", "validation", "predictions", "md", "benchmarks"):
@@ -28,7 +28,7 @@ def read_metrics(root: Path) -> tuple[dict[str, dict[str, Any]], list[Blocker]]:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            if name in ("training", "validation"):  # the contracts' own files are asked for by their contracts
+            if name in ("training", "validation"):  # the other files are required by their contracts
                 blockers.append(Blocker(f"missing metrics: {path}", REPRO))
             continue
         except (OSError, ValueError, RecursionError) as error:
@@ -42,7 +42,7 @@ def read_metrics(root: Path) -> tuple[dict[str, dict[str, Any]], list[Blocker]]:
 
 
 def measured(metrics: Metrics) -> tuple[dict[str, Metric], list[Blocker]]:
-    """Return the metrics of the held-out split, the convergence of training and the metrics of MD, with blockers."""
+    """Return the metrics of the held-out split, of the convergence of training and of MD; and blockers."""
     training = {key: block for key, block in metrics.get("training", {}).items() if key == "convergence"}
     validation = {key: block for key, block in metrics.get("validation", {}).items() if key != "regression"}
     found, unreadable = _read(validation, "validation.json")
@@ -53,7 +53,7 @@ def measured(metrics: Metrics) -> tuple[dict[str, Metric], list[Blocker]]:
 
 
 def ratios(metrics: Metrics) -> tuple[dict[str, Metric], list[Blocker]]:
-    """Return the ratio of each error to the baseline's; empty without a comparison."""
+    """Return the ratio of each error to that of the baseline, or no ratios if there is no comparison; and blockers."""
     block = metrics.get("validation", {}).get("regression", {})
     if not isinstance(block, Mapping):
         return {}, [Blocker("unreadable metrics: metrics/validation.json: regression holds no mapping", REPRO)]
@@ -61,9 +61,9 @@ def ratios(metrics: Metrics) -> tuple[dict[str, Metric], list[Blocker]]:
 
 
 def speeds(params: Params, metrics: Metrics) -> tuple[dict[str, Metric], dict[str, str], list[Blocker]]:
-    """Return the speeds that gates judge, a note on each, and blockers for what cannot be read.
+    """Return the speeds that gates evaluate, a note on each, and blockers for unreadable values.
 
-    The note says what was measured, or why not. Speeds of another student, teacher or code do not count.
+    The note describes the measurement, or why there is none. Speeds of another student, teacher or code do not count.
     """
     content = metrics.get("benchmarks")
     if content is None:
@@ -98,7 +98,7 @@ def _read(content: Mapping[str, Any], where: str) -> tuple[dict[str, Metric], li
 
 
 def judged(params: Params, metrics: Metrics) -> tuple[dict[str, Metric], list[Judgement], list[Blocker]]:
-    """Return the metrics, the judgement of each gate, and blockers for what cannot be read."""
+    """Return the metrics, the judgement of each gate, and blockers for unreadable values."""
     found, blockers = measured(metrics)
     to_baseline, more = ratios(metrics)
     regression, note = _regression(params, metrics, to_baseline)
@@ -116,14 +116,14 @@ def judged(params: Params, metrics: Metrics) -> tuple[dict[str, Metric], list[Ju
 
 
 def regression_names(gates: Mapping[str, Gate]) -> list[str]:
-    """Names of the errors that a student must not worsen: those that a required gate judges by their interval."""
+    """Return the errors that must not increase: those whose confidence interval a required gate evaluates."""
     known = error_names()
     names = [gate.metric for gate in gates.values() if gate.required and gate.confidence == LEVEL]
     return [name for name in dict.fromkeys(names) if name in known]
 
 
 def _regression(params: Params, metrics: Metrics, to_baseline: Mapping[str, Metric]) -> tuple[Metric | None, str]:
-    """Return the worst ratio of the required errors with a note on each; or why there is none."""
+    """Return the worst ratio of the required errors with a note on each, or None and the reason."""
     baseline = params.validate_.baseline
     if baseline is None:
         return None, "validate.baseline names no predictions to compare with"

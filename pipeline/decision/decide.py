@@ -1,10 +1,10 @@
-"""``hydrogate decide``: the gates' verdicts and the next milestone. Outside the DVC graph, so that it always runs.
+"""``hydrogate decide``: verdicts of the gates and the next milestone. Outside the DVC graph, so that it always runs.
 
 In:  ``metrics/{input,structures,labels,predictions}.json`` (findings), ``metrics/{training,validation,md}.json``,
-     ``gates`` and ``milestones`` in ``params.yaml``, and DVC's account of what has changed.
-Out: ``metrics/decision.json``, plain numbers and strings.
+     ``gates`` and ``milestones`` in ``params.yaml``, and the changes that DVC reports.
+Out: ``metrics/decision.json``, which contains plain numbers and strings.
 
-After a failed contract the metrics of the last good run are still there. They do not describe the present data, so the
+After a failed contract, the metrics of the last successful run still exist but do not describe the current data. The
 decision is then ``blocked`` and names the cause.
 """
 
@@ -31,7 +31,7 @@ from hydrogate.pipeline.params import Params, load_params
 from hydrogate.pipeline.program import REFUSED, stage_exit_status
 
 COMPARE_AGAIN = f"{REPRO} -- --force --single-item validate"
-# Fingerprints that must agree, so that what was judged, trained on and measured is one data set and one student.
+# Fingerprints that must agree, so that all checks, training and measurements used the same data set and student.
 _CHAIN = (
     (
         ("labels", "fingerprint"),
@@ -45,42 +45,42 @@ _CHAIN = (
 
 
 def run(root: Path = Path(), stale: Callable[[Path], list[Stale]] | None = None) -> Decision:
-    """Decide on the project at ``root``; nothing is written.
+    """Decide on the project at ``root`` without writing any file.
 
     Parameters
     ----------
     root : Path
-        The project's root.
+        Root folder of the project.
     stale : callable, optional
-        Returns, for a root, what has changed since the metrics were made; DVC by default.
+        Returns the changes in a root folder since the metrics were computed; default: asks DVC.
     """
     return decide_from(read_record(root, (stale or stale_stages)(root)))
 
 
 def decide_from(record: Record) -> Decision:
-    """Decide on what was read: a pure function of the record."""
+    """Decide on ``record``; a pure function."""
     blockers = [*_state_blockers(record)]
     caveats = tuple(report.caveat for report in record.reports.values() if isinstance(report, Report) and report.caveat)
     if isinstance(record.params, str):
-        # The last good decision must not stand beside parameters that cannot be read.
+        # The last good decision must not be kept if the parameters cannot be read.
         return replace(decide(None, [], (), [Blocker(record.params, SHOW_PARAMS), *blockers]), caveats=caveats)
     found, judgements, malformed = judged(record.params, record.metrics)
     blockers += [*_input_blockers(record, record.params), *_baseline_blockers(record, record.params), *malformed]
     more_data = MORE_DATA_COMMAND
     if not blockers:
-        with suppress(ValueError):  # no plan can be made; the decision is made all the same
+        with suppress(ValueError):  # no plan is possible; the decision does not need one
             more_data = plan_of(record.params, record.metrics, found, judgements).command or more_data
     decision = decide(found.get("force_rmse"), judgements, record.params.milestones, blockers, more_data)
     return replace(decision, caveats=caveats)
 
 
 def write_decision(decision: Decision, metrics: Metrics, root: Path = Path()) -> None:
-    """Write ``metrics/decision.json``, with the fingerprints of the metrics that were decided on."""
+    """Write ``metrics/decision.json``, with the fingerprints of the metrics that it is based on."""
     write_json(root / "metrics/decision.json", to_json(decision, metrics))
 
 
 def _state_blockers(record: Record) -> Iterator[Blocker]:
-    """What blocks whatever the parameters are."""
+    """Yield the blockers that do not depend on the parameters."""
     yield from _contract_blockers(record)
     yield from record.unreadable
     yield from (Blocker(f"stale metrics: {what}", REPRO) for what in _disagreements(record.metrics))
@@ -95,13 +95,13 @@ def _contract_blockers(record: Record) -> Iterator[Blocker]:
         if isinstance(report, str):
             yield Blocker(f"contract {contract} was not judged: {report}", REPRO)
         elif not report.holds(strict=True) and report.enforced:
-            # In a fresh clone there are findings, and no data to look at.
+            # A fresh clone contains findings but no data to check.
             here = DATA_OF.get(contract) in record.data
             yield Blocker(_why_failed(report), check_command(contract) if here else REPRO)
 
 
 def _input_blockers(record: Record, params: Params) -> Iterator[Blocker]:
-    """Input files that changed after the last run. Files that are not here do not count as a change."""
+    """Yield a blocker if the input files changed after the last run; missing files do not count as a change."""
     report = record.reports.get("input")
     made_of = report.summary.get("input_digest") if isinstance(report, Report) else None
     if None not in (made_of, record.input_digest) and made_of != record.input_digest:
@@ -111,7 +111,7 @@ def _input_blockers(record: Record, params: Params) -> Iterator[Blocker]:
 
 
 def _baseline_blockers(record: Record, params: Params) -> Iterator[Blocker]:
-    """A baseline that cannot be read, or is not the one that the metrics compare with."""
+    """Yield a blocker if the baseline is unreadable, or is not the one that the metrics were compared with."""
     baseline = str(params.validate_.baseline)
     if record.unreadable_baseline:
         yield Blocker(record.unreadable_baseline, show_command(baseline))
@@ -120,7 +120,7 @@ def _baseline_blockers(record: Record, params: Params) -> Iterator[Blocker]:
 
 
 def _stale_blockers(stale: Sequence[Stale]) -> Iterator[Blocker]:
-    """The first stale stage with its changes, which mostly make the later ones stale."""
+    """Yield a blocker for the first stale stage, whose changes usually make the later ones stale too."""
     if stale:
         stage, changes = stale[0]
         first = f"stage {stage}: {changes}" if stage else changes
@@ -137,12 +137,12 @@ def _why_failed(report: Report) -> str:
 
 
 def check_command(contract: str) -> str:
-    """Command that shows the findings of a contract."""
+    """Return the command that shows the findings of a contract."""
     return f"python3 -m nox -s hydrogate -- check data/{DATA_OF[contract]} --contract {contract}"
 
 
 def show_command(path: str) -> str:
-    """Command that shows a data file, or why it cannot be read."""
+    """Return the command that shows a data file, or why it cannot be read."""
     return f"python3 -m nox -s hydrogate -- show {shlex.quote(path)}"
 
 
@@ -159,7 +159,7 @@ def _disagreements(metrics: Metrics) -> Iterator[str]:
 
 
 def to_json(decision: Decision, metrics: Metrics) -> dict[str, Any]:
-    """Convert to plain finite numbers and strings: the form of ``metrics/decision.json``."""
+    """Convert to plain finite numbers and strings, the format of ``metrics/decision.json``."""
     head = {"next_milestone": decision.milestone, "rule": decision.rule, "status": decision.status}
     head |= {"because": decision.because, "advice": decision.advice, "command": decision.command}
     head = {"caveats": "; ".join(decision.caveats)} | head
@@ -188,10 +188,12 @@ def _judgement_to_json(judgement: Judgement) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Decide and print the decision; 0 for a decision, 1 where it is blocked or ``--require`` is not met."""
+    """Decide and print the decision. Exit status: 0 decided, 1 blocked or ``--require`` not met."""
     from rich.console import Console
 
-    parser = argparse.ArgumentParser(prog="hydrogate decide", description="Judge the gates, name the next milestone.")
+    parser = argparse.ArgumentParser(
+        prog="hydrogate decide", description="Evaluate the gates and report the next milestone."
+    )
     parser.add_argument("--require", metavar="MILESTONE", help="exit 1 unless this milestone is reached")
     required = parser.parse_args(argv).require
     root = Path()
@@ -206,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _reject_unknown(milestone: str, path: Path) -> None:
     known = {milestone}
-    with suppress(BadParams, OSError):  # parameters that cannot be read block the decision, which names them
+    with suppress(BadParams, OSError):  # unreadable parameters block the decision, which reports them
         known = {band.milestone for band in load_params(path).milestones}
     if milestone not in known:
         raise BadParams(f"--require {milestone!r}: no such milestone in params.yaml{did_you_mean(milestone, known)}")

@@ -1,4 +1,4 @@
-"""``hydrogate plan``: how many held-out molecules would decide each gate. Reads files in git alone, no data.
+"""``hydrogate plan``: number of held-out molecules needed to decide each gate. Reads only files in git, no data.
 
 In:  ``metrics/{training,validation,md}.json``; ``gates``, ``milestones`` and ``regenerate.split`` in ``params.yaml``.
 """
@@ -19,7 +19,7 @@ def run(root: Path = Path()) -> Plan:
     Raises
     ------
     BadParams, ValueError
-        ``params.yaml`` or the metrics cannot be used; the message names each file.
+        ``params.yaml`` or the metrics are invalid; the message names each file.
     """
     params = load_params(root / "params.yaml")
     metrics, unreadable = read_metrics(root)
@@ -30,7 +30,7 @@ def run(root: Path = Path()) -> Plan:
 
 
 def plan_of(params: Params, metrics: Metrics, found: Mapping[str, Metric], judgements: Sequence[Judgement]) -> Plan:
-    """Plan from what :func:`hydrogate.pipeline.decision.committed_metrics.judged` found in ``metrics``.
+    """Plan from ``metrics`` and the results of :func:`hydrogate.pipeline.decision.committed_metrics.judged`.
 
     Raises
     ------

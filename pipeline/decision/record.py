@@ -1,4 +1,4 @@
-"""The input of the decision, read once: parameters, findings, metrics, and what has changed since."""
+"""Input of the decision, read once: parameters, findings, metrics, and the changes since they were computed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,28 +19,28 @@ DATA_OF = {"structures": "structures.h5", "labels": "labelled.h5", "predictions"
 
 @dataclass(frozen=True)
 class Record:
-    """The state of a project, as the decision sees it.
+    """State of a project: everything that the decision depends on.
 
     Parameters
     ----------
     params : Params or str
         ``params.yaml``, or the reason why it is invalid.
     reports : mapping of str to Report or str
-        The findings of each contract, or why they cannot be read; no entry where no check has written any.
+        Findings of each contract, or why they cannot be read; no entry if there is no findings file.
     metrics : Metrics
-        The metrics files that can be read.
+        Content of the readable metrics files.
     unreadable : tuple of Blocker
-        What is wrong with the others.
+        Problems of the other metrics files.
     stale : tuple of Stale
-        What has changed since the metrics were made.
+        Changes since the metrics were computed.
     input_digest : str, optional
-        Of the files that ``regenerate.input`` names; None where they are not here, or nothing says what was read.
+        Digest of the files named by ``regenerate.input``; None if they are missing or no valid input report exists.
     baseline : str, optional
-        Fingerprint of the predictions that ``validate.baseline`` names; None where there is nothing to compare with.
+        Fingerprint of the predictions named by ``validate.baseline``; None if there is nothing to compare with.
     unreadable_baseline : str
-        Why those predictions cannot be read; empty where they can.
+        Reason why those predictions cannot be read, or "".
     data : frozenset of str
-        The files of ``DATA_OF`` that are here.
+        Files of ``DATA_OF`` that exist.
     """
 
     params: Params | str
@@ -55,13 +55,13 @@ class Record:
 
 
 def read_record(root: Path, stale: Sequence[Stale]) -> Record:
-    """Read the project at ``root``; whatever cannot be read is recorded with its reason and raises nothing.
+    """Read the project at ``root``; unreadable files do not raise an error but are recorded with the reason.
 
     Parameters
     ----------
     root : Path
     stale : sequence of Stale
-        What has changed, by :func:`hydrogate.pipeline.decision.staleness.stale_stages`.
+        Changes reported by :func:`hydrogate.pipeline.decision.staleness.stale_stages`.
     """
     params = _params(root / "params.yaml")
     reports = {name: _report(root, name) for name in ("input", *DATA_OF) if _findings(root, name).exists()}
@@ -99,7 +99,7 @@ def _report(root: Path, contract: str) -> Report | str:
 
 
 def _input_digest(root: Path, params: Params | str, reports: Mapping[str, Report | str]) -> str | None:
-    """Stage ``list_input`` sees a changed file at the next `dvc repro`; the decision must see it before."""
+    """Return the digest of the input files: the decision must detect a change before the next `dvc repro` does."""
     if isinstance(params, str) or not isinstance(reports.get("input"), Report):
         return None
     spec = params.regenerate.input
@@ -112,7 +112,10 @@ def _input_digest(root: Path, params: Params | str, reports: Mapping[str, Report
 
 
 def _baseline(root: Path, params: Params | str, metrics: Metrics) -> tuple[str | None, str]:
-    """DVC does not track the baseline; a missing file does not count as a change."""
+    """Return the fingerprint of the baseline, and the reason why it cannot be read.
+
+    DVC does not track the baseline; a missing file does not count as a change.
+    """
     named = None if isinstance(params, str) else params.validate_.baseline
     compared = isinstance(metrics.get("validation", {}).get("regression"), Mapping)
     if named is None or not compared or not (root / named).exists():

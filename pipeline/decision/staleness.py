@@ -1,4 +1,4 @@
-"""What has changed since ``dvc.lock`` was written, stage by stage, by DVC's own account."""
+"""Changes since ``dvc.lock`` was written, by stage, as reported by DVC."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ _ABSENT = ("deleted", "not in cache")
 
 
 class Stale(NamedTuple):
-    """A stage of which something has changed since it ran; no name where DVC could not tell."""
+    """Stage with changes since it ran; the name is empty if DVC could not determine the changes."""
 
     stage: str
     changes: str
@@ -17,7 +17,7 @@ class Stale(NamedTuple):
 def stale_stages(root: Path) -> list[Stale]:
     """List the stages of the project at ``root`` whose code, parameters or data have changed since they ran.
 
-    Data and plots that are absent, as in a fresh clone, do not count as a change: their metrics are in git.
+    Missing data and plots, as in a fresh clone, do not count as a change: their metrics are in git.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
@@ -41,7 +41,7 @@ def stale_stages(root: Path) -> list[Stale]:
 
 
 def _changes(entry: Any, made: set[str]) -> Iterator[str]:
-    if entry == "always changed":  # list_input, of which only the output counts
+    if entry == "always changed":  # stage list_input: only its output counts
         return
     if not isinstance(entry, Mapping):
         yield str(entry)

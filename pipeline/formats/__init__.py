@@ -1,7 +1,7 @@
-"""Files that other programs made, read as a data set: one function ``read_<format>`` a format, found by its name.
+"""Readers for external file formats: one function ``read_<format>`` per format, registered under that name.
 
-A reader takes a path and :class:`ReadOptions` and returns a :class:`Dataset` in eV, Å and eV/Å. It reads what the file
-says and adds nothing: an SDF file's implicit hydrogens stay implicit, so that the contracts see them missing.
+A reader takes a path and :class:`ReadOptions` and returns a :class:`Dataset` in eV, Å and eV/Å. It adds nothing to the
+content of the file: implicit hydrogens of an SDF file stay implicit, so that the contracts detect the missing atoms.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from hydrogate.checks.data.dataset import Dataset
 from hydrogate.checks.data.label_keys import ReadOptions
 from hydrogate.checks.errors import BadParams, did_you_mean
 
-# Importing these modules declares their readers.
+# Importing these modules registers their readers.
 from hydrogate.pipeline.formats import ase_files, npz, own, spice
 from hydrogate.pipeline.formats.join import join
 from hydrogate.pipeline.formats.options import FORMATS, Declared, Format, Reader, parse_keys, reader
@@ -50,25 +50,25 @@ def read(
     unit_system: str | None = None,
     keys: Mapping[str, str] | None = None,
 ) -> Dataset:
-    """``path`` as a data set.
+    """Read ``path`` as a data set.
 
     Parameters
     ----------
     input_format : str, optional
-        One of ``FORMATS``; told by the suffix, and for HDF5 by the content, where it is left out.
+        One of ``FORMATS``; by default identified by the suffix, for HDF5 also by the content.
     unit_system : str, optional
-        One of :data:`hydrogate.checks.data.units.UNIT_SYSTEMS`: what the file's numbers are in; the format's convention
-        where it is left out.
+        Units of the values in the file, one of :data:`hydrogate.checks.data.units.UNIT_SYSTEMS`; by default those of
+        the format's convention.
     keys : mapping of str to str, optional
-        What the file calls its energy, forces, charge, spin, …; see
+        The file's keys for energy, forces, charge, spin, …; see
         :class:`hydrogate.checks.data.label_keys.ReadOptions`.
 
     Raises
     ------
     BadParams
-        The format, the units or a key are unknown, or the file holds something that looks like labels under other keys.
+        The format, the units or a key are unknown, or the file has what look like labels under other keys.
     FileNotFoundError, UnreadableData
-        There is no such file, or it cannot be read as that format.
+        The file does not exist or cannot be read as that format.
     """
     chosen = format_of(path, input_format)
     options = ReadOptions(keys or {}, unit_system)
@@ -83,7 +83,7 @@ def read_all(
     unit_system: str | None = None,
     keys: Mapping[str, str] | None = None,
 ) -> Dataset:
-    """The files that ``paths`` name, folders and patterns too, as one data set; the rest as for :func:`read`.
+    """Read all files given by ``paths`` (files, folders, patterns) as one data set; other arguments as in :func:`read`.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def read_all(
 
 
 def called(data: Dataset, file: str, name: str) -> Dataset:
-    """``data`` with ``name`` for the name of its file: two files in two folders may share one."""
+    """Return ``data`` with ``name`` in place of the file name, which files in different folders may share."""
     if name == file:
         return data
     sources = [name + of.removeprefix(file) if of.partition("/")[0] == file else of for of in data.source]
@@ -108,39 +108,40 @@ def called(data: Dataset, file: str, name: str) -> Dataset:
 
 
 def format_of(path: Path, input_format: str | None = None) -> str:
-    """The format of ``path``, one of ``FORMATS``.
+    """Return the format of ``path``, one of ``FORMATS``.
 
     Raises
     ------
     BadParams
-        The format is unknown, or the suffix tells none.
+        The format or the suffix is unknown.
     FileNotFoundError
-        There is no such file.
+        The file does not exist.
     UnreadableFile
-        It is no file but a folder, a pipe or a device, or an HDF5 file that cannot be looked through.
+        The path is a folder, a pipe or a device, or an HDF5 file that libhdf5 cannot traverse.
     """
     refuse_no_file(path)
     if input_format is not None and input_format not in FORMATS:
-        raise BadParams(f"--input-format {input_format!r} is unknown{did_you_mean(input_format, FORMATS)}")
+        raise BadParams(f"--input-format: unknown format {input_format!r}{did_you_mean(input_format, FORMATS)}")
     chosen = input_format or told_by_suffix(path)
     if chosen is None:
-        raise BadParams(f"{path}: its suffix tells no format; name one with --input-format ({', '.join(FORMATS)})")
+        raise BadParams(f"{path}: unknown suffix; give the format with --input-format ({', '.join(FORMATS)})")
     if chosen in ("hdf5", "spice"):
         refuse_deadly(path)
     return "spice" if chosen == "hdf5" and not input_format and spice.has_molecules(path) else chosen
 
 
 def told_by_suffix(path: Path) -> str | None:
-    """The format that the name of ``path`` ends in; None where it tells none."""
+    """Return the format identified by the suffix of ``path``, or None if the suffix is unknown."""
     name = path.name.lower()
     return next((of for of, item in FORMATS.items() if name.endswith(item.suffixes)), None)
 
 
 def declared_for(*sides: tuple[Sequence[Path], Declared]) -> list[Declared]:
-    """What holds for each of several data sets that one call names, where it declares the same of all.
+    """Return the options for each data set of a call whose format, units and keys options apply to all of them.
 
-    A file whose suffix tells a format that says its units and keys itself has no other format. Its units and keys are
-    left to it beside a data set that does not say them; where all do, their readers refuse what is declared.
+    ``input_format`` does not apply to a data set of files whose suffix identifies a format with its own units and keys.
+    Such a data set also gets no units and keys if another data set of the call has none of its own. If all data sets
+    have their own, the options are passed on, and the readers reject them.
     """
     formats = [None if all(map(_says_itself, files)) else of.input_format for files, of in sides]
     says = [all(_says_itself(file, form) for file in files) for (files, _), form in zip(sides, formats, strict=True)]
@@ -154,28 +155,28 @@ def _says_itself(path: Path, input_format: str | None = None) -> bool:
     chosen = input_format or told_by_suffix(path)
     if chosen not in FORMATS or not FORMATS[chosen].says_itself or not path.is_file():
         return False
-    return FORMATS[format_of(path, input_format)].says_itself  # not where the content is SPICE's
+    return FORMATS[format_of(path, input_format)].says_itself  # False if the content is SPICE's
 
 
 def refuse_no_file(path: Path) -> None:
-    """Raise unless ``path`` is a file.
+    """Check that ``path`` is a regular file.
 
     Raises
     ------
     FileNotFoundError
-        There is nothing.
+        The path does not exist.
     UnreadableFile
-        It is a folder, a pipe or a device.
+        The path is a folder, a pipe or a device.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     if path.is_dir():
-        raise UnreadableFile(f"{path}: a folder, where one file is asked for; name a file in it")
+        raise UnreadableFile(f"{path}: expected a file, but this is a folder; give a file inside it")
     if not path.is_file():
         raise UnreadableFile(f"{path}: a pipe or a device, which cannot be read twice; write it to a file first")
 
 
 def units_of(path: Path, input_format: str | None = None, unit_system: str | None = None) -> str:
-    """What the numbers of ``path`` are taken to be in, and why."""
+    """Return the units in which ``path`` is read, and where they come from."""
     chosen = FORMATS[format_of(path, input_format)]
     return f"{unit_system} (declared)" if unit_system else f"{chosen.units} ({chosen.convention})"

@@ -1,7 +1,7 @@
-"""What ASE reads: extended XYZ, trajectories, its databases, and the LMDB of its rows in which OMol25 is shipped.
+"""ASE formats: extended XYZ, trajectories, databases, and LMDB files of ASE rows, the format of OMol25.
 
-All of them are in eV and Å by ASE's convention. Keys: ``energy`` and ``forces``, MACE's ``REF_energy`` and
-``REF_forces``; ``charge`` and ``spin`` (2S + 1) in the info, a row's key-value pairs or its data.
+Units are eV and Å by ASE's convention. Keys: ``energy`` and ``forces``, or MACE's ``REF_energy`` and ``REF_forces``;
+``charge`` and ``spin`` (2S + 1) in ``Atoms.info``, or in the key-value pairs or data of a row.
 """
 
 import re
@@ -30,47 +30,47 @@ if TYPE_CHECKING:
 
 UNITS = "eV,angstrom"
 ASE = "ASE's convention"
-# ASE makes room for all of them before it looks at an atom.
+# ASE allocates memory for all columns before it reads the first atom.
 _MANY_COLUMNS = re.compile(rb"Properties\s*=\s*\S*?:(\d{4,})")
 
 
 @reader(".extxyz", ".xyz", units=UNITS, convention=ASE)
 def read_extxyz(path: Path, options: ReadOptions) -> Dataset:
-    """Extended XYZ; plain XYZ is extended XYZ that declares nothing."""
+    """Read extended XYZ; plain XYZ is extended XYZ without declarations."""
     frames = _named_faults(map(frame_of, _extxyz_frames(path, options)), path, "extended XYZ")
     return dataset_of_frames(path.name, frames, options, UNITS)
 
 
 @reader(".traj", units=UNITS, convention=ASE)
 def read_traj(path: Path, options: ReadOptions) -> Dataset:
-    """ASE trajectory."""
+    """Read an ASE trajectory."""
     frames = _named_faults(map(frame_of, _traj_frames(path)), path, "an ASE trajectory")
     return dataset_of_frames(path.name, frames, options, UNITS)
 
 
 @reader(".db", units=UNITS, convention=ASE)
 def read_db(path: Path, options: ReadOptions) -> Dataset:
-    """ASE database in SQLite."""
+    """Read an ASE database in SQLite."""
     frames = _named_faults(map(_frame_of_row, _database_rows(path, "db", options)), path, "an ASE database")
     return dataset_of_frames(path.name, frames, options, UNITS)
 
 
 @reader(".json", units=UNITS, convention=ASE)
 def read_json(path: Path, options: ReadOptions) -> Dataset:
-    """ASE database in JSON."""
+    """Read an ASE database in JSON."""
     frames = _named_faults(map(_frame_of_row, _database_rows(path, "json", options)), path, "an ASE database in JSON")
     return dataset_of_frames(path.name, frames, options, UNITS)
 
 
 @reader(".aselmdb", units=UNITS, convention=ASE)
 def read_aselmdb(path: Path, options: ReadOptions) -> Dataset:
-    """ASE rows as compressed JSON in LMDB, as fairchem writes them; needs the package lmdb."""
+    """Read ASE rows as compressed JSON in LMDB, as written by fairchem; needs the package lmdb."""
     frames = _named_faults(map(_frame_of_row, _lmdb_rows(path)), path, "ASE rows in LMDB")
     return dataset_of_frames(path.name, frames, options, UNITS)
 
 
 def _named_faults(items: Iterable[Frame], path: Path, what: str) -> Iterator[Frame]:
-    """``items``; whatever their reader raises becomes an UnreadableFile with the file and how far it came."""
+    """Yield ``items``; turn any exception of the reader into an UnreadableFile with the file and the frames read."""
     index = 0
     iterator = iter(items)
     while True:
@@ -80,7 +80,7 @@ def _named_faults(items: Iterable[Frame], path: Path, what: str) -> Iterator[Fra
             return
         except (BadParams, UnreadableData):
             raise
-        # A damaged file makes ASE raise anything: KeyError, struct.error, AttributeError, AssertionError, …
+        # For a damaged file ASE may raise any exception: KeyError, struct.error, AttributeError, AssertionError, …
         except Exception as error:
             after = f" after {index} frames" if index else ""
             raise UnreadableFile(f"{path}: not readable as {what}{after}: {type(error).__name__}: {error}") from error
@@ -96,46 +96,48 @@ def _extxyz_frames(path: Path, options: ReadOptions) -> "Iterator[Atoms]":
         if options.keys.get("forces") != NONE:
             _refuse_undeclared_columns(file, path)
         yield from read_xyz(file, index=slice(None))
-        # ASE takes a blank line for the end.
+        # ASE stops reading at a blank line.
         rest = next((line for line in file if line.strip()), None)
         if rest is not None:
             raise UnreadableFile(
-                f"{path}: text after a blank line ({rest.strip()[:40]!r}), which ends the file for ASE: take the blank "
-                "lines out"
+                f"{path}: text after a blank line ({rest.strip()[:40]!r}): ASE stops reading at a blank line; remove "
+                "the blank lines"
             )
 
 
 def refuse_impossible_counts(path: Path) -> None:
-    """A frame that claims more atoms than there are bytes left: ASE would go on reading lines beyond the end.
+    """Check the atom and column counts of all frames before ASE reads the file.
 
     Raises
     ------
     UnreadableFile
-        Or it declares thousands of columns, for which ASE makes room at once.
+        A frame claims more atoms than there are bytes left (ASE would continue to read beyond the end of the file), or
+        declares thousands of columns (ASE would allocate memory for all of them at once).
     """
     size = path.stat().st_size
     with path.open("rb") as file:
         while (head := file.readline()).strip().isdigit():
             count = int(head)
             if count > size - file.tell():
-                raise UnreadableFile(f"{path}: a frame claims {count} atoms, more than the rest of the file can hold")
+                raise UnreadableFile(
+                    f"{path}: a frame claims {count} atoms, more than the rest of the file can contain"
+                )
             if columns := _MANY_COLUMNS.search(file.readline()):
-                raise UnreadableFile(f"{path}: a frame declares {columns[1].decode()} columns an atom, which none has")
+                raise UnreadableFile(f"{path}: a frame declares {columns[1].decode()} columns per atom, too many")
             for _ in range(count):
                 file.readline()
 
 
 def _refuse_undeclared_columns(file: IO[str], path: Path) -> None:
-    """Columns that the comment line does not declare are dropped by ASE without a word; three may well be forces."""
+    """Reject undeclared columns in the first frame: ASE silently drops them, and three of them may be forces."""
     _, comment, atom = (file.readline() for _ in range(3))
     declared = re.search(r'Properties="?([^\s"]+)', comment)
     columns = declared[1].split(":")[2::3] if declared else ["1", "3"]
     width = sum(int(count) for count in columns if count.isdigit())
     if len(atom.split()) >= width + 3:
         raise UnreadableFile(
-            f"{path}: frame 0 has {len(atom.split())} columns an atom and declares {width}: name the others in its "
-            "comment line, as in Properties=species:S:1:pos:R:3:forces:R:3, or leave them unread with "
-            "--keys forces=none"
+            f"{path}: frame 0 has {len(atom.split())} columns per atom but declares {width}: declare the others in its "
+            "comment line, as in Properties=species:S:1:pos:R:3:forces:R:3, or ignore them with --keys forces=none"
         )
     file.seek(0)
 
@@ -151,15 +153,17 @@ def _database_rows(path: Path, kind: str, options: ReadOptions) -> "Iterator[Ato
     from ase.db import connect
 
     if kind == "db":
-        # ASE would write its own tables into an SQLite file that has none.
+        # ASE would create its tables in an SQLite file that does not have them.
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
             (page,) = connection.execute("PRAGMA page_size").fetchone()
         if "systems" not in tables:
             raise UnreadableFile(f"{path}: an SQLite file without ASE's table `systems`")
-        # SQLite reads what is missing of the last page as zeros.
+        # SQLite reads the missing end of the last page as zeros.
         if path.stat().st_size % page:
-            raise UnreadableFile(f"{path}: {path.stat().st_size} bytes are no whole pages: truncated; copy it again")
+            raise UnreadableFile(
+                f"{path}: {path.stat().st_size} bytes is not a multiple of the page size: truncated; copy it again"
+            )
     with connect(path, type=kind, use_lock_file=False) as database:  # type: ignore[no-untyped-call]
         if options.units is None:
             _refuse_other_units(path, database.metadata, options)
@@ -167,7 +171,7 @@ def _database_rows(path: Path, kind: str, options: ReadOptions) -> "Iterator[Ato
 
 
 def _refuse_other_units(path: Path, metadata: Mapping[str, Any], options: ReadOptions) -> None:
-    """Raise BadParams where the database states units, as SchNetPack's do, and they are not eV and Å."""
+    """Raise BadParams if the database states units, as SchNetPack's do, and they are not eV and Å."""
     of_properties = metadata.get("_property_unit_dict", {})
     stated = {"distance": str(metadata.get("_distance_unit", "Ang"))}
     for quantity in ("energy", "forces"):
@@ -175,7 +179,7 @@ def _refuse_other_units(path: Path, metadata: Mapping[str, Any], options: ReadOp
         stated[quantity] = str(of_properties.get(key, "eV" if quantity == "energy" else "eV/Ang"))
     plain = {name: unit.lower().replace("angstrom", "ang") for name, unit in stated.items()}
     if plain != {"distance": "ang", "energy": "ev", "forces": "ev/ang"}:
-        raise BadParams(f"{path}: says that its units are {stated}: declare them with --units")
+        raise BadParams(f"{path}: states the units {stated}; declare them with --units")
 
 
 def _lmdb_rows(path: Path) -> "Iterator[AtomsRow]":
@@ -191,18 +195,18 @@ def _lmdb_rows(path: Path) -> "Iterator[AtomsRow]":
         unpacker, most = zlib.decompressobj(), LARGEST_EXPANSION * (len(stored) + 1000)
         text = unpacker.decompress(stored, most)
         if not unpacker.eof:
-            raise UnreadableFile(f"{path}: a row that is cut, or unpacks to more than {most} bytes")
+            raise UnreadableFile(f"{path}: a row is truncated or decompresses to more than {most} bytes")
         return decode(text.decode())  # type: ignore[no-untyped-call]
 
     _refuse_deadly_lmdb(path)
     with lmdb.open(str(path), subdir=False, readonly=True, lock=False) as database:
         expected = (database.info()["last_pgno"] + 1) * database.stat()["psize"]
         if path.stat().st_size < expected:
-            raise UnreadableFile(f"{path}: {path.stat().st_size} bytes of {expected}: truncated; copy it again")
+            raise UnreadableFile(f"{path}: has {path.stat().st_size} of {expected} bytes: truncated; copy it again")
         with database.begin() as transaction:
             following, deleted = transaction.get(b"nextid"), transaction.get(b"deleted_ids")
             if following is None:
-                raise UnreadableFile(f"{path}: an LMDB without ASE's key `nextid`; rows that are pickled are not read")
+                raise UnreadableFile(f"{path}: an LMDB file without ASE's key `nextid`; pickled rows are not read")
             without = set(decoded(deleted)) if deleted else set()
             for row in range(1, decoded(following)):
                 if row not in without:
@@ -212,7 +216,7 @@ def _lmdb_rows(path: Path) -> "Iterator[AtomsRow]":
                     yield AtomsRow(decoded(stored))  # type: ignore[no-untyped-call]
 
 
-# All keys and values; no more of them than bytes, should the pages lead in a circle.
+# Reads all keys and values. Their number is limited to the file size in bytes, in case the pages form a cycle.
 _WALK = """
 import os, sys, lmdb
 with lmdb.open(sys.argv[1], subdir=False, readonly=True, lock=False) as database, database.begin() as transaction:
@@ -223,23 +227,24 @@ with lmdb.open(sys.argv[1], subdir=False, readonly=True, lock=False) as database
 
 
 def _refuse_deadly_lmdb(path: Path) -> None:
-    """Refuse a file that ends the process that reads it: LMDB believes its pages, and a wrong one is no error to catch.
+    """Reject a file that crashes the process reading it: LMDB trusts its pages, and a bad page raises no exception.
 
-    What LMDB can say no to is left to the reader.
+    Errors that LMDB raises as exceptions are left to the reader.
     """
     status = subprocess.run([sys.executable, "-P", "-c", _WALK, str(path)], stderr=subprocess.DEVNULL, check=False)
-    if status.returncode not in (0, 1):  # neither read nor refused by an exception
+    if status.returncode not in (0, 1):  # neither read nor rejected with an exception
         raise UnreadableFile(
-            f"{path}: damaged or truncated: reading its pages ends the process ({status.returncode}); copy it again"
+            f"{path}: damaged or truncated: reading its pages crashes the process (exit status {status.returncode}); "
+            "copy it again"
         )
 
 
 def _frame_of_row(row: "AtomsRow") -> Frame:
-    # ASE reads a key of digits as a number.
+    # ASE converts a key made of digits to a number.
     data = {str(key): value for key, value in row.data.items()} if isinstance(row.data, Mapping) else {}
     results = {name: row[name] for name in all_properties if name in row}
     if np.ndim(numbers := row["numbers"]) != 1:
-        raise ValueError(f"numbers of shape {np.shape(numbers)}, expected one for each atom")
+        raise ValueError(f"numbers has shape {np.shape(numbers)}, expected one number per atom")
     return Frame(
         np.asarray(numbers),
         np.asarray(row.positions, dtype=np.float64).reshape(-1, 3),

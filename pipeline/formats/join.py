@@ -1,4 +1,4 @@
-"""Several files, or shards, as one data set."""
+"""Joining several files, or shards, into one data set."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,12 +24,12 @@ _CONCATENATED = (
 
 
 def join(parts: list[Dataset]) -> Dataset:
-    """``parts`` one after another; where they name several teachers, the teacher ``several`` holds each of them.
+    """Concatenate ``parts``; if they name different teachers, the teacher ``several`` lists each of them.
 
     Raises
     ------
     UnreadableFile
-        Some carry energies or forces and others do not, or they give one isolated atom two energies.
+        Some parts have energies or forces and others do not, or they have different energies for an isolated atom.
     """
     if len(parts) == 1:
         return parts[0]
@@ -39,7 +39,9 @@ def join(parts: list[Dataset]) -> Dataset:
         without = [index for index, values in enumerate(labels) if values is None]
         if without and len(without) < len(parts):
             sources = ", ".join(dict.fromkeys(str(parts[index].source[0]) for index in without if len(parts[index])))
-            raise UnreadableFile(f"no {name} in {sources or 'an empty file'}, unlike the others; check them apart")
+            raise UnreadableFile(
+                f"no {name} in {sources or 'an empty file'}, unlike in the other files; check them separately"
+            )
         columns[name] = None if without else np.concatenate(labels)
     if any(part.cell is not None for part in parts):
         columns["cell"] = np.concatenate([_or_zeros(part.cell, (len(part), 3, 3), np.float64) for part in parts])
@@ -58,7 +60,7 @@ def join(parts: list[Dataset]) -> Dataset:
         parent=np.concatenate([part.parent + start for part, start in zip(parts, starts, strict=False)]),
         teacher=_teacher([part.teacher for part in parts]),
         quarantine=tuple(record for part in parts for record in part.quarantine),
-        # What was read for one file says nothing where nobody counted for another.
+        # The total is unknown if any of the parts has no record count.
         n_read=sum(part.n_read for part in parts) if all(part.n_read for part in parts) else 0,
         isolated_atom_energies=_isolated_atom_energies(parts),
     )
@@ -76,7 +78,7 @@ def _or_zeros(values: Any, shape: tuple[int, ...], dtype: Any) -> Any:
 
 
 def _or_nan(columns: list[tuple[Any, int]]) -> Any:
-    """Columns with their lengths as one; NaN where a part has none, None where no part has any."""
+    """Concatenate columns, given with their lengths; NaN for a part without the column, None if no part has it."""
     known = [values for values, _ in columns if values is not None]
     if not known:
         return None
@@ -93,7 +95,7 @@ def _isolated_atom_energies(parts: list[Dataset]) -> dict[str, float] | None:
         for symbol, value in (part.isolated_atom_energies or {}).items():
             if abs(joined.setdefault(symbol, value) - value) > ISOLATED_ATOM_TOLERANCE:
                 raise UnreadableFile(
-                    f"the files give the isolated atom {symbol} {joined[symbol]:.6f} and {value:.6f} eV: labels of two "
-                    "methods; check them apart"
+                    f"the files have different energies for the isolated atom {symbol}, {joined[symbol]:.6f} and "
+                    f"{value:.6f} eV: their labels come from two methods; check the files separately"
                 )
     return joined or None

@@ -1,4 +1,4 @@
-"""The npz files of rMD17, MD17 and sGDML: many geometries of one molecule, kcal/mol and Å."""
+"""NPZ files of rMD17, MD17 and sGDML: many geometries of one molecule, in kcal/mol and Å."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from hydrogate.pipeline.formats.options import reader
 from hydrogate.pipeline.storage.hdf5 import LARGEST_EXPANSION, UnreadableFile
 
 UNITS = "kcal/mol,angstrom"
-# rMD17's names, then those of MD17 and sGDML.
+# Keys of rMD17, then those of MD17 and sGDML.
 KEYS = {
     "numbers": ("nuclear_charges", "z"),
     "positions": ("coords", "R"),
@@ -29,21 +29,25 @@ _CELL = ("cell", "lattice", "Lattice", "pbc")
 
 @reader(".npz", units=UNITS, convention="rMD17's convention")
 def read_npz(path: Path, options: ReadOptions) -> Dataset:
-    """Numbers (n,), coordinates and forces (M, n, 3), energies (M,); the first geometry is the parent of the others."""
+    """Read atomic numbers (n,), coordinates and forces (M, n, 3) and energies (M,).
+
+    The first geometry is the parent of the others.
+    """
     units = options.scale_of_known_keys(UNITS, KEYS)
     try:
         with path.open("rb") as stored:
-            # A pickle is a program: it would run on reading.
+            # A pickle can execute code when it is loaded.
             file = np.load(stored, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
-                raise UnreadableFile(f"{path}: one array and no npz")
+                raise UnreadableFile(f"{path}: a single .npy array, not an .npz archive")
             _refuse_bomb(path, file.zip)
             return _read(path, file, options, Columns(path.name, units))
     except (BadParams, UnreadableData):
         raise
-    # A header is read as Python's literals: beside errors of ZIP and NumPy, SyntaxError, TokenError, OverflowError, …
+    # NumPy parses headers as Python literals, which may raise SyntaxError, TokenError, OverflowError, … in addition
+    # to errors of ZIP and NumPy.
     except Exception as error:
-        pickled = "its arrays are pickled, which is refused" if "pickle" in str(error) else "not readable as npz"
+        pickled = "contains pickled arrays, which are not loaded" if "pickle" in str(error) else "not readable as npz"
         raise UnreadableFile(f"{path}: {pickled}: {type(error).__name__}: {error}") from error
 
 
@@ -51,7 +55,8 @@ def _refuse_bomb(path: Path, file: Any) -> None:
     size, most = sum(item.file_size for item in file.infolist()), LARGEST_EXPANSION * path.stat().st_size
     if size > most:
         raise UnreadableFile(
-            f"{path}: says that it unpacks to {size} bytes, allowed at most {most}, {LARGEST_EXPANSION} times the file"
+            f"{path}: claims to decompress to {size} bytes, but at most {most} ({LARGEST_EXPANSION} times the file "
+            "size) are allowed"
         )
 
 
@@ -60,7 +65,9 @@ def _read(path: Path, file: Any, options: ReadOptions, columns: Columns) -> Data
     if options.units is None:
         _refuse_other_units(path, file)
     if cell := [name for name in _CELL if name in file]:
-        raise UnreadableFile(f"{path}: has {cell[0]!r}, and npz is read for isolated molecules: write it as extxyz")
+        raise UnreadableFile(
+            f"{path}: has {cell[0]!r}, but npz files are read as isolated molecules; write the data as extxyz"
+        )
     numbers, positions = (choice.need(quantity, where, file) for quantity in ("numbers", "positions"))
     count = len(positions) if positions.ndim == 3 else 0
     energy = choice.find("energy", where, file, lambda values: values.size == count)
@@ -87,10 +94,10 @@ def _read(path: Path, file: Any, options: ReadOptions, columns: Columns) -> Data
 
 
 def _refuse_other_units(path: Path, file: Any) -> None:
-    """Raise BadParams where the file states units, as sGDML does, and they are not the convention's."""
+    """Raise BadParams if the file states units, as sGDML's do, and they differ from the convention."""
     for name, usual in (("e_unit", ("kcal/mol",)), ("r_unit", ("ang", "angstrom"))):
         if name in file and str(file[name]).lower() not in usual:
             raise BadParams(
-                f"{path}: says {name} = {str(file[name])!r}, which is not {usual[0]!r}: declare the units with --units "
+                f"{path}: states {name} = {str(file[name])!r}, not {usual[0]!r}; declare the units with --units "
                 f"({', '.join(UNIT_SYSTEMS)})"
             )

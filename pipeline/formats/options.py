@@ -1,4 +1,4 @@
-"""What a reader is: a function found by its name, its suffixes, and the units that its format's convention means."""
+"""Registry of readers: a function identified by its name, its suffixes, and the units of its format's convention."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,10 @@ Reader: TypeAlias = Callable[[Path, ReadOptions], Dataset]
 
 @dataclass(frozen=True)
 class Format:
-    """A format: its reader, the suffixes that tell it, its units, whose convention they are, whether files say them."""
+    """File format: its reader, suffixes, units, and the convention that defines these units.
+
+    ``says_itself`` is true if files of the format define their own units and keys.
+    """
 
     read: Reader
     suffixes: tuple[str, ...]
@@ -25,7 +28,7 @@ class Format:
 
 
 class Declared(NamedTuple):
-    """What a call says of a data set, in the order of :func:`hydrogate.pipeline.formats.read`."""
+    """Read options declared for a data set, in the order of :func:`hydrogate.pipeline.formats.read`."""
 
     input_format: str | None = None
     units: str | None = None
@@ -36,9 +39,9 @@ FORMATS: dict[str, Format] = {}
 
 
 def reader(*suffixes: str, units: str, convention: str, says_itself: bool = False) -> Callable[[Reader], Reader]:
-    """Declare the decorated function ``read_<format>`` as the reader of that format.
+    """Register the decorated function ``read_<format>`` as the reader of that format.
 
-    ``says_itself`` of a format whose files have units and keys of their own, so that none can be declared.
+    ``says_itself`` marks a format whose files define their own units and keys, so that none can be declared.
     """
 
     def declare(read: Reader) -> Reader:
@@ -49,19 +52,19 @@ def reader(*suffixes: str, units: str, convention: str, says_itself: bool = Fals
 
 
 def parse_keys(text: str | None) -> dict[str, str]:
-    """``energy=REF_energy,forces=-gradient`` as a mapping.
+    """Parse text such as ``energy=REF_energy,forces=-gradient`` into a mapping.
 
     Raises
     ------
     BadParams
-        A part is no QUANTITY=KEY, or a quantity is named twice.
+        An item is not of the form QUANTITY=KEY, or a quantity is given twice.
     """
     keys: dict[str, str] = {}
     for part in text.split(",") if text else []:
         quantity, _, key = (piece.strip() for piece in part.partition("="))
         if not quantity or not key:
-            raise BadParams(f"--keys {part!r} is no QUANTITY=KEY, such as energy=REF_energy,forces=REF_forces")
+            raise BadParams(f"--keys: {part!r} is not QUANTITY=KEY, such as energy=REF_energy,forces=REF_forces")
         if quantity in keys:
-            raise BadParams(f"--keys names {quantity} twice: {keys[quantity]!r} and {key!r}")
+            raise BadParams(f"--keys: {quantity} is given twice, as {keys[quantity]!r} and {key!r}")
         keys[quantity] = key
     return keys

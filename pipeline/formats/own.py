@@ -1,4 +1,4 @@
-"""The project's own HDF5, and SDF files as molecules: formats that say their units themselves."""
+"""The project's own HDF5 format, and SDF: formats that define their own units."""
 
 from pathlib import Path
 
@@ -13,14 +13,14 @@ UNITS = "eV,angstrom"
 
 @reader(".h5", ".hdf5", units=UNITS, convention="as the file says", says_itself=True)
 def read_hdf5(path: Path, options: ReadOptions) -> Dataset:
-    """The project's own layout."""
+    """Read the project's own layout."""
     _refuse_options(path, options, "the project's own HDF5")
     return read_dataset(path)
 
 
 @reader(".sdf", ".sdf.gz", units=UNITS, convention="SDF is in Å", says_itself=True)
 def read_sdf(path: Path, options: ReadOptions) -> Dataset:
-    """SDF, also gzipped: the atoms as written down, and the hydrogen count that the valences imply."""
+    """Read SDF, also gzipped: the atoms in the file, and the hydrogen count implied by the valences."""
     from hydrogate.pipeline.molecules.sdf import read_records
 
     _refuse_options(path, options, "SDF")
@@ -29,4 +29,4 @@ def read_sdf(path: Path, options: ReadOptions) -> Dataset:
 
 def _refuse_options(path: Path, options: ReadOptions, what: str) -> None:
     if options.keys or options.units not in (None, UNITS):
-        raise BadParams(f"{path}: {what} has its own keys and units; leave --keys and --units out")
+        raise BadParams(f"{path}: {what} has its own keys and units; omit --keys and --units")

@@ -1,4 +1,4 @@
-"""Which files a call names: files, folders of shards, patterns that no shell has expanded."""
+"""Input paths: files, folders of shards, and patterns that the shell has not expanded."""
 
 import sys
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from hydrogate.pipeline.formats.options import FORMATS
 
 
 def files_of(paths: Sequence[Path], input_format: str | None = None) -> list[Path]:
-    """The files that ``paths`` name, each once: of a folder its files of one format, of a pattern what it matches.
+    """Return the files given by ``paths``: for a folder its files of one format, for a pattern its matches.
 
     Raises
     ------
     BadParams
-        A file is named twice, or a folder holds no file of a known format or several formats.
+        A file is given twice, or a folder contains no file of a known format or files of several formats.
     FileNotFoundError
         A pattern matches nothing.
     """
@@ -24,15 +24,15 @@ def files_of(paths: Sequence[Path], input_format: str | None = None) -> list[Pat
         if path.is_dir():
             files += _files_in(path, input_format)
         elif path.exists() or not set("*?[") & set(str(path)):
-            files.append(path)  # which its reader misses, where it is not there
+            files.append(path)  # if it does not exist, its reader raises an error
         elif matching := sorted(Path(name) for name in glob(str(path), recursive=True)):  # noqa: PTH207
             files += matching
         else:
-            raise FileNotFoundError(f"{path}: no file matches")
+            raise FileNotFoundError(f"{path}: no file matches this pattern")
     seen: set[Path] = set()
     for file in files:
         if file.resolve() in seen:
-            raise BadParams(f"{file}: named twice; each of its structures would count double")
+            raise BadParams(f"{file}: given twice; each of its structures would be counted twice")
         seen.add(file.resolve())
     return files
 
@@ -53,10 +53,10 @@ def _files_in(folder: Path, input_format: str | None) -> list[Path]:
     if len(by_format) != 1:
         pattern = folder / (f"*{next(iter(by_format.values()))[0].suffix}" if by_format else "**/*.extxyz")
         raise BadParams(
-            f"{folder}: a folder that holds {held or 'no file of a known format'}: name the files, or a pattern such "
+            f"{folder}: the folder contains {held or 'no file of a known format'}; give the files, or a pattern such "
             f"as '{pattern}'"
         )
     if aside:
         more = ", …" if len(aside) > 3 else ""
-        print(f"{folder}: files read: {held}; left aside: {', '.join(aside[:3])}{more}", file=sys.stderr)
+        print(f"{folder}: files read: {held}; ignored: {', '.join(aside[:3])}{more}", file=sys.stderr)
     return next(iter(by_format.values()))

@@ -1,7 +1,7 @@
-"""A data set in files, judged part by part: what is in memory is a part or a file at a time, however many there are.
+"""Data sets in files, checked part by part: memory holds one part or file at a time, whatever their number.
 
-The project's HDF5 is read in parts, each when it is looked at. A file of another format is read whole; the last ones
-read are kept for as long as they are small together, as each is looked at several times.
+The project's HDF5 is read in parts, each on first access. A file of another format is read completely; because each
+file is accessed several times, the last files read stay in memory as long as their total size is small.
 """
 
 import hashlib
@@ -31,19 +31,20 @@ from hydrogate.pipeline.formats import called, files_of, format_of, join, read
 from hydrogate.pipeline.molecules.records import source_names
 from hydrogate.pipeline.storage import hdf5
 
-# Atoms of files of other formats that are kept in memory, beyond the last file: 100 MB of labelled structures.
+# Limit on the number of atoms kept in memory from files of other formats (the last file is always kept): 100 MB of
+# labelled structures.
 ATOMS_KEPT = 4_000_000
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One file, and how it is read.
+    """One file and its read options.
 
     Parameters
     ----------
     path : Path
     name : str
-        What the file is called in the data set.
+        Name of the file in the data set.
     input_format, unit_system, keys
         As for :func:`hydrogate.pipeline.formats.read`.
     """
@@ -55,11 +56,11 @@ class Shard:
     keys: tuple[tuple[str, str], ...] = ()
 
     def read(self) -> Dataset:
-        """The whole file."""
+        """Read the complete file."""
         return called(read(self.path, self.input_format, self.unit_system, dict(self.keys)), self.path.name, self.name)
 
     def read_part(self, part: hdf5.Part) -> Dataset:
-        """A part of a file of the project's own."""
+        """Read a part of a file in the project's own format."""
         data = part.read()
         lengths = np.diff(data.text("source").ends, prepend=0)
         if self.name == self.path.name and lengths.all():
@@ -69,7 +70,10 @@ class Shard:
 
 
 class Described(NamedTuple):
-    """What is known of a shard before it is judged: its first structure with all that goes with the file, its parts."""
+    """Properties of a shard that are known before it is checked.
+
+    ``head`` is the first structure with all file-level data; ``places`` are the parts of the shard.
+    """
 
     head: Dataset
     places: list[Place]
@@ -84,16 +88,17 @@ def parts_of(
     *,
     gather: Gather = over_threads,
 ) -> Parts:
-    """The files that ``paths`` name, folders and patterns too, as the parts of one data set.
+    """Return the files given by ``paths`` (files, folders, patterns) as the parts of one data set.
 
-    Its fingerprint is that of the file, or of the files' fingerprints in their order.
+    The fingerprint of the data set is that of the file, or a hash of the files' fingerprints in their order.
 
     Parameters
     ----------
     input_format, unit_system, keys
         As for :func:`hydrogate.pipeline.formats.read`.
     gather : Gather
-        Who reads and asks the parts: this process, or :func:`hydrogate.pipeline.workers.dask_parts.cluster`.
+        Reads the parts and applies a question to each: threads of this process by default, or
+        :func:`hydrogate.pipeline.workers.dask_parts.cluster`.
 
     Raises
     ------
@@ -103,7 +108,7 @@ def parts_of(
     files = files_of(paths, input_format)
     declared = (input_format, unit_system, tuple((keys or {}).items()))
     names = source_names(files)
-    if gather is not over_threads:  # a worker's folder is another
+    if gather is not over_threads:  # workers have another working directory
         files = [path.absolute() for path in files]
     shards = [Shard(path, name, *declared) for path, name in zip(files, names, strict=True)]
     described = gather(_described, shards)
@@ -141,7 +146,7 @@ def _section(shard: Shard, start: int, stop: int) -> Dataset:
 
 
 class _Files:
-    """The files that were read last, as many as are small together."""
+    """Cache of the files read last, limited to ``ATOMS_KEPT`` atoms in total but never empty."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Shard, Dataset] = OrderedDict()

@@ -1,4 +1,4 @@
-"""SPICE's HDF5: a group a molecule, with all of its conformations. Energies in hartree, gradients in hartree/bohr."""
+"""SPICE's HDF5: one group per molecule, with all its conformations; energies in hartree, gradients in hartree/bohr."""
 
 import re
 from collections.abc import Mapping
@@ -27,16 +27,16 @@ KEYS = {
     "charge": ("charge", "total_charge"),
     "spin": ("spin", "spin_multiplicity", "multiplicity"),
 }
-# A bracket atom ends in its charge and its class. Source: OpenSMILES specification 1.0, section 3.1.
+# A bracket atom ends with its charge and its class. Source: OpenSMILES specification 1.0, section 3.1.
 _CHARGE_OF_ATOM = re.compile(r"([+-]+)(\d*)(?::\d+)?\]")
 _CLASS_OF_ATOM = re.compile(r":\d+\]")
 
 
 @reader(units=UNITS, convention="SPICE's convention")
 def read_spice(path: Path, options: ReadOptions) -> Dataset:
-    """SPICE's layout. The first conformation is the parent of the others; gradients change their sign.
+    """Read SPICE's layout: the first conformation is the parent of the others; forces are the negative gradients.
 
-    The total charge is that of the SMILES where no dataset gives it; atom classes are taken out of the SMILES.
+    The total charge is taken from the SMILES if no dataset provides it; atom classes are removed from the SMILES.
     """
     choice = KeyChoice(path.name, options, KEYS)
     columns = Columns(path.name, options.scale_of_known_keys(UNITS, KEYS))
@@ -46,7 +46,7 @@ def read_spice(path: Path, options: ReadOptions) -> Dataset:
         with h5py.File(path, "r") as file:
             for group, item in file.items():
                 if not isinstance(item, h5py.Group):
-                    raise UnreadableFile(f"{path}: {group!r} is no group of a molecule, as SPICE has them")
+                    raise UnreadableFile(f"{path}: {group!r} is not a group; SPICE has one group per molecule")
                 found = {name: values for name, values in item.items() if isinstance(values, h5py.Dataset)}
                 for values in found.values():
                     refuse_foreign(path, values)
@@ -63,7 +63,7 @@ def read_spice(path: Path, options: ReadOptions) -> Dataset:
 
 
 def has_molecules(path: Path) -> bool:
-    """Whether ``path`` is an HDF5 file that begins with a group and is not the project's own."""
+    """Return True if ``path`` is an HDF5 file that starts with a group and is not in the project's own format."""
     try:
         with h5py.File(path, "r") as file:
             first = next(iter(file.values()), None)
@@ -79,8 +79,8 @@ def _refuse_other_units(path: Path, group: str, found: Mapping[str, Any]) -> Non
         says = found[key].attrs.get("units", unit) if key in found else unit
         if says != unit:
             raise BadParams(
-                f"{path}: {key} of group {group!r} is in {says!r} and SPICE's convention is {unit!r}: "
-                "declare the units of all with --units"
+                f"{path}: {key} of group {group!r} is in {says!r}, but SPICE's convention is {unit!r}; "
+                "declare the units of the file with --units"
             )
 
 
@@ -107,7 +107,7 @@ def _add_molecule(path: Path, group: str, found: Mapping[str, Any], choice: KeyC
 
 
 def charge_of_smiles(smiles: str) -> int:
-    """Sum of the charges written in ``smiles``, e."""
+    """Return the sum of the atomic charges in ``smiles``, e."""
     return sum(
         (1 if signs[0] == "+" else -1) * (int(digits) if digits else len(signs))
         for signs, digits in _CHARGE_OF_ATOM.findall(smiles)

@@ -1,7 +1,7 @@
-"""HDF5 files of others, looked through first by a process that may die of it.
+"""Trial read of external HDF5 files in a separate process, which may crash or hang.
 
-libhdf5 believes what a file says of itself: three wrong bytes, and it never comes back or ends the process. This file,
-run, is that process: one for all files, for as long as the one that asks it lives.
+libhdf5 trusts the metadata of a file: three wrong bytes can make it hang or crash the process. This file, run as a
+script, is the separate process. One such process inspects all files and runs until its parent process ends.
 """
 
 import atexit
@@ -17,45 +17,45 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-# Processor time at one place of a file, s; most take less than a millisecond.
+# Limit on the processor time at one place of a file, s; most places take less than a millisecond.
 LONGEST = 5.0
-MEMORY = 2**30  # bytes, with Python and NumPy; what is read at a time is small
+MEMORY = 2**30  # bytes, including Python and NumPy; each single read is small
 TEXTS_AT_A_TIME = 1000
 OUT_OF_MEMORY, UNLISTED = 3, 4  # exit statuses
 _asking = Lock()
 
 
 def start() -> "subprocess.Popen[str]":
-    """A process that looks through files."""
+    """Start a process that inspects files."""
     return subprocess.Popen(
-        [sys.executable, "-P", __file__],  # -P: no module beside this file is taken for another of its name
+        [sys.executable, "-P", __file__],  # -P: modules next to this file must not shadow others of the same name
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},  # each thread takes memory
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},  # each thread uses memory
     )
 
 
 @lru_cache(maxsize=1)
 def _process(asks: int) -> "subprocess.Popen[str]":
     process = start()
-    atexit.register(process.communicate)  # its input ends, and so it does
+    atexit.register(process.communicate)  # closes its input, which ends the process
     return process
 
 
 def refuse_deadly(path: Path) -> None:
-    """Refuse an HDF5 file that libhdf5 cannot look through: its groups, attributes, texts, and where its arrays lie.
+    """Reject an HDF5 file whose groups, attributes, texts and array locations libhdf5 cannot traverse.
 
-    What it can say no to is left to the reader.
+    Errors that libhdf5 reports itself are left to the reader.
 
     Raises
     ------
     UnreadableFile
-        It took more than ``LONGEST`` or ``MEMORY`` at one place, or ended its process.
+        The trial read took more than ``LONGEST`` or ``MEMORY`` at one place, or its process crashed.
     """
     state = path.stat()
-    if os.name == "posix":  # elsewhere no process can be limited
+    if os.name == "posix":  # other systems cannot limit a process
         _looked_through(path, state.st_ino, state.st_mtime_ns, state.st_size)
 
 
@@ -80,12 +80,12 @@ def _looked_through(path: Path, *state: int) -> None:
                 process.kill()
                 process.communicate()
     limits = {
-        -signal.SIGPROF: f"takes over {LONGEST:g} s",
-        OUT_OF_MEMORY: f"takes over {MEMORY >> 20} MB of memory",
+        -signal.SIGPROF: f"takes more than {LONGEST:g} s",
+        OUT_OF_MEMORY: f"takes more than {MEMORY >> 20} MB of memory",
         UNLISTED: "fails",
     }
-    what = limits.get(process.returncode, f"ends the process ({process.returncode})")
-    raise UnreadableFile(f"{path}: damaged: looking at {place} {what} in libhdf5; restore the file or make it again")
+    what = limits.get(process.returncode, f"crashes the process (exit status {process.returncode})")
+    raise UnreadableFile(f"{path}: damaged: reading {place} {what} in libhdf5; restore the file or create it again")
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def _end_without_memory(error: Exception) -> None:
 
 
 def _names(of: Any) -> list[str]:
-    """The names in ``of``; where one cannot be told, a reader that asks for it might never come back."""
+    """Return the names in ``of``; exit if this fails, because a reader that looks up a name there could hang."""
     try:
         return [*of]
     except Exception as error:
@@ -111,7 +111,7 @@ def _names(of: Any) -> list[str]:
 
 
 def _look_at(item: Any, place: str, file: int, seen: set[int], tell: Callable[[str], None]) -> None:
-    """Look at ``item`` and all that it holds, each once; at nothing that lies in another file than that number."""
+    """Visit ``item`` and everything in it once; skip objects whose file number is not ``file``."""
     import h5py
 
     with _tolerated():
@@ -119,9 +119,9 @@ def _look_at(item: Any, place: str, file: int, seen: set[int], tell: Callable[[s
         if info.fileno != file or info.addr in seen:
             return
         seen.add(info.addr)
-        tell(f"the names of attributes of {place or '/'}")
+        tell(f"the attribute names of {place or '/'}")
         for name in _names(item.attrs) if info.num_attrs else ():
-            tell(f"{place or '/'}, attribute {name!r},")
+            tell(f"attribute {name!r} of {place or '/'}")
             with _tolerated():
                 item.attrs[name]
     if isinstance(item, h5py.Dataset):
@@ -141,14 +141,14 @@ def _look_at(item: Any, place: str, file: int, seen: set[int], tell: Callable[[s
 
 
 def main() -> None:
-    """Look through each file that a line of the input names; say at what, and null at its end."""
+    """Inspect each file given on a line of the input; print each place before it is read, and null after the last."""
     import resource
 
     import h5py
 
-    # While libhdf5 is busy, Python handles no signal.
+    # Python handles no signals while libhdf5 is running.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    with suppress(ValueError):  # where the system knows no such limit
+    with suppress(ValueError):  # the system does not support this limit
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     for line in sys.stdin:
         path, longest = json.loads(line)

@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Atomic file writes."""
 
 import hashlib
 import os
@@ -7,15 +7,15 @@ from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 
-# Linux: which start of which kernel this is, and within which of its namespaces a number names one process.
+# Linux: identifiers of the current boot and of the PID namespace, within which a process ID is unique.
 KERNEL, NAMESPACE = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path``, moved into place when the block ends well and removed when it does not.
+    """Write ``path`` atomically: yield a temporary path next to it, renamed on success and removed on failure.
 
-    What writers of ``path`` left that were killed goes first, where they are known to be dead.
+    First removes temporary files left by killed writers of ``path``, if their processes are known to be dead.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_remains(path)
@@ -30,7 +30,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def processes() -> str:
-    """What tells the processes that can be asked for by number from those elsewhere; empty where nothing does."""
+    """Return an identifier of the environment in which process IDs are unique, or "" if there is none."""
     try:
         return hashlib.sha256(f"{KERNEL.read_text()}{NAMESPACE.readlink()}".encode()).hexdigest()[:12]
     except OSError:
@@ -38,7 +38,10 @@ def processes() -> str:
 
 
 def _remove_remains(path: Path) -> None:
-    """Of processes known to be dead: one of another machine, container or start may live, as may a number used anew."""
+    """Remove temporary files of processes known to be dead.
+
+    A process of another machine, container or boot may still be running, and a process ID may have been reused.
+    """
     if not (here := processes()):
         return
     for remains in path.parent.glob(f".{escape(path.name)}.{here}-*.tmp"):

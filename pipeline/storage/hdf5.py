@@ -1,10 +1,10 @@
-"""The project's own file format: one HDF5 file, flat arrays and offsets, written whole or not at all.
+"""The project's own file format: one HDF5 file with flat arrays and offsets, written atomically.
 
-Layout: ``atoms/{numbers, positions, forces}``, ``structures/{offset, charge, …, energy}``, where a structure has a cell
-also ``structures/{cell, pbc}``, where they are known ``structures/{heavy_atoms_moved, dipole, partner}`` and
-``atoms/charges``, and ``quarantine/{source, source_index, reason}``. A column of text is a group of ``utf8``, the texts
-one behind the other, and ``ends``. Each array carries its ``unit``; the file carries a schema version, the teacher and
-a fingerprint of its content.
+Layout: ``atoms/{numbers, positions, forces}``; ``structures/{offset, charge, …, energy}``; ``structures/{cell, pbc}``
+if any structure has a cell; ``structures/{heavy_atoms_moved, dipole, partner}`` and ``atoms/charges`` if known; and
+``quarantine/{source, source_index, reason}``. A text column is a group of ``utf8``, the concatenated texts, and
+``ends``, the end of each. Each array has the attribute ``unit``; the file has a schema version, the teacher and a
+fingerprint of its content.
 """
 
 import json
@@ -65,27 +65,27 @@ _OPTIONAL = ("forces", "energy", "cell", "pbc", "heavy_atoms_moved", "dipole", "
 
 
 def write_dataset(data: Dataset, path: Path) -> None:
-    """Write ``data`` to ``path``, whole: a reader sees the old file or the new one.
+    """Write ``data`` to ``path`` atomically: a reader sees either the old file or the new one.
 
     Raises
     ------
     OSError
-        What was written does not read as ``data``: the disk is full.
+        The file read back differs from ``data`` because the disk is full.
     """
     with written_whole(path) as temporary:
         _refuse_full_disk(data, path, temporary)
-        # Aligned, so that an array can be used where it lies in the file.
+        # Aligned, so that arrays can be memory-mapped.
         with h5py.File(temporary, "w", alignment_interval=8) as file:
             _write(data, file)
         try:
-            # HDF5 writes some of it when h5py lets go of an array, and an error is then printed and not raised.
+            # HDF5 writes some of the data when h5py closes a dataset; an error is then printed but not raised.
             verify(temporary)
         except UnreadableFile as error:
-            raise OSError(f"{path}: could not be written whole, make room on its disk ({error})") from error
+            raise OSError(f"{path}: could not be written completely; free space on its disk ({error})") from error
 
 
 def _refuse_full_disk(data: Dataset, path: Path, temporary: Path) -> None:
-    """Ask for the room before HDF5 does: where it finds none half-way, the process dies of a segmentation fault."""
+    """Allocate the disk space first: if it runs out while HDF5 is writing, the process crashes with a segfault."""
     texts = [part for name in TEXT for part in data.text(name)]
     columns = [getattr(data, name) for name in (*_ATOMS, *_STRUCTURES) if name not in TEXT]
     size = sum(array.nbytes for array in (*texts, *columns) if array is not None)
@@ -95,7 +95,7 @@ def _refuse_full_disk(data: Dataset, path: Path, temporary: Path) -> None:
             try:
                 os.posix_fallocate(file.fileno(), 0, size)
             except OSError as error:
-                raise OSError(f"{path}: no room for {size} bytes on its disk ({error.strerror})") from error
+                raise OSError(f"{path}: not enough space for {size} bytes on its disk ({error.strerror})") from error
 
 
 def _write(data: Dataset, file: h5py.File) -> None:
@@ -124,14 +124,15 @@ def _write_text(file: h5py.File, name: str, text: Text) -> None:
 
 
 def read_dataset(path: Path) -> Dataset:
-    """Read ``path``, whole and verified; its arrays are read-only, its texts decoded at first use.
+    """Read and verify the complete file ``path``; arrays are read-only, texts are decoded on first use.
 
     Raises
     ------
     FileNotFoundError
-        There is no such file.
+        The file does not exist.
     UnreadableFile
-        It is no HDF5 file, not of this layout or version, or its arrays disagree with each other or the fingerprint.
+        The file is not HDF5, has another layout or version, or its arrays are inconsistent or do not match the
+        fingerprint.
     """
     with _opened(path) as stored:
         stored.refuse_disagreement()
@@ -142,7 +143,7 @@ def read_dataset(path: Path) -> Dataset:
 
 
 def verify(path: Path) -> str:
-    """The fingerprint of ``path``, its content verified against it a few megabytes at a time.
+    """Return the fingerprint of ``path`` after verifying the content against it, a few megabytes at a time.
 
     Raises
     ------
@@ -159,7 +160,7 @@ def verify(path: Path) -> str:
 
 
 class Part(NamedTuple):
-    """Structures ``first`` to ``last`` of the data set at ``path``, ``atoms`` atoms, not read yet."""
+    """Reference to structures ``first`` to ``last`` (``atoms`` atoms) of the data set at ``path``, not yet read."""
 
     path: Path
     first: int
@@ -167,26 +168,26 @@ class Part(NamedTuple):
     atoms: int
 
     def read(self) -> Dataset:
-        """These structures, as :meth:`Dataset.part` of the whole gives them; only :func:`verify` tells of damage.
+        """Read these structures, as :meth:`Dataset.part` of the complete data set; only :func:`verify` detects damage.
 
         Raises
         ------
         FileNotFoundError, UnreadableFile
-            As :func:`read_dataset`; a fingerprint that does not match is not noticed here.
+            As :func:`read_dataset`, but without verification of the fingerprint.
         """
         with _opened(self.path, mapped=True) as stored:
             return stored.read(self.first, self.last)
 
 
 def parts(path: Path, atoms: int = 1_000_000) -> list[Part]:
-    """The data set at ``path`` in parts of about ``atoms`` atoms, in order; further geometries stay with their parent.
+    """Split the data set at ``path`` into consecutive parts of about ``atoms`` atoms; children stay with their parent.
 
     A data set without structures is one empty part.
 
     Raises
     ------
     FileNotFoundError, UnreadableFile
-        As :func:`read_dataset`; a fingerprint that does not match is not noticed here.
+        As :func:`read_dataset`, but without verification of the fingerprint.
     """
     with _opened(path, mapped=True) as stored:
         stored.refuse_disagreement()
@@ -197,7 +198,7 @@ def parts(path: Path, atoms: int = 1_000_000) -> list[Part]:
 
 @contextmanager
 def _opened(path: Path, mapped: bool = False) -> Iterator["_Stored"]:
-    """``path``, open; where it is ``mapped``, its arrays are used where they lie in it, and it need not stay open."""
+    """Open ``path``; if ``mapped``, its arrays are memory-mapped where possible, and the file need not stay open."""
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     try:
@@ -211,13 +212,13 @@ def _opened(path: Path, mapped: bool = False) -> Iterator["_Stored"]:
         raise
     except (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError, IndexError, MemoryError) as error:
         raise UnreadableFile(
-            f"{path}: not a readable hydrogate data set ({error}); make it again or restore it"
+            f"{path}: not a readable hydrogate data set ({error}); restore it or create it again"
         ) from error
 
 
 @lru_cache(maxsize=32)
 def _mapped(path: Path, *state: int) -> "_Stored | None":
-    """The file of that ``state``, looked into once for all its parts; None where HDF5 must read some of it."""
+    """Inspect the file in that ``state`` once for all its parts; return None if HDF5 must read some of its arrays."""
     with h5py.File(path, "r") as file:
         stored = _Stored(file, path, mapped=True)
     items = [item for column in stored.columns.values() for item in (column if isinstance(column, Text) else (column,))]
@@ -225,7 +226,7 @@ def _mapped(path: Path, *state: int) -> "_Stored | None":
 
 
 class _Stored:
-    """A file: its columns, read in slices, and what else it holds."""
+    """Content of a file: its columns, read in slices, and its other attributes."""
 
     def __init__(self, file: h5py.File, path: Path, mapped: bool) -> None:
         self.path = path
@@ -277,11 +278,11 @@ class _Stored:
     def refuse_another(self, fingerprint: str) -> None:
         if fingerprint != self.fingerprint:
             raise UnreadableFile(
-                f"{self.path}: its content does not match its fingerprint: damaged or edited; make it again"
+                f"{self.path}: its content does not match its fingerprint: damaged or edited; create it again"
             )
 
     def read(self, first: int, last: int) -> Dataset:
-        """The structures ``first`` to ``last``; a parent or partner outside becomes the structure itself."""
+        """Read structures ``first`` to ``last``; a parent or partner outside is replaced by the structure itself."""
         offset = self.array("offset", first, last + 1)
         rows = {**dict.fromkeys(_ATOMS, (offset[0], offset[-1])), **dict.fromkeys(_STRUCTURES, (first, last))}
         arrays: dict[str, Any] = {name: self.array(name, *rows[name]) for name in self.columns if name not in TEXT}
@@ -302,7 +303,7 @@ class _Stored:
         return Text(item.utf8[start : ends[-1] if len(ends) else start], ends - start)
 
     def _plain(self, attributes: h5py.AttributeManager, source: Any, source_index: Any, reason: Any) -> dict[str, Any]:
-        """What a data set holds beside its columns."""
+        """Return the fields of a data set other than its columns."""
         indices = source_index[:].tolist()
         sources, reasons = (self.text(item, 0, len(indices)) for item in (source, reason))
         if self.version != 1:
@@ -315,12 +316,12 @@ class _Stored:
         }
 
     def content(self) -> Iterator[tuple[str, Any]]:
-        """As :meth:`Dataset.content`, the columns not read."""
+        """Yield the same items as :meth:`Dataset.content`, without reading the columns."""
         for item in fields(Dataset):
             if item.name not in ("first", "_cache"):
                 yield item.name, self.plain[item.name] if item.name in self.plain else self.columns.get(item.name)
 
 
 def without_labels(data: Dataset) -> Dataset:
-    """``data`` as the label stage receives it."""
+    """Return ``data`` without labels, as the label stage receives it."""
     return replace(data, energy=None, forces=None, teacher=None, isolated_atom_energies=None, dipole=None, charges=None)

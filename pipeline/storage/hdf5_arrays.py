@@ -1,6 +1,6 @@
-"""Arrays of an HDF5 file: which are refused, and how one is used where it lies in the file.
+"""Arrays of an HDF5 file: validation and memory-mapped access.
 
-So it is looked at without a copy, and without HDF5, which reads one array at a time.
+Memory-mapping avoids a copy, and avoids HDF5, which reads only one array at a time.
 """
 
 from dataclasses import dataclass
@@ -14,32 +14,33 @@ from numpy.typing import NDArray
 
 from hydrogate.checks.errors import UnreadableData
 
-# What a file may hold over its size. Gzip makes SDF files 3 to 20 times as small, HDF5 twice; a constant, a thousand.
+# Maximum ratio of decompressed size to file size. Gzip compresses SDF files 3- to 20-fold, HDF5 2-fold, constants
+# 1000-fold.
 LARGEST_EXPANSION = 200
 
 
 class UnreadableFile(UnreadableData):
-    """A file that cannot be used as what it was taken for; the message names the file and the remedy."""
+    """File that cannot be read in the expected format; the message names the file and the remedy."""
 
 
 def refuse_foreign(path: Path, item: h5py.Dataset) -> None:
-    """Refuse an array that lies in another file than ``path``, or says that it is far larger than the file.
+    """Reject an array that is stored in a file other than ``path``, or that claims to be far larger than the file.
 
     Raises
     ------
     UnreadableFile
     """
     if item.is_virtual or item.external or item.file.filename != str(path):
-        raise UnreadableFile(f"{path}: {item.name} lies in another file, which is not followed; copy it in (h5repack)")
+        raise UnreadableFile(f"{path}: {item.name} is stored in another file, which is not read; copy it in (h5repack)")
     if item.nbytes > (most := LARGEST_EXPANSION * path.stat().st_size):
         raise UnreadableFile(
-            f"{path}: {item.name} says that it is {item.nbytes} bytes, allowed at most {most}, {LARGEST_EXPANSION} "
-            "times the file; make the file again"
+            f"{path}: {item.name} claims {item.nbytes} bytes, but at most {most} ({LARGEST_EXPANSION} times the file "
+            "size) are allowed; create the file again"
         )
 
 
 def refuse_unusable(path: Path, item: h5py.Dataset, kind: Any) -> None:
-    """Refuse an array that cannot be used as ``kind`` or that :func:`refuse_foreign` refuses.
+    """Reject an array that cannot be converted to ``kind`` or that :func:`refuse_foreign` rejects.
 
     Raises
     ------
@@ -54,9 +55,9 @@ def refuse_unusable(path: Path, item: h5py.Dataset, kind: Any) -> None:
 
 @dataclass(frozen=True)
 class Column:
-    """An array that lies in a file as it is used, sliced as any array is.
+    """Memory-mapped array in a file; slicing returns NumPy arrays.
 
-    A slice is mapped into memory for as long as it is used, so that what was looked at does not pile up.
+    Each slice is mapped only while it is in use, so that memory does not grow with the number of slices read.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ class Column:
     dtype : numpy.dtype
     shape : tuple of int
     start : int
-        Its first byte in the file.
+        Offset of its first byte in the file.
     """
 
     path: Path
@@ -74,8 +75,8 @@ class Column:
 
     @classmethod
     def of(cls, item: h5py.Dataset, path: Path) -> Self | None:
-        """``item`` of the file ``path``; None where it is compressed, or does not lie in the file as it is used."""
-        # What holds nothing has no place.
+        """Return ``item`` of the file ``path`` as a column, or None if it is compressed or cannot be memory-mapped."""
+        # An empty array has no offset in the file.
         kind, start = item.dtype, item.id.get_offset() if item.size else 0
         return None if kind.hasobject or start is None or start % kind.alignment else cls(path, kind, item.shape, start)
 

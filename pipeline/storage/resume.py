@@ -1,6 +1,6 @@
-"""What must survive a killed stage: labels already computed, in ``.progress/``, which DVC never deletes.
+"""Persistent progress of a stage: labels already computed, kept in ``.progress/``, which DVC never deletes.
 
-``python -m hydrogate.pipeline.storage.resume FILE`` saves what is sound of a damaged ``labels.sqlite``.
+``python -m hydrogate.pipeline.storage.resume FILE`` recovers the intact rows of a damaged ``labels.sqlite``.
 """
 
 import hashlib
@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from hydrogate.pipeline.program import stage_exit_status
 
 PROGRESS = Path(".progress")
-VERSION = 2  # of the store; the first had no digests
+VERSION = 2  # of the label store; version 1 had no digests
 TABLES = {
     "labels": ("structure", "teacher", "energy", "forces", "reason"),
-    # Beside the others: what was labelled before there were charges keeps its labels.
+    # A separate table, so that labels computed before charges were supported remain valid.
     "charges": ("structure", "teacher", "dipole", "charges"),
 }
-# SQLite's errors about the disk, other processes and permissions; every other one is about what the file holds.
+# SQLite error codes for the disk, other processes and permissions; all other codes concern the content of the file.
 OF_THE_DISK = {
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_IOERR,
@@ -40,9 +40,9 @@ KINDS = {"energy": "REAL", "forces": "BLOB", "dipole": "BLOB", "charges": "BLOB"
 
 
 class Stored(NamedTuple):
-    """A teacher's answer: energy (eV) and forces (n, 3) in eV/Å, or the reason why there are none.
+    """Result of a teacher: energy (eV) and forces (n, 3) in eV/Å, or the reason why there are none.
 
-    Where the teacher gives them, charges (n,) in e, and the dipole (3,) in e·Å of what is not periodic.
+    If the teacher provides them, also charges (n,) in e and, for non-periodic structures, the dipole (3,) in e·Å.
     """
 
     energy: float | None
@@ -53,21 +53,21 @@ class Stored(NamedTuple):
 
 
 class AlreadyRunning(RuntimeError):
-    """Another process works on the same output."""
+    """Another process is writing the same output."""
 
 
 class DamagedStore(RuntimeError):
-    """The stored labels are not as they were written; the message says how many are and how to go on."""
+    """The stored labels are damaged; the message reports how many are intact and how to recover them."""
 
 
 @contextmanager
 def locked(name: str, root: Path = PROGRESS) -> Iterator[Path]:
-    """Hold ``root/name.lock``; the system lets go of it when the process ends, however it ends.
+    """Hold the lock ``root/name.lock``; the system releases it when the process ends for any reason.
 
     Raises
     ------
     AlreadyRunning
-        Another process holds it.
+        Another process holds the lock.
     """
     root.mkdir(parents=True, exist_ok=True)
     lock = FileLock(root / f"{name}.lock")
@@ -75,7 +75,7 @@ def locked(name: str, root: Path = PROGRESS) -> Iterator[Path]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise AlreadyRunning(
-            f"another process is already at work on {name!r} here ({lock.lock_file} is held); wait for it or stop it"
+            f"another process is already running {name!r} here (it holds {lock.lock_file}); wait for it or stop it"
         ) from error
     with lock:
         yield root
@@ -84,7 +84,7 @@ def locked(name: str, root: Path = PROGRESS) -> Iterator[Path]:
 def _digest(*row: object) -> bytes:
     digest = hashlib.blake2b(digest_size=8)
     for value in row:
-        # Other floats than Python's are written in another way; and SQLite knows no negative zero.
+        # NumPy floats have another repr than Python floats, and SQLite does not store negative zero.
         plain = float(value) + 0.0 if isinstance(value, np.floating | float) else value
         digest.update(plain if isinstance(plain, bytes) else repr(plain).encode())
         digest.update(b"\0")
@@ -93,35 +93,35 @@ def _digest(*row: object) -> bytes:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """What SQLite says, with the file and the remedy."""
+    """Re-raise errors of SQLite with the file and the remedy in the message."""
     try:
         yield
-    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter for a message that is damaged itself
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # UnicodeDecodeError: the error message itself is damaged
         if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF not in OF_THE_DISK:
             raise _damaged(path, str(error)) from error
         raise OSError(
-            f"{path}: {error}; the labels stored until now are kept: make room, or make the file writable, and run the "
-            "same command again"
+            f"{path}: {error}; the labels stored so far are kept; free disk space, or make the file writable, and run "
+            "the same command again"
         ) from error
 
 
 def _damaged(path: Path, why: str) -> DamagedStore:
     sound = sum(1 for table, _ in _sound_rows(path) if table == "labels")
     return DamagedStore(
-        f"{path}: the stored labels are damaged ({why}); {sound} of them are sound. To keep those and label the others "
-        f"again: python -m hydrogate.pipeline.storage.resume {path}"
+        f"{path}: the stored labels are damaged ({why}); {sound} of them are intact. To keep these and label the "
+        f"others again, run: python -m hydrogate.pipeline.storage.resume {path}"
     )
 
 
 class LabelStore:
-    """Labels by structure fingerprint and teacher identity, each call of :meth:`add` one durable transaction.
+    """Store of labels by structure fingerprint and teacher identity; each :meth:`add` is one durable transaction.
 
     Raises
     ------
     DamagedStore
-        The file is not as it was written.
+        The file is damaged.
     OSError
-        It cannot be read or written.
+        The file cannot be read or written.
     """
 
     def __init__(self, path: Path, teacher: Mapping[str, Any]) -> None:
@@ -143,14 +143,14 @@ class LabelStore:
         self._connection.close()
 
     def known(self, charges: bool = False) -> set[str]:
-        """The fingerprints of the structures that this teacher has answered, also for their ``charges`` if need be."""
+        """Return the fingerprints of the structures labelled by this teacher, with ``charges`` if requested."""
         query = "SELECT structure FROM labels LEFT JOIN charges USING (structure, teacher) WHERE teacher = ?"
         query += " AND (forces IS NULL OR charges IS NOT NULL)" if charges else ""
         with _explained(self._path), closing(self._connection.execute(query, (self._teacher,))) as rows:
             return {row[0] for row in rows}
 
     def add(self, answers: Sequence[tuple[str, Stored]]) -> None:
-        """Store answers, all or none of them; one that is already there stays as it is."""
+        """Store results atomically, all or none; an existing one is not changed."""
         labels = [
             (key, self._teacher, a.energy, None if a.forces is None else a.forces.tobytes(), a.reason)
             for key, a in answers
@@ -165,12 +165,12 @@ class LabelStore:
             _insert(self._connection, "charges", charges)
 
     def get(self, structure: str) -> Stored:
-        """The answer for a structure.
+        """Return the result for a structure.
 
         Raises
         ------
         KeyError
-            There is none.
+            No result is stored.
         """
         query = (
             "SELECT energy, forces, reason, dipole, charges FROM labels LEFT JOIN charges USING (structure, teacher) "
@@ -186,17 +186,17 @@ class LabelStore:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    """The database at ``path``; one of the first version is brought up, and where there is none one is made, whole."""
+    """Open the database at ``path``; migrate it from version 1, or create it atomically if it does not exist."""
     if not path.exists():
         new = path.with_name(f"{path.name}.new")
-        # The remains of a database that is gone, or of one that a killed process was making, would be read into it.
+        # SQLite would replay journals left by a deleted database, or by one that a killed process was creating.
         for remains in (new, *(Path(f"{of}-{part}") for of in (new, path) for part in ("journal", "wal", "shm"))):
             remains.unlink(missing_ok=True)
         with closing(sqlite3.connect(new)) as connection, connection:
             _make_tables(connection)
         new.rename(path)
     connection = sqlite3.connect(path)
-    # No write-ahead log: SQLite takes a damaged one for an unfinished one, and what it held would be labelled again.
+    # No write-ahead log: SQLite treats a damaged log as unfinished, and its rows would have to be labelled again.
     connection.execute("PRAGMA journal_mode=DELETE")
     connection.execute("PRAGMA synchronous=FULL")
     connection.create_function("digest_of", -1, _digest, deterministic=True)
@@ -233,7 +233,7 @@ def _insert(connection: sqlite3.Connection, table: str, rows: Sequence[tuple[Any
 
 
 def _refuse_damage(connection: sqlite3.Connection, path: Path) -> None:
-    """SQLite's own check of its pages, then each row against its digest: a flipped bit must not become a label."""
+    """Run SQLite's integrity check, then verify each row against its digest: a flipped bit must not become a label."""
     ((said,),) = connection.execute("PRAGMA integrity_check(1)")
     if said != "ok":
         raise _damaged(path, said.replace("\n", " "))
@@ -246,12 +246,12 @@ def _refuse_damage(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _sound_rows(path: Path) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """The rows of a damaged store that still match their digest: its table, and the row without it."""
+    """Yield the rows of a damaged store that match their digest, as pairs of table and row without the digest."""
     with closing(sqlite3.connect(path)) as connection:
         for table, columns in TABLES.items():
             seen: set[tuple[str, str]] = set()
             names = ", ".join((*columns, "digest"))
-            # Keys are hexadecimal. Each range from both ends, so that a bad page hides itself alone.
+            # Keys are hexadecimal. Each range is read from both ends, so that a bad page hides only its own rows.
             for start, order in product([f"{byte:02x}" for byte in range(256)], ("ASC", "DESC")):
                 query = f"SELECT {names} FROM {table} WHERE structure >= ? AND structure < ? ORDER BY structure {order}"
                 with suppress(sqlite3.Error, UnicodeDecodeError):
@@ -262,12 +262,12 @@ def _sound_rows(path: Path) -> Iterator[tuple[str, tuple[Any, ...]]]:
 
 
 def salvage(path: Path) -> int:
-    """Put a store with the sound rows of ``path`` in its place; the damaged one stays as ``FILE.damaged``.
+    """Replace the store ``path`` by one with only its intact rows; the damaged file is kept as ``FILE.damaged``.
 
     Returns
     -------
     int
-        How many labels are kept.
+        Number of labels kept.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
@@ -285,11 +285,11 @@ def salvage(path: Path) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """``python -m hydrogate.pipeline.storage.resume FILE``."""
+    """Run ``python -m hydrogate.pipeline.storage.resume FILE``."""
     (name,) = sys.argv[1:] if argv is None else argv
     with locked("label", Path(name).parent):
         kept = salvage(Path(name))
-    print(f"{name}: {kept} labels kept, the damaged file is {name}.damaged; `dvc repro` labels what is missing")
+    print(f"{name}: {kept} labels kept; the damaged file is now {name}.damaged; `dvc repro` adds the missing labels")
     return 0
 
 

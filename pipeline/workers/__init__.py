@@ -1,1 +1,1 @@
-"""Work spread over processes and clusters."""
+"""Parallel work on processes and clusters."""

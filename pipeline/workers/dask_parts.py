@@ -1,4 +1,4 @@
-"""Parts of a data set over the workers of a Dask scheduler that somebody has started: the answers merge there."""
+"""Checks on the parts of a data set on the workers of a running Dask scheduler; the workers also merge the answers."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from hydrogate.pipeline.workers.pool import at
 if TYPE_CHECKING:
     from distributed import Client
 
-# Answers merged by one task: a tree of such tasks leaves no worker, and not this process, with those of all parts.
+# Answers merged by one task: with a tree of such tasks, neither a worker nor this process holds those of all parts.
 FAN_IN = 8
 
 Item = TypeVar("Item")
@@ -22,14 +22,14 @@ Result = TypeVar("Result")
 
 @contextmanager
 def cluster(address: str) -> Iterator[Gather]:
-    """Who asks the parts of a data set over the workers of the Dask scheduler at ``address``.
+    """Return a ``Gather`` that uses the workers of the Dask scheduler at ``address``.
 
-    A worker that dies leaves its parts to the others: Dask asks them again.
+    If a worker dies, Dask reruns its parts on the others.
 
     Raises
     ------
     BadParams
-        No scheduler answers, or it has no worker.
+        No scheduler responds, or it has no worker.
     """
     with at(address, "--scheduler") as client:
         yield partial(_over_cluster, client)
@@ -46,7 +46,7 @@ def _over_cluster(client: "Client", question: Callable[[Item], Result], items: S
 
 
 def _itself(question: Item) -> Item:
-    """A task of its own, so that a large question is sent once to each worker and not with each part."""
+    """Return ``question``: as a task of its own, a large question is sent once to each worker, not with each part."""
     return question
 
 
@@ -56,7 +56,7 @@ def _on_worker(item: Item, question: Callable[[Item], Result]) -> Result:
     try:
         return question(item)
     except (OSError, UnreadableData) as error:
-        raise UnreadableData(f"{error} (worker {get_worker().address}: do all workers see the files?)") from error
+        raise UnreadableData(f"{error} (worker {get_worker().address}; can all workers read the files?)") from error
 
 
 def _all_merged(answers: Sequence[Result]) -> Result:

@@ -1,6 +1,6 @@
-"""Who does the work: processes of this machine, a Dask scheduler that somebody started, or jobs of a batch system.
+"""Worker pools: processes on this machine, a running Dask scheduler, or jobs of a batch system.
 
-``python -m hydrogate.pipeline.workers.pool`` prints the script of the jobs that ``compute`` in params.yaml asks for.
+``python -m hydrogate.pipeline.workers.pool`` prints the job script for the settings ``compute`` in params.yaml.
 """
 
 import signal
@@ -21,23 +21,23 @@ from hydrogate.pipeline.program import stage_exit_status
 if TYPE_CHECKING:
     from distributed import Client
 
-PATIENCE = 30  # seconds until a scheduler, or its first worker, is taken for absent
-# Chunks that the scheduler holds at once, finished or not: enough that no worker waits for the next one, few enough
-# that its memory does not grow with their number.
+PATIENCE = 30  # timeout for a scheduler or its first worker, s
+# Chunks that the scheduler holds at once, finished or not: enough that no worker idles, few enough that its memory does
+# not grow with the total number of chunks.
 CHUNKS_PER_THREAD = 4
 LEAST_CHUNKS = 64
-RECOUNT = 5.0  # seconds between two looks at how many workers there are
+RECOUNT = 5.0  # interval between two counts of the workers, s
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 SETTINGS = {
-    # What goes wrong in a task comes back with its result; a worker's own log is about its connections.
+    # Errors in a task are returned with its result; a worker's own log is about its connections.
     "logging.distributed": "critical",
-    # For processes here: they read their settings before they are told any.
+    # For local processes, which read their settings before they receive any.
     "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
-    # A connection that breaks is tried again.
+    # Retry broken connections.
     "distributed.comm.retry.count": 5,
-    # What each process looks after while it waits, up to a hundred times a second: 5 % of a core together, and so 1 %.
+    # Periodic tasks of each idle process, up to 100 times per second: together 5 % of a core, with these settings 1 %.
     "distributed.worker.profile.enabled": False,
     "distributed.worker.memory.monitor-interval": "1s",
     "distributed.scheduler.work-stealing-interval": "1s",
@@ -48,18 +48,18 @@ SETTINGS = {
 
 @contextmanager
 def connected(compute: Compute, workers: int, *, tasks: int) -> Iterator["Client"]:
-    """A client of the workers that ``compute`` names.
+    """Return a client of the workers that ``compute`` specifies.
 
-    Where it names none, of ``workers`` processes here (0 is one a core), no more than there are ``tasks``.
+    If it specifies none, start ``workers`` local processes (0: one per core), at most as many as ``tasks``.
 
     Raises
     ------
     BadParams
-        No scheduler answers or it has no worker; the cluster is unknown, or its arguments are not what it takes.
+        No scheduler responds or it has no worker; or the cluster or its arguments are invalid.
     """
     import dask
     from dask.system import CPU_COUNT
-    from distributed import Client, LocalCluster  # its defaults would go with the block below, were it imported there
+    from distributed import Client, LocalCluster  # imported in the block below, it would lose its defaults afterwards
     from distributed.utils import silence_logging_cmgr
 
     with dask.config.set(SETTINGS):
@@ -72,7 +72,7 @@ def connected(compute: Compute, workers: int, *, tasks: int) -> Iterator["Client
             with _ctrl_c_held_back():
                 if compute.cluster:
                     cluster = stack.enter_context(_jobs(compute))
-                    # The batch system starts them again where one ends before the work does.
+                    # The batch system restarts jobs that end before the work is finished.
                     cluster.adapt(minimum_jobs=compute.jobs, maximum_jobs=compute.jobs)
                 else:
                     cluster = stack.enter_context(
@@ -87,24 +87,24 @@ def connected(compute: Compute, workers: int, *, tasks: int) -> Iterator["Client
                 client = stack.enter_context(Client(cluster, set_as_default=False))
             yield client
         finally:
-            # Of workers that are busy, or not up yet, it would say that they are ended.
+            # Silence messages about the termination of workers that are busy or still starting.
             with _ctrl_c_held_back(), silence_logging_cmgr("critical"):
                 stack.close()
 
 
 @contextmanager
 def _ctrl_c_held_back() -> Iterator[None]:
-    """Until the block ends, which takes seconds and cannot be left half-way.
+    """Defer Ctrl-C until the block ends, which takes seconds and must not be interrupted.
 
-    A terminal sends Ctrl-C to every process. What starts in the block never hears of it: this process ends the workers,
-    and a worker that dies is replaced by a thread that started here.
+    A terminal sends Ctrl-C to every process. Processes and threads started in the block never receive it: this process
+    terminates the workers, and a worker that dies is restarted by a thread that was started here.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
-        yield  # no other thread hears of Ctrl-C, nor can Windows hold it back
+        yield  # other threads do not receive Ctrl-C, and Windows cannot defer it
         return
-    resource_tracker.ensure_running()  # which would let Ctrl-C through again when it starts
+    resource_tracker.ensure_running()  # it unblocks Ctrl-C when it starts, so start it first
     came: list[int] = []
-    # Another thread than this may take it, such as that of a progress bar.
+    # Another thread, such as that of a progress bar, may receive the signal.
     before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -118,12 +118,12 @@ def _ctrl_c_held_back() -> Iterator[None]:
 
 @contextmanager
 def at(address: str, option: str = "compute.scheduler") -> Iterator["Client"]:
-    """A client of the Dask scheduler at ``address``, which has a worker; ``option`` is where the address was given.
+    """Return a client of the Dask scheduler at ``address``; ``option`` is where the address was given.
 
     Raises
     ------
     BadParams
-        No scheduler answers, or it has no worker.
+        No scheduler responds, or it has no worker.
     """
     import dask
     from distributed import Client
@@ -132,29 +132,29 @@ def at(address: str, option: str = "compute.scheduler") -> Iterator["Client"]:
         try:
             client = Client(address, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
-            raise BadParams(f"{option} {address}: no Dask scheduler answers there ({error})") from error
+            raise BadParams(f"{option} {address}: no Dask scheduler responds at this address ({error})") from error
         with client:
             try:
                 client.wait_for_workers(1, timeout=PATIENCE)
             except TimeoutError as error:
-                raise BadParams(f"{option} {address}: it has no worker; start one with `dask worker`") from error
+                raise BadParams(f"{option} {address}: no worker; start one with `dask worker`") from error
             yield client
 
 
 def _jobs(compute: Compute) -> Any:
-    """The cluster ``compute.cluster`` of dask-jobqueue, without jobs yet."""
+    """Return the dask-jobqueue cluster ``compute.cluster``, without jobs yet."""
     import dask_jobqueue
 
     known = {name: kind for name, kind in vars(dask_jobqueue).items() if name.endswith("Cluster")}
     if compute.cluster not in known or compute.cluster == "JobQueueCluster":
         known.pop("JobQueueCluster")
         near = [name for name in known if name.lower() == str(compute.cluster).lower()] or known
-        raise BadParams(f"compute.cluster {compute.cluster!r} is unknown{did_you_mean(compute.cluster, near)}")
+        raise BadParams(f"compute.cluster: unknown cluster {compute.cluster!r}{did_you_mean(compute.cluster, near)}")
     kind = known[compute.cluster]
     takes = {name for of in (*kind.__mro__, *kind.job_cls.__mro__) for name in signature(of.__init__).parameters}
     for name in compute.arguments:
         if name not in takes - {"self", "args", "kwargs", "job_kwargs", "base_class_kwargs"}:
-            raise BadParams(f"compute.arguments: {compute.cluster} takes no {name!r}{did_you_mean(name, takes)}")
+            raise BadParams(f"compute.arguments: {compute.cluster} has no argument {name!r}{did_you_mean(name, takes)}")
     options = {"dashboard_address": ":0", **compute.arguments.get("scheduler_options", {})}
     try:
         return kind(**{**compute.arguments, "scheduler_options": options})
@@ -169,24 +169,24 @@ def over_workers(
     *,
     lost: Callable[[Item], Result] | None = None,
 ) -> Iterator[list[tuple[int, Result]]]:
-    """``function`` of each chunk: the chunk's index and its result, those together that ended together.
+    """Apply ``function`` to each chunk; yield lists of (chunk index, result) as chunks finish.
 
-    A chunk is taken from ``chunks`` when there is room for it. One whose workers died is done again, at the end and
-    item by item, so that one bad item costs neither its neighbours nor the rest.
+    A chunk is taken from ``chunks`` only when the scheduler has room for it. A chunk whose workers died is repeated at
+    the end, item by item, so that one bad item affects neither its neighbours nor the rest.
 
     Parameters
     ----------
     function : callable
         Importable by name in a worker process.
     lost : callable, optional
-        The result for an item whose worker died while it had nothing else to do.
+        Returns the result for an item whose worker died while that item was its only work.
 
     Raises
     ------
     RuntimeError
-        The scheduler went away, or without ``lost`` the workers died.
+        The scheduler closed, or the workers died and ``lost`` is not given.
     Exception
-        Whatever ``function`` raised.
+        Any exception of ``function``.
     """
     from distributed import CancelledError, as_completed
     from distributed.comm.core import CommClosedError
@@ -220,7 +220,7 @@ def over_workers(
         for future in ended.next_batch():
             index, chunk = held.pop(future.key)
             try:
-                # Computed again, where the worker that held it has died since.
+                # Recomputed if the worker that held it has died in the meantime.
                 results.append((index, future.result()))
             except KilledWorker as error:
                 if lost is None:
@@ -231,7 +231,7 @@ def over_workers(
                     suspects.append((index, chunk))
             except (CancelledError, CommClosedError) as error:
                 raise RuntimeError(
-                    "the Dask scheduler went away; what was computed is kept, run the same command again"
+                    "the Dask scheduler closed; the results computed so far are kept; run the same command again"
                 ) from error
             future.release()
         yield results
@@ -240,12 +240,12 @@ def over_workers(
 def over_processes(
     function: Callable[[Sequence[Item]], Result], chunks: Sequence[Sequence[Item]], *, workers: int = 0
 ) -> Iterator[tuple[int, Result]]:
-    """:func:`over_workers` of this machine: ``workers`` processes of one thread each, 0 is one a core.
+    """Run :func:`over_workers` on this machine with ``workers`` single-threaded processes (0: one per core).
 
     Raises
     ------
     Exception
-        Whatever ``function`` raised.
+        Any exception of ``function``.
     """
     if not chunks:
         return
@@ -255,10 +255,10 @@ def over_processes(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the job script; 2 where ``compute`` in params.yaml names no cluster."""
+    """Print the job script. Exit status: 0 printed, 2 ``compute`` in params.yaml specifies no valid cluster."""
     compute = load_params().compute
     if not compute.cluster:
-        raise BadParams("compute.cluster: null; name a class of dask-jobqueue there, such as SLURMCluster")
+        raise BadParams("compute.cluster is null; set it to a class of dask-jobqueue, such as SLURMCluster")
     with _jobs(compute) as cluster:
         print(cluster.job_script())
     return 0

@@ -1,4 +1,4 @@
-"""Batches and neighbours, against plain distances."""
+"""Tests of batches and neighbours against plain distances."""
 
 import numpy as np
 import pytest

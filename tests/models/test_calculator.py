@@ -1,4 +1,4 @@
-"""The ASE calculator: what batched prediction says, no work twice, and never an old answer."""
+"""Tests of the ASE calculator: it agrees with batched prediction, and caches results without returning stale ones."""
 
 from collections.abc import Callable
 
@@ -120,7 +120,7 @@ def test_a_refusal_leaves_no_answer(atoms: Atoms) -> None:
     [
         (lambda atoms: atoms.set_pbc(True), "spans no volume"),
         (lambda atoms: atoms.info.update(charge=1), "cannot have spin multiplicity 1"),
-        (lambda atoms: atoms.info.update(charge=0.5), "expected a whole charge"),
+        (lambda atoms: atoms.info.update(charge=0.5), "expected an integer charge"),
         (lambda atoms: atoms.positions.__setitem__((0, 0), np.nan), "not finite"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What compiling is worth to each student; that it is right, test_students.py says."""
+"""Tests of the measured benefit of compiling for each student; test_students.py tests that compiling is correct."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Dynamics of many molecules at once, against ASE's own of one."""
+"""Tests of dynamics of many molecules at once against ASE's dynamics of one molecule."""
 
 from collections.abc import Callable
 
@@ -56,7 +56,7 @@ def stacked(structures: list[Atoms]) -> Floats:
 
 
 class Springs(Calculator):
-    """Every pair of atoms on a spring of the length it began with."""
+    """ASE calculator with a spring between every pair of atoms, at rest at the initial distance."""
 
     implemented_properties = ["energy", "forces"]  # noqa: RUF012
 
@@ -71,7 +71,7 @@ class Springs(Calculator):
 
 
 def springs(starts: list[Floats], constant: float = 20.0) -> Potential:
-    """The same of several molecules; ``constant`` in eV/Å²."""
+    """Return the same potential for several molecules; ``constant`` in eV/Å²."""
     bounds = np.cumsum([0, *map(len, starts)])
     pairs = [np.triu_indices(len(start), 1) for start in starts]
     rests = [np.linalg.norm(s[i] - s[j], axis=1) for s, (i, j) in zip(starts, pairs, strict=True)]
@@ -107,7 +107,7 @@ def test_velocity_verlet_is_ases_with_the_calculator(name: str) -> None:
         assert np.abs(atoms.positions - state.positions[own]).max() < 1e-8
         assert np.abs(atoms.get_velocities() - state.velocities[own]).max() < 1e-8
         assert atoms.get_potential_energy() == pytest.approx(state.energy[index], abs=1e-8)
-    assert np.abs(state.positions - stacked(rattled())).max() > 0.1, "atoms must leave their neighbours for a test"
+    assert np.abs(state.positions - stacked(rattled())).max() > 0.1, "the test needs atoms that leave their neighbours"
 
 
 def test_langevin_is_ases_for_the_same_random_numbers() -> None:
@@ -190,7 +190,7 @@ def test_maxwell_boltzmann_has_the_temperature_and_no_momentum() -> None:
     velocities = molecules.maxwell_boltzmann(300.0, noise(molecules, 5))
     assert np.abs(molecules.total(molecules.masses[:, None] * velocities)).max() < 1e-12
     found = molecules.temperature(velocities)
-    # Of 15 degrees of freedom each: the standard error of the mean is 300 K · sqrt(2 / 30000) = 2.4 K.
+    # 15 degrees of freedom each: the standard error of the mean is 300 K · sqrt(2 / 30000) = 2.4 K.
     assert abs(found.mean() - 300.0) < 8.0
     assert found.std() == pytest.approx(300.0 * np.sqrt(2.0 / 15.0), rel=0.1)
     assert np.array_equal(velocities, molecules.maxwell_boltzmann(300.0, noise(molecules, 5)))
@@ -224,13 +224,13 @@ def test_langevin_shares_the_energy_equally() -> None:
             per_atom = molecules.masses[:, None] * np.square(state.velocities) / units.kB
             kinetic.append([per_atom[molecules.masses < 2].mean(), per_atom[molecules.masses > 2].mean()])
     hydrogen, oxygen = np.mean(kinetic, axis=0)
-    # 600 and more independent coordinates, 20 times: 300 K · sqrt(2 / 12000) = 4 K.
+    # At least 600 independent coordinates, 20 times: 300 K · sqrt(2 / 12000) = 4 K.
     assert abs(hydrogen - 300.0) < 12.0
     assert abs(oxygen - 300.0) < 12.0
 
 
 def harmonic(rest: Floats) -> Potential:
-    """Each atom bound to its place; of molecules of three atoms."""
+    """Return a potential that binds each atom to its position, for molecules of three atoms."""
 
     def potential(positions: Floats) -> tuple[Floats, Floats]:
         apart = positions - rest
@@ -246,7 +246,7 @@ def test_a_molecule_that_is_lost_takes_no_other_with_it(name: str) -> None:
     positions = stacked(structures)
     energy, forces = potential(positions)
     lost = positions.copy()
-    lost[7] = np.nan  # of water
+    lost[7] = np.nan  # an atom of water
     own = slice(*potential.molecules.offset[1:3])
     for _ in range(2):
         energy_left, forces_left = potential(lost)

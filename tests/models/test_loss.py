@@ -1,4 +1,4 @@
-"""The loss: no weight is dropped, and its slope is finite everywhere."""
+"""Tests of the loss: every weight counts, and the slope is finite everywhere."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_the_dipole_counts_where_it_weighs(form: str, expected: float) -> None:
     assert Loss(form, 1.0, 1.0, 0.0)(*labels, dipole, true).item() == 0.0
     with pytest.raises(ValueError, match="the student predicts no dipole"):
         loss(*labels, None, true)
-    with pytest.raises(ValueError, match="the labels hold no dipole"):
+    with pytest.raises(ValueError, match="the labels contain no dipole"):
         loss(*labels, dipole)
 
 
@@ -88,7 +88,7 @@ def test_angles() -> None:
     small = east * (0.9 * ANGULAR_FLOOR / 2)
     assert angular_term(-east, small).item() == 0.0
     assert angular_term(torch.cat([north, north]), torch.cat([small, east])).item() == pytest.approx(1.0)
-    # A right angle on 2 eV/Å and none on 6 eV/Å.
+    # A right angle at 2 eV/Å and no angle at 6 eV/Å.
     mixed = torch.cat([north, 3 * east]), torch.cat([east, 3 * east])
     assert angular_term(*mixed).item() == pytest.approx(0.5)
     assert angular_term(*mixed, "forces").item() == pytest.approx(0.25)
@@ -109,7 +109,7 @@ def test_an_unknown_form() -> None:
 @pytest.mark.parametrize(("form", "expected"), [("norm", (5.0 + 0.0) / 2 / 0.04), ("mse", 25.0 / 6 / 0.04**2)])
 def test_the_curvature_is_the_difference_of_errors_over_the_distance(form: str, expected: float) -> None:
     true = torch.randn(4, 3, generator=torch.Generator().manual_seed(2))
-    forces = (true + 0.7).requires_grad_()  # an error that both ends share is none of the curvature
+    forces = (true + 0.7).requires_grad_()  # an error that both ends share is not an error of the curvature
     shift = torch.zeros(4, 3)
     shift[2] = torch.tensor([3.0, 0.0, 4.0])
     pairs = Pairs(torch.tensor([0, 1]), torch.tensor([2, 3]), torch.tensor([0.04, 0.04]))

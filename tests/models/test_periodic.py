@@ -1,4 +1,4 @@
-"""Structures that repeat: neighbours across the faces, electrostatics of lattices, stress; against plain sums."""
+"""Tests of periodic structures against plain sums: neighbours across cell faces, lattice electrostatics, stress."""
 
 from collections.abc import Callable
 from itertools import product
@@ -38,7 +38,10 @@ def student(request: pytest.FixtureRequest) -> Student:
 
 
 def crystal(edge: float = 7.0) -> Atoms:
-    """Methanol in a skew cell that it does not fill evenly; an edge below the cutoff gives an atom its own images."""
+    """Return methanol in a skew cell that it does not fill evenly, or, for a small ``edge``, CO.
+
+    With an edge below the cutoff, an atom has its own images as neighbours.
+    """
     rng = np.random.default_rng(0)
     atoms = molecule("CH3OH") if edge > 5 else Atoms("CO", [[0, 0, 0], [0.9, 0.7, 0.2]])
     atoms.set_cell(np.eye(3) * edge + rng.normal(0, 0.3, (3, 3)))
@@ -58,7 +61,7 @@ def slab() -> Atoms:
 def test_neighbours_are_the_images_within_the_cutoff(edge: float, pbc: tuple[bool, ...]) -> None:
     atoms = crystal(edge)
     atoms.pbc = pbc
-    atoms.positions[0] += 3 * atoms.cell[0] if pbc[0] else 0.0  # an atom that has wandered
+    atoms.positions[0] += 3 * atoms.cell[0] if pbc[0] else 0.0  # an atom that has left the cell
     pairs, shifts, cell = periodic_pairs(atoms, 4.0)
     reach = [range(-6, 7) if one else (0,) for one in pbc]
     expected = {
@@ -75,7 +78,7 @@ def test_neighbours_are_the_images_within_the_cutoff(edge: float, pbc: tuple[boo
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda atoms: atoms.set_cell(None), r"structure 0 \(CO\): it is periodic along .* spans no volume"),
+        (lambda atoms: atoms.set_cell(None), r"structure 0 \(CO\): periodic along .* spans no volume"),
         (lambda atoms: atoms.set_cell(atoms.cell.array[[0, 0, 2]]), "spans no volume"),
         (lambda atoms: atoms.cell.__setitem__((0, 0), np.nan), "spans no volume"),
         (lambda atoms: atoms.positions.__setitem__((1, 2), np.inf), "atom 1 has a position that is not finite"),
@@ -90,7 +93,7 @@ def test_what_does_not_repeat_is_refused(change: Callable[[Atoms], None], why: s
 
 
 def test_a_batch_holds_isolated_and_periodic_structures(student: Student) -> None:
-    """Each answers as if it were alone."""
+    """Check that each structure has the same result as alone."""
     some = [molecule("H2O"), crystal(), molecule("CH4"), crystal(3.6)]
     together = student.collate(some, torch.float64)
     parts = join([student.collate([atoms], torch.float64) for atoms in some])
@@ -108,7 +111,7 @@ def test_a_batch_holds_isolated_and_periodic_structures(student: Student) -> Non
 def test_forces_and_stress_are_slopes_of_the_energy(student: Student, make: Callable[[], Atoms]) -> None:
     atoms = make()
     if student.reads_pairs and not atoms.pbc.all():
-        with pytest.raises(ValueError, match="over all three directions or none"):
+        with pytest.raises(ValueError, match="in all three directions or in none"):
             predict(student, [atoms])
         return
     atoms.calc = StudentCalculator(student)
@@ -144,13 +147,13 @@ def test_a_molecule_in_a_large_cell_is_isolated(student: Student) -> None:
         alone.set_cell([edge] * 3)
         alone.pbc = True
         errors.append(abs(predict(student, [alone])[0][0] - energy))
-    # Dipoles of neighbouring cells feel each other as one over the volume.
+    # Dipoles of neighbouring cells interact as one over the volume.
     assert errors[1] < 1e-12 or errors[0] / errors[1] == pytest.approx(8.0, rel=0.05)
 
 
 @pytest.mark.parametrize(("kind", "madelung"), [("rocksalt", 1.7475645946), ("cesiumchloride", 1.7626747731)])
 def test_madelung_constants(kind: str, madelung: float) -> None:
-    """Smeared charges summed over waves, and the rest of point charges over images: Source: Ewald (1921)."""
+    """Sum smeared charges over waves, and the rest of the point charges over images. Source: Ewald (1921)."""
     atoms = bulk("NaCl", kind, a=4.0)
     atoms.positions += 0.37
     charges = np.where(atoms.numbers == 11, 1.0, -1.0)
@@ -165,7 +168,7 @@ def test_madelung_constants(kind: str, madelung: float) -> None:
     ("change", "size", "why"),
     [
         (lambda atoms: atoms.info.update(charge=1), {}, r"structure 1 \(CO\) has charge 1 in each cell"),
-        (lambda atoms: None, {"dispersion": True}, "dispersion of isolated structures only"),
+        (lambda atoms: None, {"dispersion": True}, "supports dispersion only for isolated structures"),
     ],
 )
 def test_what_so3lr_cannot_sum_over_a_lattice(change: Callable[[Atoms], None], size: dict[str, bool], why: str) -> None:
@@ -230,5 +233,5 @@ def test_a_cell_relaxes_downhill(student: Student) -> None:
 
 
 def test_a_lost_atom_of_an_isolated_structure_costs_nothing() -> None:
-    """A grid over the space between would; see `FARTHEST`."""
+    """Check that the search uses no grid over the empty space between; see `FARTHEST`."""
     assert neighbour_pairs(np.array([[0, 0, 0], [1, 0, 0], [1e12, 0, 0]]), 4.0).tolist() == [[0, 1], [1, 0]]

@@ -1,4 +1,4 @@
-"""What all students share: names and sizes, and energies of reference."""
+"""Tests of the common parts of all students: names, sizes and reference energies."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ SUPPORT = Support(elements=(1, 6, 7, 8, 9, 16, 17))
 
 
 def test_references_carry_the_composition(labelled: Dataset) -> None:
-    """Least squares of composition leaves little: energies that are sums of atoms are fitted exactly."""
+    """Check that a least-squares fit of the composition reproduces energies that are sums over atoms."""
     student = make_student("painn", {"features": 16, "layers": 1}, SUPPORT)
     batches = [collate([labelled.to_atoms(row)], 4.0) for row in range(len(labelled))]
     true = {1: -13.0, 6: -1000.5, 7: -1400.25, 8: -2000.0, 9: -2700.0, 16: -10000.0, 17: -12000.0}

@@ -1,4 +1,4 @@
-"""The command, a project that was decided on, and files as other programs write them."""
+"""Fixtures: the command, a project with a decision, and files in the formats of other programs."""
 
 import json
 import random
@@ -33,7 +33,7 @@ KCAL = units.kcal / units.mol
 
 
 def labelled_atoms(data: Dataset) -> list[Atoms]:
-    """The structures with their labels in calculators."""
+    """Return the structures as ASE Atoms with their labels in calculators."""
     frames = [data.to_atoms(row) for row in range(len(data))]
     for row, atoms in enumerate(frames):
         forces = data.forces[data.atoms_of(row)].astype(float)
@@ -52,7 +52,7 @@ def write_database(frames: Sequence[Atoms], path: Path) -> None:
 
 
 def write_aselmdb(frames: Sequence[Atoms], path: Path) -> None:
-    """As fairchem's backend of ase.db stores rows: zlib over ASE's JSON, under "1", "2", …, and "nextid"."""
+    """Write rows like fairchem's ase.db backend: zlib-compressed ASE JSON under the keys "1", "2", …, and "nextid"."""
     with lmdb.open(str(path), subdir=False, map_size=2**24, lock=False) as database, database.begin(write=True) as put:
         for row, atoms in enumerate(frames):
             content = {key: value for key, value in AtomsRow(atoms).__dict__.items() if not key.startswith("_")}
@@ -63,7 +63,7 @@ def write_aselmdb(frames: Sequence[Atoms], path: Path) -> None:
 
 
 def write_spice(data: Dataset, path: Path) -> None:
-    """A group a molecule, with the conformations that share a parent."""
+    """Write one group per molecule, with all conformations that have the same parent."""
     with h5py.File(path, "w") as file:
         for parent in sorted(set(data.parent.tolist())):
             molecule = data.subset(np.flatnonzero(data.parent == parent))
@@ -83,7 +83,7 @@ def write_spice(data: Dataset, path: Path) -> None:
 
 
 def write_npz(data: Dataset, path: Path) -> None:
-    """The layout of rMD17: one molecule."""
+    """Write one molecule in rMD17's layout."""
     shape = (len(data), -1, 3)
     np.savez(
         path,
@@ -111,7 +111,7 @@ OF_FRAMES = (write_frames, write_database, write_aselmdb)
 
 @pytest.fixture
 def written(tmp_path: Path) -> Callable[[Dataset | Sequence[Atoms], str], Path]:
-    """A data set, or ASE Atoms, as the file ``data`` with the suffix of a format; ``.hdf5`` is SPICE's."""
+    """Write a data set, or ASE Atoms, to the file ``data`` with the suffix of a format; ``.hdf5`` is SPICE's."""
 
     def make(content: Dataset | Sequence[Atoms], suffix: str) -> Path:
         path = tmp_path / f"data{suffix}"
@@ -124,19 +124,19 @@ def written(tmp_path: Path) -> Callable[[Dataset | Sequence[Atoms], str], Path]:
 
 @pytest.fixture(scope="session")
 def few(labelled: Dataset) -> Dataset:
-    """Four molecules, three geometries each; without the isolated atoms, which most files do not hold."""
+    """Return four molecules with three geometries each, without the isolated atoms, which most formats do not store."""
     return replace(labelled.subset(range(12)), isolated_atom_energies=None)
 
 
 @pytest.fixture
 def few_atoms(few: Dataset) -> list[Atoms]:
-    """The same as ASE Atoms with calculators, made anew for each test."""
+    """Return the same structures as ASE Atoms with calculators, new for each test."""
     return labelled_atoms(few)
 
 
 @pytest.fixture(scope="session")
 def assert_same() -> Callable[[Dataset, Dataset], None]:
-    """Two data sets hold the same structures and labels, within what a text format writes."""
+    """Compare the structures and labels of two data sets within the precision of a text format."""
 
     def compare(data: Dataset, expected: Dataset) -> None:
         np.testing.assert_array_equal(data.numbers, expected.numbers)
@@ -167,7 +167,7 @@ STABLE = {
 
 
 class Project:
-    """A small tree of parameters and metrics whose last run went well."""
+    """Small project folder with parameters and metrics of a run that passed."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -176,29 +176,29 @@ class Project:
             found = Finding(contract, "finite", Verdict.PASS, Severity.ERROR, "All are finite.", n=1)
             self.report(contract, found, fingerprint=fingerprint)
         of = {"labelled_fingerprint": "L", "student_fingerprint": "S"}
-        # Of another split, and not what is judged.
+        # Metric of another split, which must not be used.
         other = {"value": 9.0, "unit": "eV/Å", "n": 9}
         self.write("training", of | {"convergence": {"value": 0.01, "unit": "", "n": 12}, "force_rmse": other})
         self.write("validation", of | {"split": "test", "predictions_fingerprint": "P"} | GOOD)
         self.write("md", of | STABLE)
 
     def write(self, name: str, content: Mapping[str, object]) -> None:
-        """``metrics/<name>.json``."""
+        """Write ``metrics/<name>.json``."""
         path = self.root / "metrics" / f"{name}.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(content), encoding="utf-8")
 
     def change(self, name: str, **changes: object) -> None:
-        """Entries of it; None takes one away."""
+        """Change entries of ``metrics/<name>.json``; None removes an entry."""
         content = json.loads((self.root / "metrics" / f"{name}.json").read_text()) | changes
         self.write(name, {key: value for key, value in content.items() if value is not None})
 
     def report(self, contract: str, *findings: Finding, fingerprint: str) -> None:
-        """A contract's findings."""
+        """Write the findings of a contract."""
         self.write(contract, Report(contract, "druglike", fingerprint, findings).to_dict(strict=True))
 
     def decided(self, stale: Callable[[Path], list[Stale]] = lambda root: []) -> tuple[Decision, Any]:
-        """The decision, and what was written of it."""
+        """Return the decision and the content of the decision file."""
         record = read_record(self.root, stale(self.root))
         decision = decide.decide_from(record)
         decide.write_decision(decision, record.metrics, self.root)
@@ -209,12 +209,12 @@ class Project:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    """One to be spoilt."""
+    """Return a valid project, for tests to damage."""
     return Project(tmp_path)
 
 
 class Called(NamedTuple):
-    """The exit status of a command, and what it printed."""
+    """Exit status and output of a command."""
 
     status: int
     out: str
@@ -223,7 +223,7 @@ class Called(NamedTuple):
 
 @pytest.fixture
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Called]:
-    """``hydrogate`` as a user calls it, in an empty folder and a wide terminal."""
+    """Run ``hydrogate`` as a user does, in an empty folder and a wide terminal."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "300")
 
@@ -238,7 +238,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 @pytest.fixture
 def hydrogate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., int]:
-    """The command, away from any ./params.yaml; ``hydrogate.output`` is what it printed, in one line."""
+    """Run the command in a folder without params.yaml; ``hydrogate.output`` is its output joined into one line."""
 
     def call(*arguments: object) -> int:
         monkeypatch.chdir(tmp_path)
@@ -253,7 +253,7 @@ def hydrogate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Cap
 
 @pytest.fixture(params=["flip", "overwrite", "truncate"])
 def damaged(request: pytest.FixtureRequest) -> Callable[[bytes, int], Iterator[bytes]]:
-    """So many copies of a file's content, each damaged in one place."""
+    """Generate copies of a file's content, each damaged in one place."""
     rng = random.Random(request.param)
 
     def copies(whole: bytes, count: int) -> Iterator[bytes]:

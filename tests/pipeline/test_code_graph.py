@@ -1,4 +1,4 @@
-"""What a module runs, read from its imports: directly, inside functions, by name, and what is held apart."""
+"""Code graph of a module, from its imports: direct, inside functions, by name; and the modules excluded from it."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from hydrogate.pipeline.code_graph import NO_RESULT, PACKAGE, code_of, code_of_s
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """``a`` imports ``b`` inside a function, ``b`` a package that imports by name; nothing imports ``alone``."""
+    """Create a package: ``a`` imports ``b`` in a function, ``b`` a package that imports by name, nothing ``alone``."""
     root = tmp_path / "hydrogate"
     (root / "found").mkdir(parents=True)
     (root / "a.py").write_text("import os\n\ndef run():\n    from hydrogate import b\n")
@@ -48,7 +48,7 @@ def test_what_is_held_apart_exists() -> None:
 
 
 def test_everything_that_a_verdict_comes_from_judges() -> None:
-    """Also what makes the data and the student: the exam's questions are as much a part of it as its marks."""
+    """Includes the code that creates the data and the student: it affects a verdict as much as the metrics do."""
     code = set(judging_code())
     for name in ("molecules/split", "storage/hdf5", "stages/label", "decision/decide", "reports/git_base"):
         assert f"pipeline/{name}.py" in code

@@ -1,4 +1,4 @@
-"""`hydrogate check --junit FILE --data-docs DIR`."""
+"""Tests of output files, such as those of `hydrogate check --junit FILE --data-docs DIR`."""
 
 import errno
 from pathlib import Path
@@ -16,7 +16,7 @@ from hydrogate.pipeline.outputs import refuse_unwritable, write_text
 
 @pytest.fixture
 def frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Ethanol, and ethanol without its hydrogens."""
+    """Write ethanol, and ethanol without its hydrogens."""
     monkeypatch.chdir(tmp_path)
     good = molecule("CH3CH2OH")
     bare = good[good.numbers != 1]
@@ -44,7 +44,7 @@ def test_data_docs_are_written_below_the_contract(frames: Path) -> None:
 
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file, a folder, a link to nowhere and one to the file."""
+    """Create a file, a folder, a broken link and a link to the file."""
     monkeypatch.chdir(tmp_path)
     Path("read.h5").write_text("x")
     Path("folder.h5").mkdir()
@@ -56,11 +56,11 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("path", "why"),
     [
-        ("folder.h5", "folder.h5: a folder, where a file is asked for"),
-        ("read.h5", "read.h5: would replace the file that it is made of"),
-        ("other.h5", "other.h5: would replace the file that it is made of"),
-        ("read.h5/new/out.h5", "nothing can be written in .*read.h5 .Not a directory."),
-        ("link/out.h5", "nothing can be written in .*link .No such file or directory."),
+        ("folder.h5", "folder.h5: expected a file, but this is a folder"),
+        ("read.h5", "read.h5: would overwrite an input file"),
+        ("other.h5", "other.h5: would overwrite an input file"),
+        ("read.h5/new/out.h5", "cannot write to .*read.h5 .Not a directory."),
+        ("link/out.h5", "cannot write to .*link .No such file or directory."),
     ],
 )
 def test_an_output_that_cannot_be_written_is_refused_before_any_work(places: Path, path: str, why: str) -> None:
@@ -73,16 +73,16 @@ LONG = "x" * 225 + ".h5"
 
 
 def test_a_name_whose_temporary_name_is_too_long_is_refused_before_any_work(places: Path) -> None:
-    with pytest.raises(BadParams, match=r"x\.h5: a name of 230 bytes, at most 229 can be written in .*; shorten it"):
+    with pytest.raises(BadParams, match=r"x\.h5: the name has 230 bytes, at most 229 are possible in .*; shorten it"):
         refuse_unwritable(places / "new" / f"xx{LONG}")
-    with pytest.raises(BadParams, match="a name of 231 bytes"):
+    with pytest.raises(BadParams, match="the name has 231 bytes"):
         refuse_unwritable(Path("Å" * 114 + ".h5"))
-    with pytest.raises(BadParams, match="a name of 303 bytes"):
+    with pytest.raises(BadParams, match="the name has 303 bytes"):
         refuse_unwritable(Path("x" * 300 + ".h5"))
 
 
 def test_a_name_that_is_let_through_can_be_written(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.getpid", lambda: 4_194_304)  # the largest that Linux has
+    monkeypatch.setattr("os.getpid", lambda: 4_194_304)  # the largest process ID on Linux
     refuse_unwritable(Path(f"x{LONG}"))
     write_text(Path(f"x{LONG}"), "written")
     assert Path(f"x{LONG}").read_text() == "written"
@@ -91,9 +91,11 @@ def test_a_name_that_is_let_through_can_be_written(places: Path, monkeypatch: py
 def test_another_file_is_replaced_with_force_alone(places: Path) -> None:
     refuse_unwritable(Path("read.h5"), suffixes=(".h5", ".xyz"))
     for refused in ("read.h5", "other.h5"):
-        with pytest.raises(BadParams, match=f"{refused}: exists already; name another file, or overwrite it with --f"):
+        with pytest.raises(
+            BadParams, match=f"{refused}: already exists; choose another file, or overwrite it with --f"
+        ):
             refuse_unwritable(Path(refused), force=False)
-    with pytest.raises(BadParams, match=r"out\.csv: the suffix '\.csv' says no format; known: \.h5, \.xyz"):
+    with pytest.raises(BadParams, match=r"out\.csv: unknown suffix '\.csv'; expected \.h5, \.xyz"):
         refuse_unwritable(Path("out.csv"), suffixes=(".h5", ".xyz"))
 
 
@@ -113,7 +115,7 @@ def test_a_read_only_place_is_refused_before_any_work(places: Path, monkeypatch:
         raise PermissionError(errno.EACCES, "Permission denied", str(dir))
 
     monkeypatch.setattr("hydrogate.pipeline.outputs.TemporaryFile", refused)
-    with pytest.raises(BadParams, match=r"nothing can be written in .*Permission denied"):
+    with pytest.raises(BadParams, match=r"cannot write to .*Permission denied"):
         refuse_unwritable(Path("out.h5"))
 
 

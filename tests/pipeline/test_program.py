@@ -1,4 +1,4 @@
-"""The exit status of a stage, and what is said with it."""
+"""Exit status and messages of a stage."""
 
 import errno
 import os
@@ -21,9 +21,9 @@ from hydrogate.pipeline.storage.hdf5 import UnreadableFile
         (BadParams("params.yaml: train.epochs"), 2, "BadParams: params.yaml: train.epochs"),
         (UnreadableFile("a.sdf: empty"), 2, "a.sdf: empty"),
         (FileNotFoundError("a.h5: no such file"), 2, "a.h5: no such file"),
-        (OSError(errno.ENOSPC, "No space left on device"), 2, "No space left on device; make room on the disk and run"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "No space left on device; free disk space and run"),
         (OSError(errno.EROFS, "Read-only file system", "a.ok"), 2, "'a.ok'; make its folder writable and run the"),
-        # Of a file to be read, or to be written.
+        # The file may have been opened for reading or for writing.
         (
             PermissionError(errno.EACCES, "Permission denied", "a.h5"),
             2,

@@ -1,6 +1,7 @@
-"""Every kernel and every implementation of it against the reference in double precision: values, gradients, and theirs.
+"""Tests of all implementations of all kernels against the reference in double precision.
 
-The last is what training on forces needs. Triton runs in its interpreter, in a process of its own.
+Compared are values, gradients and second derivatives, which training on forces needs. Triton runs in its interpreter,
+in a separate process.
 """
 
 import os
@@ -30,7 +31,7 @@ from hydrogate.models.neighbours import neighbour_pairs
 from hydrogate.models.potential import Student, Support, energy_and_forces
 from hydrogate.models.students import make_student, student_names
 
-# The implementation of each kernel that is to be fast.
+# The fast implementation of each kernel.
 FAST = {
     **dict.fromkeys(("attention", "exchange", "gate", "invariants", "message"), "cpp"),
     "radial": "folded",
@@ -38,13 +39,13 @@ FAST = {
 
 
 def graph(atoms: int, edges: int) -> Tensor:
-    """(2, E) random edges between different atoms, sorted by receiver."""
+    """Return random edges (2, E) between different atoms, sorted by receiver."""
     receiver = torch.sort(torch.randint(atoms, (edges,))).values if atoms > 1 else torch.zeros(0, dtype=torch.int64)
     return torch.stack([receiver, (receiver + torch.randint(1, max(atoms, 2), receiver.shape)) % atoms])
 
 
 def arguments(case: str, atoms: int = 9, edges: int = 40, scale: float = 1.0, f: int = 5) -> list[Tensor | float]:
-    """Arguments of a kernel in double precision; ``scale`` makes them as large as those of trained weights."""
+    """Return arguments of a kernel in double precision; ``scale`` makes them as large as with trained weights."""
     torch.manual_seed(0)
     along = graph(atoms, edges)
     pairs = torch.triu_indices(atoms, atoms, 1)[:, :edges]
@@ -72,17 +73,17 @@ def arguments(case: str, atoms: int = 9, edges: int = 40, scale: float = 1.0, f:
         return [some(atoms, 2, f), some(atoms, 2, f), some(atoms, 2, f), some(e, 2, f), some(e, 1), along]
     if case == "radial":
         return [distance, torch.arange(1, 7) * (torch.pi / 5.0), some(7, 6), some(7), 5.0]
-    raise LookupError(f"kernel {case}: its arguments are not said here")
+    raise LookupError(f"kernel {case}: its arguments are not defined here")
 
 
-# Those that Triton has, and those that only C++ has; the others are torch's own operations.
+# Cases with a Triton kernel, and cases with a C++ kernel; the others use PyTorch's own operations.
 IN_TRITON = ("message", "message without vectors", "attention")
 IN_CPP = (*IN_TRITON, "exchange", "exchange without vectors", "gate", "gate without vectors", "invariants")
 CASES = (*IN_CPP, *(kernel for kernel, how in FAST.items() if how != "cpp"))
 
 
 def observed(kernel, given: list, dtype: torch.dtype) -> list[Tensor]:
-    """Outputs, gradients of a function of them, and the gradients of a function of those gradients."""
+    """Return outputs, gradients of a function of them, and the gradients of a function of those gradients."""
     cast = [a.detach().to(dtype) if isinstance(a, Tensor) and a.is_floating_point() else a for a in given]
     leaves = [a.requires_grad_() for a, was in zip(cast, given, strict=True) if getattr(was, "requires_grad", False)]
     outputs = kernel(*cast)
@@ -104,7 +105,7 @@ def deviation(found: list[Tensor], exact: list[Tensor]) -> float:
 
 
 def one_way(student: Student, batch: Batch, drop: int) -> tuple[Tensor, Tensor]:
-    """Energy and forces without the first ``drop`` edges."""
+    """Return energy and forces without the first ``drop`` edges."""
     return energy_and_forces(student, replace(batch, edge_index=batch.edge_index[:, drop:]))[:2]
 
 
@@ -163,7 +164,7 @@ def test_halves_of_edges() -> None:
         one_way = torch.cat([edges[:, :lost], edges[:, lost + 1 :]], dim=1)
         assert exchange.halves(one_way, 60) is None
     assert exchange.halves(edges.flip(1), 60) is None
-    assert exchange.halves(torch.tensor([[0, 0, 1, 1], [1, 1, 0, 0]]), 2) is None  # each twice
+    assert exchange.halves(torch.tensor([[0, 0, 1, 1], [1, 1, 0, 0]]), 2) is None  # each edge twice
     assert exchange.halves(torch.tensor([[0], [0]]), 1) is None  # its own neighbour
 
 
@@ -220,7 +221,7 @@ def test_without_a_compiler_the_students_use_plain_torch(monkeypatch: pytest.Mon
     with pytest.warns(UserWarning, match="runs slower, in plain torch"):
         assert fastest("message", "cpu") == "eager"
     assert fastest("message", "cpu") == "eager"
-    assert fastest("exchange", "cuda") == "eager"  # there is none in Triton, and nothing to warn of
+    assert fastest("exchange", "cuda") == "eager"  # there is no Triton kernel, and no warning
     _native.library.cache_clear()
 
 
@@ -264,7 +265,9 @@ def test_a_trained_student_is_as_exact_with_its_kernels(name: str) -> None:
     found = step()
     with in_plain_torch():
         exact = step()
-    assert any(float((f - e).abs().max()) > 0 for f, e in zip(found, exact, strict=True))  # two ways, in truth
+    assert any(
+        float((f - e).abs().max()) > 0 for f, e in zip(found, exact, strict=True)
+    )  # the two implementations really differ
     assert deviation(found, exact) < 1e-10
 
 

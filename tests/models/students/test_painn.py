@@ -1,4 +1,4 @@
-"""PaiNN whose weights are constants: the whole of it in C++ against plain torch in double precision."""
+"""Tests of a PaiNN with constant weights: the complete model in C++ against plain PyTorch in double precision."""
 
 import copy
 
@@ -13,13 +13,13 @@ from hydrogate.models.kernels import _painn, in_plain_torch
 from hydrogate.models.potential import Prediction, Student, Support, energy_and_forces
 from hydrogate.models.students import make_student
 
-# Small and large, alone and far apart, so that some share a block and some have no neighbour.
+# Small and large molecules, single atoms and distant atoms: some share a block, and some have no neighbour.
 NAMES = ("H2O", "C60", "CH4", "C6H6", "CH3CH2OH", "CH3CONH2", "trans-butane")
 SOME = [*map(molecule, NAMES), Atoms("O"), Atoms("H2", [[0, 0, 0], [0, 0, 9]])]
 
 
 def trained(size: dict[str, int]) -> Student:
-    """A student after some steps towards random forces, which make its weights large."""
+    """Return a student after some training steps towards random forces, which make its weights large."""
     torch.manual_seed(0)
     student = make_student("painn", size, Support.of(SOME))
     student.energy_scale.fill_(1.5)
@@ -58,7 +58,7 @@ def test_at_once_is_as_exact_as_plain_torch(size: dict[str, int], monkeypatch: p
     assert deviation(found, exact) <= max(1e-5, 3 * deviation(plain, exact))
     assert len(calls) == 2
     energy_and_forces(student, single)
-    assert len(calls) == 2  # weights that may learn
+    assert len(calls) == 2  # weights that can be trained
 
 
 @pytest.mark.parametrize("features", [5, 12])

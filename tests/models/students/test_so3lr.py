@@ -1,4 +1,4 @@
-"""SO3LR against its published formulas, written down a second time in NumPy, one atom and one pair at a time."""
+"""Tests of SO3LR against its published formulas, written again in NumPy, one atom and one pair at a time."""
 
 import math
 from collections.abc import Callable
@@ -25,7 +25,7 @@ SIZE = {"features": 16, "layers": 3, "heads": 2, "degrees": 4, "radial": 12, "cu
 
 
 def student(seed: int = 0, **size: float) -> SO3LR:
-    """In double precision, with no weight at a value that would hide it."""
+    """Return a student in double precision; no weight has a value, such as zero, that would hide its effect."""
     torch.manual_seed(seed)
     made = make_student("so3lr", SIZE | size, SUPPORT).double()
     with torch.no_grad():
@@ -52,7 +52,7 @@ def softplus(x: Array) -> Array:
 
 
 def harmonics(v: Array) -> Array:
-    """Real and orthonormal, from SciPy's complex ones."""
+    """Return real, orthonormal harmonics, computed from SciPy's complex ones."""
     polar, azimuth = math.acos(v[2] / np.linalg.norm(v)), math.atan2(v[1], v[0])
     values = []
     for l in range(1, LARGEST_DEGREE + 1):  # noqa: E741
@@ -72,7 +72,7 @@ def off(r: float, a: float, b: float) -> float:
 
 
 def zbl(z: int, other: int, r: float) -> float:
-    """Screened repulsion as published: Ziegler, Biersack, Littmark (1985)."""
+    """Return the screened repulsion as published: Ziegler, Biersack, Littmark (1985)."""
     x = r / (0.8854 * units.Bohr / (z**0.23 + other**0.23))
     terms = zip((0.1818, 0.5099, 0.2802, 0.02817), (3.2, 0.9423, 0.4028, 0.2016), strict=True)
     screening = sum(c * math.exp(-a * x) for c, a in terms) / (0.1818 + 0.5099 + 0.2802 + 0.02817)
@@ -101,7 +101,7 @@ def norm(x: Array, w: dict[str, Array], name: str) -> Array:
 
 
 def dense(x: Array, w: dict[str, Array], *names: str) -> Array:
-    """Linear maps with SiLU between."""
+    """Apply linear maps with SiLU between them."""
     for k, name in enumerate(names):
         x = w[f"{name}.weight"] @ (silu(x) if k else x) + w.get(f"{name}.bias", 0.0)
     return x
@@ -115,7 +115,7 @@ def whole(p: int, rows: list[int], w: dict[str, Array], name: str) -> Array:
 
 
 def by_hand(made: SO3LR, atoms: Atoms) -> tuple[float, Array, Array]:
-    """Energy above the references, charges, dipole."""
+    """Return energy above the references, charges and dipole."""
     w = {name: value.detach().numpy() for name, value in made.state_dict().items()}
     n, x, z = len(atoms), atoms.positions, atoms.numbers.tolist()
     heads, degrees, width, count = SIZE["heads"], SIZE["degrees"], SIZE["features"], SIZE["radial"]
@@ -178,7 +178,7 @@ def test_it_is_the_published_formulas(charge: int, spin: int) -> None:
     batch = made.collate([atoms], torch.float64)
     energy, dipole = made.interaction_energy_and_dipole(batch)
     expected_energy, expected_charges, expected_dipole = by_hand(made, atoms)
-    # The constants are given to seven digits, and the tables of free atoms are in single precision.
+    # The constants have seven digits, and the tables of free atoms are in single precision.
     assert energy.item() == pytest.approx(expected_energy, rel=2e-6)
     assert np.allclose(made.parts(batch)[1].detach(), expected_charges, rtol=0, atol=1e-10)
     assert np.allclose(dipole.detach()[0], expected_dipole, rtol=0, atol=1e-9)
@@ -233,7 +233,7 @@ def test_charge_and_spin_are_read() -> None:
 
 
 def test_molecules_far_apart_keep_only_their_electrostatics() -> None:
-    """Energies add up to the electrostatics between them; the charges are those of both together."""
+    """Check that only the electrostatics between them remain, with the charges of both together."""
     made = student(dispersion=False)
     water, alcohol = molecule("H2O"), methanol(0, 1)
     alcohol.translate([25.0, 3.0, 1.0])
@@ -293,8 +293,8 @@ def test_a_batch_without_all_pairs_is_refused() -> None:
     ("size", "why"),
     [
         ({"degrees": 5, "features": 20}, "degrees is 5, at most 4"),
-        ({"features": 18}, "18 features do not divide among 4 degrees"),
-        ({"heads": 3}, "16 features do not divide among 3 heads"),
+        ({"features": 18}, "18 features do not divide evenly among 4 degrees"),
+        ({"heads": 3}, "16 features do not divide evenly among 3 heads"),
         ({"dispersion": 1}, "dispersion must be true or false, got 1"),
         ({"features": 2, "heads": 1, "degrees": 1}, "features is 2, at least 4"),
         ({"heads": True}, "heads must be a positive int, at most 1024, got True"),
@@ -306,6 +306,6 @@ def test_sizes_that_make_no_student(size: dict[str, float], why: str) -> None:
 
 
 def test_dispersion_of_an_element_without_coefficients_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"no dispersion is known for the elements \[14\]"):
+    with pytest.raises(ValueError, match=r"no dispersion coefficients for the elements \[14\]"):
         make_student("so3lr", SIZE, Support((1, 14)))
     assert make_student("so3lr", SIZE | {"dispersion": False}, Support((1, 14))).name == "so3lr"

@@ -1,7 +1,7 @@
-"""What every student that is found must be: physics first, then the compiled way, files and refusals.
+"""Tests that every student must pass: physics first, then compilation, files and rejected input.
 
-Each test runs with fresh weights, with weights scaled up, and with weights that were trained: a fault of a compiled
-graph has been seen that only large weights show.
+Each test runs with fresh, scaled-up and trained weights, because one error of a compiled graph appeared only with large
+weights.
 """
 
 import copy
@@ -48,7 +48,7 @@ def small(name: str) -> Student:
 
 @pytest.fixture(scope="session", params=student_names())
 def variants(request: pytest.FixtureRequest, labelled: Dataset) -> dict[str, Student]:
-    """One student in float64 with each kind of weights."""
+    """Return one student in float64 with each kind of weights."""
     fresh = small(request.param)
     rows = np.flatnonzero(labelled.split == "train")
     data = [
@@ -90,7 +90,7 @@ def of(student: Student, *structures: Atoms) -> tuple[np.ndarray, np.ndarray]:
 
 
 def close(found: np.ndarray, expected: np.ndarray, allowed: float = 1e-10) -> bool:
-    """To ten digits of the largest value: scaled weights make large ones."""
+    """Compare to ten digits of the largest value, because scaled weights give large values."""
     return bool(np.abs(found - expected).max() <= allowed * max(1.0, np.abs(expected).max()))
 
 
@@ -146,7 +146,7 @@ def test_copies_far_apart_add_up(student: Student, atoms: list[Atoms]) -> None:
     far.translate([1e4, 0, 0])
     energy, forces = of(student, atoms[0])
     energy_both, forces_both = of(student, atoms[0] + far)
-    # A dipole's potential falls with the square of the distance, and moves charges.
+    # The potential of a dipole falls with the square of the distance, and shifts charges.
     allowed = 1e-6 if student.reads_pairs else 1e-10
     assert close(energy_both, 2 * energy, allowed)
     assert close(forces_both, np.concatenate([forces, forces]), allowed)
@@ -195,7 +195,7 @@ def test_an_isolated_atom_has_an_energy_and_no_force(student: Student) -> None:
 
 
 def test_collinear_and_symmetric_structures_have_finite_second_derivatives(student: Student) -> None:
-    """Vectors vanish there, and training differentiates their norm twice."""
+    """Check the structures where vectors vanish: training differentiates their norm twice."""
     symmetric = [Atoms("OCO", [[-1.16, 0, 0], [0, 0, 0], [1.16, 0, 0]]), molecule("CH4"), Atoms("H", [[0, 0, 0]])]
     _, forces, _ = energy_and_forces(student, student.collate(symmetric, torch.float64), create_graph=True)
     gradients = torch.autograd.grad(forces.square().sum(), list(student.parameters()), allow_unused=True)
@@ -214,7 +214,7 @@ def test_single_precision_is_near_double(student: Student, atoms: list[Atoms]) -
 def compiled(
     variants: dict[str, Student], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Student, EnergyAndForces]]:
-    """One compiled function, and the student whose weights it reads."""
+    """Return one compiled function, and the student whose weights it reads."""
     before = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path_factory.mktemp("inductor"))
     threads = torch.get_num_threads()
@@ -232,7 +232,7 @@ def compiled(
 def test_the_compiled_way_is_the_plain_way(
     variants: dict[str, Student], compiled: tuple[Student, EnergyAndForces], weights: str, labelled: Dataset
 ) -> None:
-    """Energies, forces with their graph, and parameter gradients, in float64, for batches of several shapes."""
+    """Compare energies, forces with their graph, and parameter gradients, in float64, for batches of several shapes."""
     student, function = compiled
     student.load_state_dict(variants[weights].state_dict())
     for first, count in ((0, 8), (20, 3), (50, 13)):
@@ -257,7 +257,7 @@ def test_faithfulness_sees_a_fault(variants: dict[str, Student], atoms: list[Ato
     assert not holds(lambda found: {"forces": found.forces * 1.0004})
     assert not holds(lambda found: {"energy": found.energy + 1.0})
     assert not holds(lambda found: {"forces": found.forces * torch.nan})
-    # Right values, wrong gradient.
+    # Correct values, wrong gradient.
     assert not holds(lambda found: {"forces": (found.forces + found.forces.detach()) / 2})
     if student.dipole_weight is not None:
         assert not holds(lambda found: {"dipole": found.dipole * 1.0004})
@@ -317,7 +317,10 @@ def test_a_pipe_is_no_student_and_not_waited_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"numbers": 35}, r"structure 1 has element Br; student '\w+' was taught element H, C, N, O, F, S, Cl only"),
+        (
+            {"numbers": 35},
+            r"structure 1 has element Br; student '\w+' was trained on element H, C, N, O, F, S, Cl only",
+        ),
         ({"charge": -1}, r"structure 1 has total charge -1; .* total charge 0 only"),
         ({"spin": 3}, r"structure 1 has spin multiplicity 3; .* spin multiplicity 1 only"),
     ],

@@ -1,4 +1,4 @@
-"""Any ASE calculator as a teacher, against calculators whose answers are known."""
+"""Tests of ASE calculators as teachers, against calculators with known results."""
 
 import importlib
 import json
@@ -18,7 +18,7 @@ from hydrogate.models.teachers import Failure, Labels, make_teacher
 TBLITE = "tblite.ase.TBLite"
 GFN2 = {"method": "GFN2-xTB", "verbosity": 0}
 TOLD = {"arguments": GFN2, "charge": "charge", "multiplicity": "multiplicity"}
-# Calculators as somebody writes them in a file of his own, beside params.yaml.
+# Calculators as a user writes them in a separate file beside params.yaml.
 OWN = """
 from pathlib import Path
 
@@ -180,8 +180,12 @@ def test_charge_and_spin_are_told_as_the_calculator_wants_them(own: Path) -> Non
 @pytest.mark.parametrize(
     ("info", "told", "words"),
     [
-        ({"charge": 1, "spin": 2}, {}, "charge 1, and label.settings.charge does not say how to tell own_bowl.Bowl"),
-        ({"charge": 0, "spin": 3}, {"charge": "info.q"}, "spin multiplicity 3, and neither"),
+        (
+            {"charge": 1, "spin": 2},
+            {},
+            "charge 1, but label.settings.charge does not say how to pass it to own_bowl.Bowl",
+        ),
+        ({"charge": 0, "spin": 3}, {"charge": "info.q"}, "spin multiplicity 3, but neither"),
         ({"charge": 0, "spin": 2}, {}, "10 electrons at charge 0 cannot have spin multiplicity 2"),
     ],
 )
@@ -202,7 +206,7 @@ def test_a_state_that_the_calculator_is_not_told_is_no_label_of_another(
         ("raises", "own_bowl.Bowl: CalculationFailed: no convergence after 3 cycles"),
         ("infinite", "own_bowl.Bowl returned an energy or a force that is not finite"),
         ("too few", "own_bowl.Bowl returned forces of shape (2, 3) for 3 atoms"),
-        ("moves", "own_bowl.Bowl moved the atoms, so that its label is of another structure"),
+        ("moves", "own_bowl.Bowl moved the atoms, so its label belongs to another structure"),
     ],
 )
 @pytest.mark.parametrize("reuse", [False, True])
@@ -250,10 +254,10 @@ def test_a_calculator_that_is_kept_and_keeps_its_results_is_refused(own: Path) -
         ("os.system('ls')", {}, "expected an import path"),
         ("ase.calculators.emtt.EMT", {}, "No module named 'ase.calculators.emtt'; install its package or correct"),
         ("ase.calculators.emt.EMTT", {}, "did you mean 'EMT'"),
-        ("ase.calculators.emt.parameters", {}, "is no class and no function that makes a calculator"),
-        ("own_bowl.Bowl", {"arguments": {"strenght": 1.0, "fault": object()}}, "only numbers, texts, lists"),
+        ("ase.calculators.emt.parameters", {}, "is not a class or function that makes a calculator"),
+        ("own_bowl.Bowl", {"arguments": {"strenght": 1.0, "fault": object()}}, "only numbers, strings, lists"),
         ("own_bowl.Bowl", {"arguments": [1]}, r"label\.settings\.arguments: expected a mapping"),
-        ("own_bowl.EnergyAlone", {"arguments": {"nothing": 1, "directory": 3}}, "says TypeError"),
+        ("own_bowl.EnergyAlone", {"arguments": {"nothing": 1, "directory": 3}}, "raised TypeError"),
         ("own_bowl.EnergyAlone", {}, "own_bowl.EnergyAlone gives no energy or no forces"),
         ("own_bowl.Bowl", {"arguments": {"fault": "no program"}}, "EnvironmentError: bowl.x is not installed"),
         ("own_bowl.Bowl", {"charge": 1}, r"label\.settings\.charge is 1; expected str | None"),
@@ -269,5 +273,5 @@ def test_what_no_structure_could_be_labelled_with_is_an_error(
 
 
 def test_weights_are_an_argument(own: Path) -> None:
-    with pytest.raises(ValueError, match=r"among its arguments; name it in label\.settings"):
+    with pytest.raises(ValueError, match=r"takes its files as arguments; name the file in label\.settings"):
         make_teacher("ase_calculator", "own_bowl.Bowl", own)

@@ -1,4 +1,4 @@
-"""The Orb teacher with random weights of the real architectures, through the real loader."""
+"""Tests of the Orb teacher with random weights of the real architectures, through the real loader."""
 
 import inspect
 import socket
@@ -25,10 +25,10 @@ Weights = Callable[[str], Path]
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty cache of orb-models, and a network that nobody may try."""
+    """Return an empty cache of orb-models, and block access to the network."""
 
     def refuse(*arguments: Any) -> None:
-        raise AssertionError("a look at the network")
+        raise AssertionError("access to the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
@@ -74,7 +74,7 @@ def test_it_agrees_with_the_calculator_of_orb_models(method: str, orb_weights: W
 
     try:
         from orb_models.forcefield.inference.calculator import ORBCalculator
-    except ModuleNotFoundError:  # orb-models 0.5, of Python 3.11
+    except ModuleNotFoundError:  # orb-models 0.5, for Python 3.11
         from orb_models.forcefield.calculator import ORBCalculator
     ion = molecule("CH3CH2O")
     ion.info.update({"charge": -1, "spin": 1} if method.endswith("omol") else {"charge": 0, "spin": 2})
@@ -170,7 +170,7 @@ def test_a_batch_is_halved_until_it_fits_and_its_labels_are_those_of_each_alone(
         assert np.allclose(other.forces, one.forces, atol=1e-5)
     before = len(asked)
     teacher.label(small())
-    assert all(size <= room for size in asked[before:])  # what it has learnt of the device it keeps
+    assert all(size <= room for size in asked[before:])  # it keeps the limit of the device
 
 
 def test_what_fits_in_no_way_is_a_failure_of_this_device(orb_weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +216,7 @@ def test_without_weights_it_says_which_file_to_fetch_and_where_to_put_it(
 
 
 def test_a_file_in_the_cache_of_orb_models_is_found_without_the_network(offline: Path, orb_weights: Weights) -> None:
-    # As its own download names it, by the address and the version that the server told.
+    # Named as by its own download, from the address and the version reported by the server.
     offline.mkdir()
     name = cached_path.resource_to_filename(orb.DOWNLOADS + orb.FILES[OMOL], 'W/"etag"')
     (offline / name).symlink_to(orb_weights(OMOL))
@@ -247,10 +247,10 @@ def test_a_file_that_is_not_the_weights(tmp_path: Path, orb_weights: Weights) ->
     torch.save({name: value for name, value in stored.items() if not name.startswith("heads.energy")}, path)
     with pytest.raises(ValueError, match=r"no weights for its energy"):
         make_teacher("orb", None, path).label([])
-    # Of one architecture, so that no other sign than its name tells them apart.
+    # Both have the same architecture, so only the file name identifies them.
     other = tmp_path / Path(orb.FILES["orb-v3-conservative-20-omat"]).name
     other.touch()
-    with pytest.raises(ValueError, match=r"the weights of orb-v3-conservative-20-omat, and label\.method is"):
+    with pytest.raises(ValueError, match=r"the weights of orb-v3-conservative-20-omat, but label\.method is"):
         make_teacher("orb", "orb-v3-conservative-inf-omat", other)
 
 
@@ -267,7 +267,7 @@ def test_short_names_mean_every_neighbour(tmp_path: Path) -> None:
     ("settings", "words"),
     [
         ({"precision": "float46"}, "unknown label.settings.precision 'float46'; did you mean 'float64'"),
-        ({"device": 0}, "label.settings.device is 0; expected such as cpu, cuda or cuda:1"),
+        ({"device": 0}, "label.settings.device is 0; expected a device such as cpu, cuda or cuda:1"),
         ({"device": "cud"}, "label.settings.device 'cud' cannot be used here"),
         ({"device": "cuda:97"}, "label.settings.device 'cuda:97' cannot be used here"),
         ({"devise": "cpu"}, "unknown setting of teacher 'orb': 'devise'; did you mean 'device'"),
@@ -286,13 +286,13 @@ def test_what_it_was_not_taught_is_a_failure_beside_the_labels_of_the_others(orb
     collapsed.positions *= 0.3
     structures = [lattice, slab, charged, collapsed, empty_cell]
     in_words = {
-        OMOL: ["was taught molecules", "was taught molecules", None, "collapsed", None],
-        "orb-v3-direct-inf-omat": [None, "subset of axes", "knows no charge or spin", "collapsed", None],
+        OMOL: ["was trained on molecules", "was trained on molecules", None, "collapsed", None],
+        "orb-v3-direct-inf-omat": [None, "subset of axes", "has no charge or spin input", "collapsed", None],
     }
     for method, expected in in_words.items():
         answers = make_teacher("orb", method, orb_weights(method)).label(structures)
         for answer, words in zip(answers, expected, strict=True):
             assert (isinstance(answer, Failure) and words in answer.reason) if words else isinstance(answer, Labels)
-    # A cell that nothing repeats in is no lattice, in which the direct models leave a torque.
+    # A cell without periodicity is not a lattice, in which the direct models leave a torque.
     torque = np.cross(empty_cell.positions - empty_cell.positions.mean(axis=0), answers[4].forces).sum(axis=0)
     assert np.abs(torque).max() < 1e-4

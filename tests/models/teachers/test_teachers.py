@@ -1,4 +1,4 @@
-"""Every teacher that is found, and what each alone must do."""
+"""Tests that every teacher must pass, and tests of single teachers."""
 
 import importlib
 import inspect
@@ -24,7 +24,7 @@ from hydrogate.models.teachers import (
     teacher_names,
 )
 
-# What each needs beside its name to be made.
+# Arguments that each teacher needs in addition to its name.
 MADE_BY: dict[str, dict[str, object]] = {
     "xtb": {},
     "orb": {},
@@ -146,7 +146,7 @@ def test_xtb_gives_dipoles_and_charges() -> None:
         atoms.calc = TBLite(method="GFN2-xTB", charge=charge, multiplicity=1, verbosity=0)
         assert np.allclose(labels.dipole, atoms.get_dipole_moment(), atol=1e-4)
         assert labels.charges.sum() == pytest.approx(charge, abs=1e-6)
-    # Of an ion it depends on the origin.
+    # The dipole of an ion depends on the origin.
     ion.translate([1.0, 0.0, 0.0])
     (moved,) = make_teacher("xtb").label([ion])
     assert np.allclose(moved.dipole - for_ion.dipole, [-1.0, 0.0, 0.0], atol=1e-4)
@@ -171,10 +171,10 @@ def test_xtb_says_in_its_own_words_what_it_cannot_do() -> None:
     ("factor", "words"),
     [
         (0.0, r"collapsed: \w and \w \(atoms \d and \d\) are 0 Å apart"),
-        (0.3, "0.30 of the sum of their covalent radii, at least 0.5 is needed; check the unit"),
+        (0.3, "0.30 of the sum of their covalent radii, at least 0.5 is required; check the unit"),
         (np.nan, "a position is not finite"),
         (np.inf, "a position is not finite"),
-        (1000.0, "torn: a part of the structure is .* Å from all else"),
+        (1000.0, "torn: a part of the structure is .* Å from the rest"),
     ],
 )
 def test_it_gives_no_number_for_what_is_no_molecule(teacher: Teacher, factor: float, words: str) -> None:
@@ -208,7 +208,7 @@ def test_a_hard_self_consistency_is_reached_in_another_way_at_the_same_temperatu
 ) -> None:
     from hydrogate.models.teachers import xtb
 
-    # The first by damping; the second only from higher temperatures, at each of which its energy is another.
+    # The first converges by damping; the second only from higher temperatures, each of which has another energy.
     fluorine, salt = Atoms("F2", [[0, 0, 0], [0, 0, 3]]), Atoms("LiF", [[0, 0, 0], [0, 0, 5]])
     reached = make_teacher("xtb").label([fluorine, salt])
     assert [labels.energy / Hartree for labels in reached] == pytest.approx([-9.2407286, -4.9188456], abs=1e-6)

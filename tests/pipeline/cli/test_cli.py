@@ -187,7 +187,7 @@ def test_units_are_converted(call, labelled: Dataset, tmp_path: Path) -> None:
         (["check", "good.h5", "--units", "ev"], "--units 'ev' is unknown"),
         (["check", "good.h5", "--input-format", "hdf"], "did you mean 'hdf5'"),
         (["check", "good.h5", "--params", "gone.yaml"], "gone.yaml: no such file"),
-        (["check", "unknown.suffix"], "its suffix tells no format"),
+        (["check", "unknown.suffix"], "unknown.suffix: unknown suffix; give the format with --input-format"),
         (["check", "text.h5"], "not a readable hydrogate data set"),
         (["check", "empty.sdf"], "empty.sdf"),
         (["check", "text.sdf"], "text.sdf"),

@@ -69,7 +69,7 @@ def test_the_sample_has_its_source(labelled: Dataset, written: Written, hydrogat
         (None, ("--audit", "xbt"), "unknown teacher 'xbt'; did you mean 'xtb'?"),
         (None, ("--audit", "xtb", "--method", "GFN2"), "did you mean 'GFN2-xTB'"),
         (None, ("--audit", "xtb", "--weights", "w.ckpt"), "has no weights"),
-        (None, ("--audit", "orb"), "no weight file is named"),
+        (None, ("--audit", "orb"), "no weight file is given"),
         (None, ("--audit", "orb", "--weights", "gone.ckpt"), "gone.ckpt: no such file"),
         (
             {"name": "ase_calculator", "method": "os.system", "settings": {"arguments": {"command": "true"}}},

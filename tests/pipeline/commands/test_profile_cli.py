@@ -49,13 +49,13 @@ def test_diff_of_two_formats_converts_the_units_of_the_one_that_does_not_say_the
     [
         (["diff", "good.h5", "gone.h5"], "gone.h5: no such file"),
         (["diff", "text.h5", "good.h5"], "text.h5"),
-        (["diff", "good.h5", "good.h5", "--units", "kcal/mol,angstrom"], "leave --keys and --units out"),
+        (["diff", "good.h5", "good.h5", "--units", "kcal/mol,angstrom"], "omit --keys and --units"),
         (["diff", "good.h5"], "Missing argument"),
         (["profile", "gone.h5", "-o", "c.yaml"], "gone.h5: no such file"),
         (["profile", "text.h5", "-o", "c.yaml"], "text.h5"),
         (["profile", "good.h5", "-o", "c.yaml", "--margin", "2"], "from 0 to 1"),
         (["profile", "good.h5", "-o", "c.yaml", "--profile", "smal"], "did you mean 'small'"),
-        (["profile", "good.h5", "-o", "good.h5"], "exists already"),
+        (["profile", "good.h5", "-o", "good.h5"], "already exists"),
         (["profile", "good.h5"], "Missing option"),
     ],
 )

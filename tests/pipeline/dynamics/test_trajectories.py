@@ -80,7 +80,7 @@ def test_molecules_in_one_file_are_told_apart(tmp_path: Path) -> None:
         ("empty.extxyz", b"", "empty.extxyz:"),
         # ASE would read beyond the end of the file, or allocate memory for all columns.
         ("many.xyz", b"1000000000000\n\nH 0 0 0\n", "many.xyz: a frame claims 1000000000000 atoms"),
-        ("wide.extxyz", b"1\nProperties=species:S:1:pos:R:3:x:R:1000000000\nH 0 0 0\n", "1000000000 columns an atom"),
+        ("wide.extxyz", b"1\nProperties=species:S:1:pos:R:3:x:R:1000000000\nH 0 0 0\n", "1000000000 columns per atom"),
     ],
 )
 def test_an_unusable_trajectory_is_refused(

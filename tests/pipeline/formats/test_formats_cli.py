@@ -1,4 +1,4 @@
-"""`hydrogate check` and `hydrogate show` on every format, start to end: 0 it holds, 1 refused, 2 unusable."""
+"""End-to-end tests of `hydrogate check` and `hydrogate show` on every format: 0 passed, 1 failed, 2 invalid input."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ def test_good_labels_hold(suffix: str, labelled: Dataset, written: Written, hydr
 def test_hartree_for_ev_is_refused(
     suffix: str, labelled: Dataset, written: Written, hydrogate: Callable[..., int]
 ) -> None:
-    """Where the file's convention is another one than what was stored."""
+    """The units of the stored values differ from the convention of the format."""
     wrong = replace(
         labelled, energy=labelled.energy / units.Hartree, forces=labelled.forces / np.float32(units.Hartree)
     )
@@ -108,7 +108,7 @@ def test_predictions_of_one_split_beside_a_reference_of_all(
     reference = written(labelled, ".h5")
     call = ("check", predicted, "--contract", "predictions", "--reference", reference, "--format", "markdown")
     assert hydrogate(*call) == 1
-    assert "select the split with --split" in hydrogate.output
+    assert r"select the split with \-\-split" in hydrogate.output
     assert hydrogate(*call, "--split", "test") == 0, hydrogate.output
     assert hydrogate(*call, "--split", "tset") == 2
     assert "did you mean 'test'?" in hydrogate.output
@@ -122,4 +122,4 @@ def test_what_is_no_file_is_said_to_be_none(suffix: str, tmp_path: Path, hydroga
     assert hydrogate("show", pipe) == 2
     assert "pipe or a device, which cannot be read twice" in hydrogate.output
     assert hydrogate("evaluate", "--reference", folder, "--predicted", folder) == 2
-    assert "a folder, where one file is asked for; name a file in it" in hydrogate.output
+    assert "expected a file, but this is a folder; give a file inside it" in hydrogate.output

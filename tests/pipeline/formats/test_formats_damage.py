@@ -1,4 +1,4 @@
-"""What cannot be read is named, with the file and how far reading came; nothing is dropped, and nothing is run."""
+"""Unreadable files: the error names the file and the frames read; no data are dropped and no code is executed."""
 
 import builtins
 import json
@@ -27,7 +27,7 @@ SUFFIXES = (".extxyz", ".xyz", ".traj", ".db", ".json", ".aselmdb", ".hdf5", ".h
 
 @pytest.fixture
 def one(few: Dataset) -> Dataset:
-    """Three geometries of one molecule, which every format can hold."""
+    """Return three geometries of one molecule, which every format can store."""
     return few.subset(range(3))
 
 
@@ -110,11 +110,11 @@ def test_extxyz_after_a_blank_line_is_not_dropped(few_atoms: list[Atoms], writte
 
 
 def test_columns_that_nothing_declares(one: Dataset, tmp_path: Path) -> None:
-    """Forces in the columns behind the positions: ASE drops them without a word."""
+    """Forces in the columns after the positions, which ASE silently drops."""
     path = tmp_path / "sgdml.xyz"
     rows = [f"H {x} 0.0 0.0 0.1 0.2 0.3" for x in (0.0, 0.74)]
     path.write_text("\n".join(["2", "-31.7", *rows]) + "\n")
-    with pytest.raises(UnreadableData, match="frame 0 has 7 columns an atom and declares 4: name the others"):
+    with pytest.raises(UnreadableData, match="frame 0 has 7 columns per atom but declares 4: declare the others"):
         read(path)
     assert read(path, keys={"forces": "none"}).forces is None
 
@@ -145,7 +145,7 @@ def test_another_json(tmp_path: Path) -> None:
 
 
 class Bomb:
-    """Leaves a file behind when it is unpickled."""
+    """Object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -160,7 +160,7 @@ def test_pickles_are_refused_and_not_run(one: Dataset, written: Written, tmp_pat
     with np.load(path) as file:
         arrays = {name: file[name] for name in file}
     np.savez(path, **{**arrays, "forces": np.array([Bomb(mark)], dtype=object)})
-    with pytest.raises(UnreadableData, match="pickled, which is refused"):
+    with pytest.raises(UnreadableData, match="pickled arrays, which are not loaded"):
         read(path)
     path.write_bytes(pickle.dumps(Bomb(mark)))
     with pytest.raises(UnreadableData, match=r"data\.npz: "):
@@ -169,7 +169,7 @@ def test_pickles_are_refused_and_not_run(one: Dataset, written: Written, tmp_pat
     with lmdb.open(str(rows), subdir=False, lock=False) as database, database.begin(write=True) as put:
         put.put(b"0", pickle.dumps(Bomb(mark)))
         put.put(b"length", pickle.dumps(1))
-    with pytest.raises(UnreadableData, match="rows that are pickled are not read"):
+    with pytest.raises(UnreadableData, match="pickled rows are not read"):
         read(rows)
     assert not mark.exists()
 
@@ -177,8 +177,12 @@ def test_pickles_are_refused_and_not_run(one: Dataset, written: Written, tmp_pat
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("numbers", 6, r"numbers of shape \(\), expected one for each"),
-        ("data", {"7": 1.0}, "frame 1 has energy, unlike those before it"),  # of a key of digits ASE makes a number
+        ("numbers", 6, r"numbers has shape \(\), expected one number per atom"),
+        (
+            "data",
+            {"7": 1.0},
+            "frame 1 has energy, unlike those before it",
+        ),  # ASE converts a key of digits to a number
     ],
 )
 def test_rows_that_json_can_hold(key: str, value: object, words: str, one: Dataset, written: Written) -> None:
@@ -201,7 +205,7 @@ def test_an_isolated_atom_in_json_has_an_atomic_number(one: Dataset, written: Wr
 
 
 def test_pages_that_would_end_the_process_are_refused(one: Dataset, written: Written) -> None:
-    """LMDB follows a page's pointers to its nodes, beyond the page and the file too."""
+    """LMDB follows the pointers of a page to its nodes even beyond the page and the file."""
     path = written(one, ".aselmdb")
     content = bytearray(path.read_bytes())
     newest = max((0, 4096), key=lambda meta: int.from_bytes(content[meta + 144 : meta + 152], "little"))
@@ -209,7 +213,7 @@ def test_pages_that_would_end_the_process_are_refused(one: Dataset, written: Wri
     content[page + 16 : page + 18] = (0xFFF0).to_bytes(2, "little")
     path.write_bytes(content)
     with pytest.raises(
-        UnreadableData, match=r"data\.aselmdb: damaged or truncated: reading its pages ends the process"
+        UnreadableData, match=r"data\.aselmdb: damaged or truncated: reading its pages crashes the process"
     ):
         read(path)
 
@@ -275,7 +279,7 @@ def test_a_cell_in_npz_is_not_dropped(one: Dataset, written: Written) -> None:
     path = written(one, ".npz")
     with np.load(path) as file:
         np.savez(path, **{key: file[key] for key in file}, cell=np.eye(3))
-    with pytest.raises(UnreadableData, match="has 'cell', and npz is read for isolated molecules"):
+    with pytest.raises(UnreadableData, match="has 'cell', but npz files are read as isolated molecules"):
         read(path)
 
 
@@ -311,7 +315,7 @@ def test_hdf5_of_another_kind(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         file["a/atomic_numbers"], file["a/conformations"] = np.array([1, 1]), np.zeros((1, 2, 3))
         file["b"] = np.zeros(3)
-    with pytest.raises(UnreadableData, match="'b' is no group of a molecule"):
+    with pytest.raises(UnreadableData, match="'b' is not a group; SPICE has one group per molecule"):
         read(path)
 
 
@@ -345,17 +349,19 @@ def test_bombs_of_zip_and_zlib(one: Dataset, written: Written) -> None:
     path = written(one, ".npz")
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("more.npy", bytes(20_000_000))
-    with pytest.raises(UnreadableData, match=r"data\.npz: says that it unpacks to 200\d+ bytes, allowed at most"):
+    with pytest.raises(UnreadableData, match=r"data\.npz: claims to decompress to 200\d+ bytes, but at most"):
         read(path)
     path = written(one, ".aselmdb")
     with lmdb.open(str(path), subdir=False, lock=False) as database, database.begin(write=True) as put:
         put.put(b"2", zlib.compress(bytes(20_000_000)))
-    with pytest.raises(UnreadableData, match=r"data\.aselmdb: a row that is cut, or unpacks to more than \d+ bytes"):
+    with pytest.raises(
+        UnreadableData, match=r"data\.aselmdb: a row is truncated or decompresses to more than \d+ bytes"
+    ):
         read(path)
 
 
 def test_more_columns_than_memory(tmp_path: Path) -> None:
     path = tmp_path / "wide.extxyz"
     path.write_text("2\nProperties=species:S:1:pos:R:3:x:R:99999999\nH 0 0 0\nH 0 0 1\n")
-    with pytest.raises(UnreadableData, match=r"wide\.extxyz: a frame declares 99999999 columns an atom"):
+    with pytest.raises(UnreadableData, match=r"wide\.extxyz: a frame declares 99999999 columns per atom"):
         read(path)

@@ -1,4 +1,4 @@
-"""Labels under other keys are found, or refused with what was probably meant; never read as unlabelled."""
+"""Labels under unusual keys are found, or rejected with a suggestion; they are never read as unlabelled."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ OF_ASE = (".extxyz", ".traj", ".db", ".aselmdb")
 
 
 def write_renamed(frames: Sequence[Atoms], written: Written, suffix: str, energy: str, forces: str) -> Path:
-    """The labels under other names: in arrays where the format has them, else in the info or the row's data."""
+    """Write the labels under other keys: in arrays if the format has them, else in the info or the row's data."""
     for atoms in frames:
         atoms.info[energy] = atoms.calc.results["energy"]
         (atoms.arrays if suffix == ".extxyz" else atoms.info)[forces] = atoms.calc.results["forces"]
@@ -139,7 +139,7 @@ def test_labels_missing_in_some_frames(few_atoms: list[Atoms], few: Dataset, wri
     with pytest.raises(UnreadableData, match="frame 4 has no forces, unlike those before it"):
         read(path)
     assert read(path, keys={"forces": "none"}).forces is None
-    few_atoms[4].arrays["force"] = np.zeros((len(few_atoms[4]), 3))  # also where another key looks like it
+    few_atoms[4].arrays["force"] = np.zeros((len(few_atoms[4]), 3))  # also if a similar key is present
     with pytest.raises(UnreadableData, match="frame 4 has no forces, unlike those before it"):
         read(written(few_atoms, ".extxyz"))
     few_atoms[4].calc = None
@@ -224,7 +224,7 @@ def test_other_keys_in_groups(old: str, new: str, words: str, few: Dataset, writ
 
 
 def test_keys_that_no_convention_knows_need_units(few: Dataset, written: Written) -> None:
-    """The layout of ANI-1x: forces in place of gradients, hartree and Å."""
+    """ANI-1x layout: forces instead of gradients, hartree and Å."""
     path = written(few, ".hdf5")
     with h5py.File(path, "r+") as file:
         for group in file.values():
@@ -312,7 +312,7 @@ def test_units_that_a_database_states_otherwise(few: Dataset, few_atoms: list[At
         if holds:
             np.testing.assert_allclose(read(path).energy, few.energy)
         else:
-            with pytest.raises(BadParams, match=r"says that its units are .*--units"):
+            with pytest.raises(BadParams, match=r"states the units .*--units"):
                 read(path)
         assert len(read(path, unit_system="eV,angstrom")) == 12
 
@@ -321,9 +321,9 @@ def test_parse_keys() -> None:
     assert parse_keys("energy=E, forces=-dE/dx") == {"energy": "E", "forces": "-dE/dx"}
     assert parse_keys(None) == {}
     for text, words in (
-        ("energy", "no QUANTITY=KEY"),
-        ("energy=", "no QUANTITY=KEY"),
-        ("energy=a,energy=b", "names energy twice"),
+        ("energy", "is not QUANTITY=KEY"),
+        ("energy=", "is not QUANTITY=KEY"),
+        ("energy=a,energy=b", "energy is given twice"),
     ):
         with pytest.raises(BadParams, match=words):
             parse_keys(text)

@@ -1,4 +1,4 @@
-"""Several files read as one data set: named, matched by a pattern, or found in a folder."""
+"""Several files read as one data set: listed, matched by a pattern, or found in a folder."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -92,7 +92,7 @@ def test_files_of_one_name_in_two_folders_are_told_apart(
 
 @pytest.fixture
 def shards(few: Dataset, written: Written, tmp_path: Path) -> Path:
-    """A folder of three files of four structures, and of one that holds no data."""
+    """Create a folder with three files of four structures each, and a file without data."""
     folder = tmp_path / "shards"
     folder.mkdir()
     for number in range(3):
@@ -107,13 +107,13 @@ def test_a_folder_of_shards_and_a_pattern_that_no_shell_expanded(
     few: Dataset, shards: Path, capsys: pytest.CaptureFixture[str], assert_same: Compare
 ) -> None:
     assert_same(read_all([shards]), few)
-    assert capsys.readouterr().err == f"{shards}: files read: 3 extxyz; left aside: README.md, deeper/\n"
+    assert capsys.readouterr().err == f"{shards}: files read: 3 extxyz; ignored: README.md, deeper/\n"
     assert_same(read_all([shards / "*.extxyz"]), few)
     assert_same(read_all([shards.parent / "**" / "[0-9].extxyz"]), few)
     assert files_of([shards / "1.extxyz"]) == [shards / "1.extxyz"]
     with pytest.raises(FileNotFoundError, match=r"\*\.traj: no file matches"):
         read_all([shards / "*.traj"])
-    with pytest.raises(BadParams, match=r"1\.extxyz: named twice"):
+    with pytest.raises(BadParams, match=r"1\.extxyz: given twice"):
         read_all([shards, shards / "1.extxyz"])
 
 
@@ -121,8 +121,8 @@ def test_a_folder_of_several_formats_or_none(
     few: Dataset, shards: Path, written: Written, assert_same: Compare
 ) -> None:
     written(few, ".traj").rename(shards / "more.traj")
-    with pytest.raises(BadParams, match=r"holds 3 extxyz, 1 traj: name the files, or a pattern"):
+    with pytest.raises(BadParams, match=r"contains 3 extxyz, 1 traj; give the files, or a pattern"):
         read_all([shards])
     assert_same(read_all([shards], input_format="traj"), few)
-    with pytest.raises(BadParams, match="holds no file of a known format"):
+    with pytest.raises(BadParams, match="contains no file of a known format"):
         read_all([shards], input_format="npz")

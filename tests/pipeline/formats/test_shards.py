@@ -1,4 +1,4 @@
-"""Shards are judged one at a time, in one process and over Dask's workers, and the findings are those of the whole."""
+"""Shards checked one at a time, in one process and on Dask workers: same findings as for the complete data set."""
 
 import json
 import os
@@ -26,7 +26,7 @@ from hydrogate.pipeline.workers.dask_parts import cluster
 
 
 def tiled(data: Dataset, copies: int, seed: int = 0) -> Dataset:
-    """``copies`` of ``data`` one after another, each a little different."""
+    """Concatenate ``copies`` of ``data``, each slightly different."""
     shifts = np.random.default_rng(seed).normal(0.0, 1e-4, copies).repeat(len(data))
     every = data.subset(np.tile(np.arange(len(data)), copies))
     parent = np.tile(data.parent, copies) + np.arange(copies).repeat(len(data)) * len(data)
@@ -50,7 +50,7 @@ def same(one: Report, other: Report) -> None:
 
 @pytest.fixture
 def spoiled(labelled: Dataset) -> Dataset:
-    """With a structure in each third that the contract refuses."""
+    """Return the data set with one structure in each third that fails the contract."""
     forces = labelled.forces.copy()
     for row in (5, 40, 100):
         forces[labelled.atoms_of(row)] *= np.float32(30)
@@ -89,8 +89,8 @@ def test_shards_of_two_kinds_are_refused(spoiled: Dataset, tmp_path: Path) -> No
 
 
 def peak_of(paths: list[Path]) -> int:
-    """Bytes at most in use while ``paths`` are judged."""
-    # What is kept of the sampled labels reaches its full size with a few structures already.
+    """Return the peak memory in bytes during the check of ``paths``."""
+    # The sample of labels reaches its full size after a few structures.
     sample = [("test", {"labels": {"constant_labels": {"atoms": 5000}}})]
     tracemalloc.start()
     check(parts_of(paths), "labels", overrides=sample)
@@ -102,22 +102,22 @@ def peak_of(paths: list[Path]) -> int:
 def test_memory_grows_neither_with_the_shards_nor_with_what_fails(
     labelled: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 1)  # the peaks of two at once coincide, or do not
+    monkeypatch.setattr("os.cpu_count", lambda: 1)  # the peaks of two concurrent parts may or may not coincide
     large = tiled(labelled, 10)
     for name, data in {"clean": large, "failing": replace(large, forces=large.forces * np.float32(-30))}.items():
         (tmp_path / name).mkdir()
         for index in range(10):
             write_dataset(replace(data, energy=data.energy + 1e-6 * index), tmp_path / name / f"{index}.h5")
     files = {name: sorted((tmp_path / name).iterdir()) for name in ("clean", "failing")}
-    peak_of(files["clean"][:1])  # what is imported and compiled once
+    peak_of(files["clean"][:1])  # warm-up: imports and compilation happen only once
     two, ten = peak_of(files["clean"][:2]), peak_of(files["clean"])
-    assert ten < 1.6 * two  # held at once, they would take five times as much
+    assert ten < 1.6 * two  # all in memory at once would need five times as much
     assert peak_of(files["failing"]) < 1.3 * ten
 
 
 @pytest.fixture(scope="module")
 def local() -> Iterator[str]:
-    """A scheduler and two worker processes."""
+    """Start a scheduler and two worker processes."""
     with LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", host="127.0.0.1"
     ) as workers:
@@ -145,7 +145,7 @@ def test_a_shard_that_a_worker_cannot_read_is_named_with_the_worker(
 def test_an_address_where_nobody_answers_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compute, "PATIENCE", 1)
     with (
-        pytest.raises(BadParams, match=r"--scheduler tcp://127\.0\.0\.1:9: no Dask scheduler answers"),
+        pytest.raises(BadParams, match=r"--scheduler tcp://127\.0\.0\.1:9: no Dask scheduler responds"),
         cluster("tcp://127.0.0.1:9"),
     ):
         pass
@@ -185,7 +185,7 @@ def test_a_worker_killed_half_way_loses_nothing(spoiled: Dataset, tmp_path: Path
                 )
                 workers = watching.scheduler_info()["workers"]
                 (doomed,) = [worker for worker, about in workers.items() if about["name"] == "two"]
-                while not watching.has_what()[doomed]:  # until it holds answers that nobody else has
+                while not watching.has_what()[doomed]:  # until it holds answers that no other worker has
                     time.sleep(0.02)
                 os.kill(killed.pid, signal.SIGKILL)
                 out, _ = judging.communicate(timeout=120)

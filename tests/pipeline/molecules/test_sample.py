@@ -124,7 +124,7 @@ def test_a_sample_that_is_there_is_left_and_another_file_of_its_name_is_refused(
         path.write_bytes(content)
         refused = call(*drawn)
         assert (refused.status, refused.out) == (2, "")
-        assert "samples/sample-2-5.sdf.gz: exists already" in refused.err
+        assert "samples/sample-2-5.sdf.gz: already exists" in refused.err
         assert path.read_bytes() == content
     assert call(*drawn, "--force").status == 0
     assert path.read_bytes() == made
@@ -132,7 +132,7 @@ def test_a_sample_that_is_there_is_left_and_another_file_of_its_name_is_refused(
 
 def test_what_cannot_be_written_is_refused_before_any_molecule_is_made(call, tmp_path: Path) -> None:
     (tmp_path / "mine.sdf").write_text("of somebody")
-    for path, said in (("mine.sdf", "exists already"), ("mine.sdf/new.sdf", "nothing can be written in")):
+    for path, said in (("mine.sdf", "already exists"), ("mine.sdf/new.sdf", "cannot write to")):
         result = call("sample", "--count", "1", "--output", path)
         assert (result.status, result.out) == (2, "")
         assert said in result.err

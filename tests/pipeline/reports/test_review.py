@@ -188,7 +188,7 @@ def test_a_curve_that_is_none_is_named(clone: Path, content: str) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["--output", "params.yaml"], "nothing can be written in"), (["--base", "mian"], "no git repository here")],
+    [(["--output", "params.yaml"], "cannot write to"), (["--base", "mian"], "no git repository here")],
 )
 def test_what_cannot_be_reported_is_said_before_anything_is_judged(
     clone: Path, call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str

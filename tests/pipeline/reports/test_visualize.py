@@ -157,7 +157,7 @@ def test_the_command(labelled, predicted, tmp_path, monkeypatch, call):
         (("--rows", "3000"), "the predictions have rows 0 to"),
         (("--rows", ""), "expected integers"),
         (("--worst-error", "inf"), "--worst-error"),
-        (("-o", "labelled.h5"), "nothing can be written in"),
+        (("-o", "labelled.h5"), "cannot write to"),
     ):
         status, _, err = visualize(*options)
         assert status == 2

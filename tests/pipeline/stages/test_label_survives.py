@@ -264,7 +264,7 @@ def test_a_full_disk_is_said_and_costs_nothing(labelling: Labelling, disk: str) 
         status, said = labelling.run()
     assert status == 2, said
     assert "labels.sqlite: " in said
-    assert "kept: make room" in said
+    assert "kept; free disk space" in said
     kept = labelling.stored()
     assert 0 < len(kept) < COUNT
     asked = len(labelling.asked())
@@ -292,7 +292,7 @@ def test_a_second_process_is_refused_and_does_not_disturb_the_first(labelling: L
     os.kill(pid, signal.SIGSTOP)
     status, said = labelling.run()
     assert status == 2
-    assert "another process is already at work on 'label'" in said
+    assert "another process is already running 'label'" in said
     os.kill(pid, signal.SIGCONT)
     assert labelling.ended(pid) == 0
     labelling.assert_as_if_undisturbed()

@@ -1,4 +1,4 @@
-"""A file is written whole or not at all, and what a killed writer left goes with the next one."""
+"""Atomic file writes: all or nothing; the next write removes the temporary file of a killed writer."""
 
 import os
 import signal
@@ -22,12 +22,12 @@ with written_whole(Path(sys.argv[1])) as temporary:
 
 
 def writer(path: Path, stopped_by: signal.Signals) -> "subprocess.Popen[bytes]":
-    """A process that gets a signal while it writes ``path``."""
+    """Start a process that receives a signal while it writes ``path``."""
     return subprocess.Popen([sys.executable, "-c", WRITER, path, f"{stopped_by:d}"])
 
 
 def write(path: Path) -> list[str]:
-    """Write ``path``; what lies beside it then."""
+    """Write ``path`` and return the names of the other files in its folder."""
     with written_whole(path) as temporary:
         temporary.write_text("mine")
     assert path.read_text() == "mine"
@@ -48,7 +48,7 @@ def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path: Path) -> N
     path = tmp_path / "x[1].txt"
     writer(path, signal.SIGKILL).wait()
     assert [left.read_text() for left in tmp_path.iterdir()] == ["another's"]
-    assert write(tmp_path / "x1.txt") == [left.name for left in tmp_path.glob(".*")] != []  # of another file
+    assert write(tmp_path / "x1.txt") == [left.name for left in tmp_path.glob(".*")] != []  # of another path
     assert write(path) == ["x1.txt"]
 
 
@@ -66,12 +66,12 @@ def test_what_may_be_a_living_writer_s_stays(tmp_path: Path, monkeypatch: pytest
     path = tmp_path / "x.txt"
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    # Of another machine, a container, an earlier version; of no process at all.
+    # Names from another machine, a container, an earlier version, and without a process ID.
     others = sorted(f".x.txt.{of}.tmp" for of in (f"0123456789ab-{dead.pid}", dead.pid, f"{whole.processes()}-x", ""))
     for name in others:
         (tmp_path / name).touch()
     assert write(path) == others
-    # Where nothing tells one machine's processes from another's.
+    # Systems where processes of different machines cannot be distinguished.
     monkeypatch.setattr(whole, "NAMESPACE", tmp_path / "nowhere")
     assert whole.processes() == ""
     (tmp_path / f".x.txt.-{dead.pid}.tmp").touch()

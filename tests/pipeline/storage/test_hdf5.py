@@ -1,4 +1,4 @@
-"""The project's file: round trip, written whole, damage named."""
+"""The project's file format: round trip, atomic writes, detection of damage."""
 
 import hashlib
 import json
@@ -63,7 +63,7 @@ def columns(data: Dataset, path: Path) -> list[str]:
 
 
 def as_schema_1(data: Dataset, path: Path) -> None:
-    """``data`` as the first version of the layout had it: a string a value, and another fingerprint."""
+    """Write ``data`` in version 1 of the layout: one string per value, and another fingerprint."""
     write_dataset(data, path)
     with h5py.File(path, "r+") as file:
         texts = {f"structures/{name}": getattr(data, name).tolist() for name in TEXT}
@@ -151,13 +151,13 @@ def test_parts_are_the_whole_cut_between_molecules(atoms: int, stored: Path) -> 
         assert data.first == part.first
         assert set(whole.parent[part.first : part.last].tolist()) == {*(data.parent + part.first).tolist()}
         assert data.name(0) == whole.name(part.first)
-        # The last molecule may reach over.
+        # The last molecule may exceed the limit.
         assert part.atoms < atoms + 3 * whole.sizes.max()
     assert len(found) == {1: 36, 40: 30, 400: 4, 10**6: 1}[atoms]
 
 
 def test_a_file_is_cut_where_memory_is(labelled: Dataset, tmp_path: Path) -> None:
-    """Families that lie in one another: the second molecule's geometries between those of the first."""
+    """Interleaved families: geometries of the second molecule between those of the first."""
     first, second, rest = np.array_split(np.arange(len(labelled)), [3, 6])
     interleaved = labelled.subset([*np.ravel(np.column_stack([first, second])), *rest])
     write_dataset(interleaved, tmp_path / "data.h5")
@@ -170,7 +170,7 @@ def test_a_file_is_cut_where_memory_is(labelled: Dataset, tmp_path: Path) -> Non
 
 def test_arrays_of_parts_lie_in_the_file_or_are_read(stored: Path) -> None:
     def read_of(path: Path) -> set[str]:
-        """The columns of a part that were read; the others lie in the file."""
+        """Return the columns of a part that were read into memory; the others are memory-mapped."""
         part = parts(path, 400)[1]
         data = part.read()
         assert_equal(data, read_dataset(path).part(part.first, part.last))
@@ -180,7 +180,7 @@ def test_arrays_of_parts_lie_in_the_file_or_are_read(stored: Path) -> None:
     other = stored.with_name("other.h5")
     with h5py.File(stored) as file, h5py.File(other, "w") as copy:
         copy.attrs.update(file.attrs)
-        copy["odd"] = np.zeros(4099, np.uint8)  # nothing after it is aligned, as in files of earlier versions
+        copy["odd"] = np.zeros(4099, np.uint8)  # data after it are not aligned, as in files of earlier versions
         for name in ("atoms", "structures", "quarantine"):
             file.copy(name, copy)
         del copy["atoms/forces"]
@@ -279,5 +279,5 @@ def test_damaged_hdf5_is_refused_or_reads_as_it_was(
         except UnreadableFile as error:
             refused += 1
             assert str(path) in str(error)
-            assert "make it again" in str(error)
+            assert "create it again" in str(error)
     assert refused > 20

@@ -1,4 +1,4 @@
-"""Stored labels: nothing that is damaged is taken for sound, and what is sound can be saved."""
+"""Label store: damage is always detected, and intact rows can be recovered."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -72,7 +72,7 @@ def test_what_is_sound_is_saved_and_only_the_rest_asked_again(
     forces = answers[spoiled].forces.tobytes()
     assert content.count(forces) == 1
     path.write_bytes(content.replace(forces, bytes([forces[0] ^ 1]) + forces[1:]))
-    with pytest.raises(DamagedStore, match=r"1 rows of labels do not match their digest\); 59 of them are sound"):
+    with pytest.raises(DamagedStore, match=r"1 rows of labels do not match their digest\); 59 of them are intact"):
         LabelStore(path, TEACHER)
     assert progress.main([str(path)]) == 0
     assert "59 labels kept" in capsys.readouterr().out
@@ -86,7 +86,7 @@ def test_what_is_sound_is_saved_and_only_the_rest_asked_again(
 
 def test_an_emptied_file_is_damage_and_no_new_store(path: Path) -> None:
     path.write_bytes(b"")
-    with pytest.raises(DamagedStore, match="0 of them are sound"):
+    with pytest.raises(DamagedStore, match="0 of them are intact"):
         LabelStore(path, TEACHER)
     assert salvage(path) == 0
 
@@ -107,7 +107,7 @@ def test_a_transaction_that_was_under_way_when_the_process_died_is_undone(
 ) -> None:
     whole = path.read_bytes()
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA cache_size = 1")  # what does not fit is written before the transaction ends
+        connection.execute("PRAGMA cache_size = 1")  # pages that do not fit are written before the transaction ends
         connection.execute("BEGIN")
         connection.execute("UPDATE labels SET energy = 1")
         journal = path.with_name("labels.sqlite-journal").read_bytes()
@@ -123,13 +123,13 @@ def test_a_store_that_cannot_be_written_says_so_with_status_2(
 ) -> None:
     def add() -> int:
         with LabelStore(path, TEACHER) as store:
-            store._connection.execute("PRAGMA max_page_count = 1")  # as small as it is: a full disk
+            store._connection.execute("PRAGMA max_page_count = 1")  # no further pages: simulates a full disk
             store.add([(f"{row:064x}", answer) for row, answer in enumerate(answers.values())])
         return 0
 
     assert stage_exit_status(add) == 2
     said = capsys.readouterr().err
-    assert "database or disk is full; the labels stored until now are kept: make room" in said
+    assert "database or disk is full; the labels stored so far are kept; free disk space" in said
     assert_sound(path, answers)
 
 

@@ -73,10 +73,10 @@ def test_it_reads_and_writes_extxyz(call, student: Student, few: Dataset, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (("some.h5", "-o", "out.csv"), "out.csv: the suffix '.csv' says no format; known: .h5"),
-        (("some.h5", "-o", "some.h5"), "some.h5: exists already"),
-        (("some.h5", "-o", "some.h5", "--force"), "some.h5: would replace the file that it is made of"),
-        (("some.h5", "-o", "some.h5/out.h5"), "nothing can be written in"),
+        (("some.h5", "-o", "out.csv"), "out.csv: unknown suffix '.csv'; expected .h5"),
+        (("some.h5", "-o", "some.h5"), "some.h5: already exists"),
+        (("some.h5", "-o", "some.h5", "--force"), "some.h5: would overwrite an input file"),
+        (("some.h5", "-o", "some.h5/out.h5"), "cannot write to"),
         (("some.h5", "-o", "out.h5", "--student", "gone.safetensors"), "gone.safetensors: no such file"),
         (("some.h5", "-o", "out.h5", "--student", "some.h5"), "some.h5: not a student file"),
         (("none.h5", "-o", "out.h5"), "no structure to predict"),
@@ -84,7 +84,7 @@ def test_it_reads_and_writes_extxyz(call, student: Student, few: Dataset, tmp_pa
             ("bare.sdf", "-o", "out.h5"),
             "structure 0 (C2O, bare.sdf record 0) has 0 explicit H, its valences imply 6; 1 of 1",
         ),
-        (("strange.h5", "-o", "out.h5"), "has total charge -1; student 'so3lr' was taught total charge 0 only"),
+        (("strange.h5", "-o", "out.h5"), "has total charge -1; student 'so3lr' was trained on total charge 0 only"),
     ],
 )
 def test_what_cannot_be_predicted_is_refused(

@@ -118,7 +118,7 @@ def test_two_trainings_of_one_key_are_refused(labelled, places, params):
 
     with (
         locked(f"train-{progress_key(labelled, params)}", places["root"]),
-        pytest.raises(AlreadyRunning, match="already at work"),
+        pytest.raises(AlreadyRunning, match="already running"),
     ):
         run(labelled, params, 0.5, **places)
 

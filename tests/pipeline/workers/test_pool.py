@@ -1,4 +1,4 @@
-"""Who does the work: few chunks at once, results whatever dies, job scripts as they would be submitted."""
+"""Worker pools: few chunks at once, results even if workers die, job scripts as submitted."""
 
 import os
 import signal
@@ -52,7 +52,7 @@ def test_chunks_are_taken_as_there_is_room_for_them(client: Client) -> None:
         results |= dict(some)
     assert results == {number: number for number in range(1000)}
     assert 8 < most <= compute.LEAST_CHUNKS
-    # And the scheduler has forgotten them.
+    # The scheduler has released them.
     assert len(client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks))) <= compute.LEAST_CHUNKS
 
 
@@ -88,7 +88,7 @@ def test_a_scheduler_that_goes_away_is_said(monkeypatch: pytest.MonkeyPatch) -> 
     with (
         LocalCluster(n_workers=1, processes=False, host="127.0.0.1", protocol="tcp", dashboard_address=None) as going,
         connected(Compute(scheduler=going.scheduler_address), 0, tasks=1) as one,
-        pytest.raises(RuntimeError, match="scheduler went away; what was computed is kept"),
+        pytest.raises(RuntimeError, match="scheduler closed; the results computed so far are kept"),
     ):
         for _ in over_workers(one, lambda chunk: time.sleep(0.05), [[k] for k in range(400)]):
             going.close()
@@ -98,7 +98,7 @@ def test_a_scheduler_without_workers_is_said(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(compute, "PATIENCE", 1)
     with (
         LocalCluster(n_workers=0, processes=False, host="127.0.0.1", protocol="tcp", dashboard_address=None) as empty,
-        pytest.raises(BadParams, match=r"compute.scheduler tcp://.*: it has no worker; start one"),
+        pytest.raises(BadParams, match=r"compute.scheduler tcp://.*: no worker; start one"),
         connected(Compute(scheduler=empty.scheduler_address), 0, tasks=1),
     ):
         pass
@@ -142,7 +142,7 @@ echo "Submitted batch job $!"
 
 
 def test_work_goes_through_the_jobs_of_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in for sbatch that runs the script here, a copy: the script is gone once it is submitted."""
+    """Use a fake sbatch that runs a copy of the script locally; the script itself is deleted after submission."""
     for name, text in {"sbatch": SBATCH.format(folder=tmp_path), "scancel": "#!/bin/sh\nkill $1\n"}.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(stat.S_IRWXU)
@@ -157,13 +157,16 @@ def test_work_goes_through_the_jobs_of_a_cluster(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"cluster": "SlurmCluster"}, "compute.cluster 'SlurmCluster' is unknown; did you mean 'SLURMCluster'?"),
-        ({"cluster": "JobQueueCluster"}, "'JobQueueCluster' is unknown"),
-        ({"cluster": "SLURMCluster", "arguments": JOBS | {"qeue": "cpu"}}, "takes no 'qeue'; did you mean 'queue'?"),
+        ({"cluster": "SlurmCluster"}, "compute.cluster: unknown cluster 'SlurmCluster'; did you mean 'SLURMCluster'?"),
+        ({"cluster": "JobQueueCluster"}, "unknown cluster 'JobQueueCluster'"),
+        (
+            {"cluster": "SLURMCluster", "arguments": JOBS | {"qeue": "cpu"}},
+            "has no argument 'qeue'; did you mean 'queue'?",
+        ),
         ({"cluster": "SLURMCluster", "arguments": {"memory": "1GB"}}, "compute.arguments of SLURMCluster: .*cores"),
     ],
 )
-# dask-jobqueue leaves half a cluster behind where its arguments do not do.
+# dask-jobqueue leaves a partly constructed cluster behind if its arguments are invalid.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_what_no_cluster_takes_is_refused(asked: dict[str, object], words: str) -> None:
     with pytest.raises(BadParams, match=words.replace("?", r"\?")), connected(Compute(**asked), 0, tasks=1):
@@ -173,7 +176,7 @@ def test_what_no_cluster_takes_is_refused(asked: dict[str, object], words: str) 
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"scheduler": "tcp://a:1", "cluster": "SLURMCluster"}, "both given"),
+        ({"scheduler": "tcp://a:1", "cluster": "SLURMCluster"}, "both set"),
         ({"arguments": {"queue": "cpu"}}, "cluster is null"),
         ({"jobs": 0}, "greater than 0"),
     ],
@@ -210,7 +213,7 @@ def test_ctrl_c_which_a_terminal_sends_to_all_processes_is_one_line(moment: str,
     command = [sys.executable, tmp_path / "interrupted.py", moment]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, start_new_session=True)
     assert ended.stderr.splitlines() == [
-        "interrupted; run the same command again: long stages and `hydrogate md` go on where they were"
+        "interrupted; run the same command again: long stages and `hydrogate md` resume where they stopped"
     ]
     assert ended.returncode == 130
 
