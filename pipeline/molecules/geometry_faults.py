@@ -1,4 +1,4 @@
-"""What the coordinates of a record contradict: its bond orders, three dimensions, atoms apart from each other.
+"""Faults of a record that its coordinates show: contradicted bond orders, flat drawings, coincident atoms.
 
 All lengths in Å. Single bonds: below these lengths no neutral single bond lies in the 1,000 molecules of the sample
 (geometries at about 300 K), and every double bond does on average.

@@ -102,7 +102,7 @@ def why_no_state(mol: "Chem.Mol", declared: Mapping[int, int]) -> str:
 
 
 def _needs_a_charge(atom: "Chem.Atom") -> bool:
-    """Whether a hydrogen that the valences imply belongs to no known molecule: a sulfonium, a phosphonium, R2Cl."""
+    """Tell an atom whose implied hydrogen belongs to no known molecule: a sulfonium, a phosphonium, R2Cl."""
     if atom.GetFormalCharge() or not atom.GetNumImplicitHs():
         return False
     single = all(bond.GetBondTypeAsDouble() == 1.0 for bond in atom.GetBonds())
