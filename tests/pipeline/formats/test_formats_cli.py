@@ -24,7 +24,7 @@ def test_good_labels_hold(suffix: str, labelled: Dataset, written: Written, hydr
 def test_hartree_for_ev_is_refused(
     suffix: str, labelled: Dataset, written: Written, hydrogate: Callable[..., int]
 ) -> None:
-    """The units of the stored values differ from the convention of the format."""
+    """Reject stored values whose units differ from the convention of the format."""
     wrong = replace(
         labelled, energy=labelled.energy / units.Hartree, forces=labelled.forces / np.float32(units.Hartree)
     )

@@ -269,8 +269,8 @@ def test_the_command_runs_a_teacher(call: Callable[..., Any], small: Dataset, tm
         (("some.extxyz", "-o", "x.traj", "--count", "0"), "count"),
         (("some.extxyz", "-o", "x.traj", "--teacher", "xtp"), "did you mean 'xtb'"),
         (("some.extxyz", "-o", "x.traj", "--teacher", ""), "unknown teacher ''"),
-        (("some.extxyz", "-o", "x.traj", "--nve-ps", "1e308"), "take inf steps of 0.5 fs, at most 1e+08"),
-        (("some.extxyz", "-o", "x.traj", "--time-step", "1e-9"), "steps of 1e-09 fs, at most 1e+08"),
+        (("some.extxyz", "-o", "x.traj", "--nve-ps", "1e308"), "need inf steps of 0.5 fs; the limit is 1e+08"),
+        (("some.extxyz", "-o", "x.traj", "--time-step", "1e-9"), "steps of 1e-09 fs; the limit is 1e+08"),
         (("some.extxyz", "-o", "some.extxyz", "--force"), "would overwrite an input file"),
         (("some.extxyz", "-o", "some.extxyz/x.traj"), "cannot write to"),
         (("some.extxyz", "-o", "x.traj", "--split", "test"), "no structure to run dynamics of"),
@@ -303,7 +303,7 @@ def test_the_limits_are_those_of_params_yaml(tmp_path: Path) -> None:
     with pytest.raises(BadParams, match=r"unknown key limits.drfit; did you mean 'drift'"):
         md.declared({}, path)
     path.write_text("dynamics: {nve_ps: 1.0e6}")
-    with pytest.raises(BadParams, match=r"take 2e\+09 steps of 0\.5 fs, at most 1e\+08"):
+    with pytest.raises(BadParams, match=r"need 2e\+09 steps of 0\.5 fs; the limit is 1e\+08"):
         md.declared({}, path)
 
 
