@@ -84,3 +84,56 @@ def orb_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
         return save_random_weights(method, folder)
 
     return saved
+
+
+# Test files that train, label, compile or start processes: some 90 % of the time of all tests.
+SLOW = {
+    "checks/accidents/test_mutants.py",
+    "checks/accidents/test_probe.py",
+    "checks/accidents/test_really_happened.py",
+    "checks/contracts/test_clean_data.py",
+    "checks/contracts/test_contract_docs.py",
+    "checks/contracts/test_offline_html.py",
+    "checks/engine/test_extending.py",
+    "checks/engine/test_waiving.py",
+    "models/kernels/test_kernels.py",
+    "models/students/test_students.py",
+    "models/teachers/test_ase_calculator.py",
+    "models/teachers/test_orb.py",
+    "models/teachers/test_teachers.py",
+    "models/test_dynamics.py",
+    "pipeline/cli/test_cli.py",
+    "pipeline/commands/test_audit_cli.py",
+    "pipeline/commands/test_probe_cli.py",
+    "pipeline/formats/test_formats_cli.py",
+    "pipeline/formats/test_shards.py",
+    "pipeline/molecules/test_sample.py",
+    "pipeline/reports/test_report.py",
+    "pipeline/reports/test_review.py",
+    "pipeline/stages/regenerate/test_regenerate.py",
+    "pipeline/stages/regenerate/test_sampling.py",
+    "pipeline/stages/test_dvc_flow.py",
+    "pipeline/stages/test_dynamics.py",
+    "pipeline/stages/test_label.py",
+    "pipeline/stages/test_label_processes.py",
+    "pipeline/stages/test_label_survives.py",
+    "pipeline/stages/test_orb_pipeline.py",
+    "pipeline/stages/test_plots.py",
+    "pipeline/stages/test_torchrun.py",
+    "pipeline/stages/test_validate.py",
+    "pipeline/training/test_loop.py",
+    "pipeline/training/test_train.py",
+    "pipeline/workers/test_pool.py",
+    "studies/test_atlas.py",
+    "studies/test_bench_contracts.py",
+    "studies/test_bench_words.py",
+    "studies/test_sampling_study.py",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slow files, so that `-m "not slow"` leaves a subset for every day."""
+    tests = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(tests) and item.path.relative_to(tests).as_posix() in SLOW:
+            item.add_marker("slow")
