@@ -59,6 +59,6 @@ def to_rst(app: Sphinx, what: str, name: str, obj: object, options: object, line
 
 
 def setup(app: Sphinx) -> None:
-    """What Sphinx calls when it has read this file."""
+    """Connect the hooks; Sphinx calls this after it has read the file."""
     app.connect("autodoc-process-docstring", to_rst)
     app.connect("build-finished", refuse_remote)

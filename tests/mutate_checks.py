@@ -74,7 +74,7 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a mutant: ``killed``, ``timeout`` or ``survived``, by which test, in how much CPU time (s)."""
+    """Outcome of a mutant: ``killed``, ``timeout`` or ``survived``, by which test, in how much CPU time (s)."""
 
     key: str
     module: str
@@ -93,7 +93,7 @@ def source_of(module: str) -> bytes:
 
 
 class _Finder(cst.CSTVisitor):
-    """Where an operator can be applied; annotations and decorators are left alone, and so is the case of a text."""
+    """Places where an operator can be applied; not annotations, decorators, or the case of a text."""
 
     METADATA_DEPENDENCIES = (ByteSpanPositionProvider,)
 
@@ -174,7 +174,7 @@ class _InPlace(MetaPathFinder, Loader):
 
 
 class _Watch:
-    """What pytest tells of a run; keeps the slow fixtures, or gives back what was kept."""
+    """Plug-in that records a run of pytest; keeps the slow fixtures, or gives back what was kept."""
 
     def __init__(self, kept: dict[str, bytes]) -> None:
         self.kept, self.failed, self.cpu = kept, "", dict[str, float]()
@@ -215,7 +215,7 @@ def _run(files: Sequence[Path], kept: dict[str, bytes], quick: bool) -> tuple[in
 
 
 def _forked(work: Any, limit: float, quiet: bool) -> tuple[Any, int, float]:
-    """What ``work`` returns in a process of its own; its exit status; its CPU time, s. None where it ended badly."""
+    """Return the answer of ``work`` of a process of its own, its exit status and CPU time (s); None if it crashed."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:

@@ -190,7 +190,7 @@ def test_dvc_yaml_names_the_code_that_a_stage_runs(name: str) -> None:
 
 
 def test_training_continues_by_the_code_that_its_stage_depends_on() -> None:
-    """Of models/, neither more, which would train again for nothing, nor less."""
+    """The files of models/ agree: more would train again for nothing, less would miss a change."""
     deps = [ROOT / dep for dep in code_deps("train") if dep.startswith("models")]
     sources = {file for dep in deps for file in (dep.rglob("*") if dep.is_dir() else [dep])}
     of_models = {file.relative_to(ROOT).as_posix() for file in sources if file.suffix in (".py", ".cpp")}
@@ -198,7 +198,7 @@ def test_training_continues_by_the_code_that_its_stage_depends_on() -> None:
 
 
 def test_a_changed_file_that_judges_or_measures_is_called_out() -> None:
-    """What stages and the decision run, derived from the imports; what decides beside them is named, and is there."""
+    """Code of the stages and the decision is derived from the imports; the files of BESIDE exist."""
     judges = set(judging_code())
     for stage in dict.fromkeys(RUN_BY):
         assert set(code_of_stage(stage)) <= judges

@@ -52,7 +52,7 @@ def commands(text: str) -> Iterator[str]:
 
 
 def known(words: list[str]) -> bool:
-    """Whether these words call something of this project; the call is asserted to be a right one."""
+    """Tell if these words call something of this project; the call is asserted to be a right one."""
     for index, word in enumerate(words[:-1]):
         if word == "-m" and words[index + 1].startswith(("hydrogate.", "studies.")):
             assert importlib.util.find_spec(words[index + 1]), words
